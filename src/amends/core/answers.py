@@ -1,0 +1,436 @@
+"""From what came back to what it means: one table for every transport.
+
+Operations of the contract (guard `barrier`, and steps done in this process) are read by the header `Saga-Outcome`
+alone: an answer without it came from something in between (a proxy, a login page, a wrong address), whatever its
+status, and proves nothing. First match wins, top to bottom; where nothing matches the outcome is unknown, never
+"failed".
+
+`CONTRACT`, near the end, is that table; an API that never heard of us is read by a table of its own, made of the same
+rows. Texts that came from outside are cut and cleaned here: they end up in the log and on terminals.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from typing import Any, Final, TypeAlias, cast
+
+from amends.core.codec import Undecodable
+from amends.core.keys import Phase
+from amends.core.limits import DETAIL_CHARACTERS_MAX, REPLY_BYTES_MAX, RETRY_AFTER_MAX_SECONDS
+from amends.core.retry import MICROSECONDS
+
+
+class Cause(StrEnum):
+    """Why a call's outcome isn't known, or why it wasn't made."""
+
+    NOT_SENT = "not-sent"
+    WITHDRAWN = "withdrawn"
+    LOST = "lost"
+    TIMED_OUT = "timed-out"
+    SERVER_ERROR = "server-error"
+    BUSY = "busy"
+    IN_PROGRESS = "in-progress"
+    UNREADABLE = "unreadable"
+    PROTOCOL = "protocol"
+    MISROUTED = "misrouted"
+    OWNER_LOST = "owner-lost"
+    NO_ANSWER = "no-answer"
+    PENDING = "pending"
+    RAISED = "raised"
+    REJECTED = "rejected"
+    ABSENT = "absent"
+    TURNED_BACK = "turned-back"
+
+
+# -- what a transport saw
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A complete answer. Header names are lower-case; `repeated` names headers that came more than once."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    url: str = ""
+    repeated: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class NotSent:
+    """Provably no byte of the request left: name lookup, connect, TLS."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """It may have been acted on: reset, time-out, truncated, malformed, an exception of the code that does the work."""
+
+    cause: Cause
+    detail: str
+
+
+# -- what it means
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """A yes. `word` is the contract's word for it: `succeeded`, or for compensations also `noop` and `blocked`."""
+
+    reply: bytes
+    word: str = "succeeded"
+
+
+@dataclass(frozen=True, slots=True)
+class SaidNo:
+    """A no without effect; whether it is definite depends on the guard and on what was sent before."""
+
+    code: str | None
+    detail: str
+    word: str = "rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """The work was taken on; the answer comes later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """It may have happened, or it can't be told. `retry_after` in microseconds; `counted`: it uses up an attempt."""
+
+    cause: Cause
+    detail: str
+    retry_after: int = 0
+    counted: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """Nothing is gained by trying again: a person must look, at once. `code` is the service's own word for why."""
+
+    reason: str
+    detail: str
+    code: str | None = None
+
+
+Outcome: TypeAlias = Succeeded | SaidNo | Pending | Unknown | Halt
+
+NULL: Final = b"null"
+
+Decoder: TypeAlias = Callable[[bytes], Any]
+"""Raises `Undecodable` for bytes that are not a value of the reply's type."""
+
+
+def read_answer(
+    came: Answered | NotSent | Lost,
+    *,
+    phase: Phase,
+    retriable: bool,
+    decode: Decoder | None,
+    now: int,
+    table: "Table | None" = None,
+) -> Outcome:
+    """What an answer means for a call of this phase. Raises nothing, whatever came.
+
+    `decode` is the reply type's decoder (`None`: the operation has no reply, its body is ignored). `now` (microseconds)
+    is what a `Retry-After` date is held against where the answer has no `Date`. `table` is the contract's unless given.
+    """
+    match came:
+        case NotSent(detail):
+            return Unknown(Cause.NOT_SENT, _clean(detail))
+        case Lost(cause, detail):
+            return Unknown(cause, _clean(detail))
+        case Answered():
+            seen = Seen(came, retriable=retriable, decode=decode, now=now)
+            for row in table or CONTRACT:
+                if row.matches(seen):
+                    return row.columns[phase](seen)
+            msg = "the last row of a table matches everything"
+            raise AssertionError(msg)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What an answer says about itself (RFC 9457), as far as it does. `name` is the type's last segment."""
+
+    name: str = ""
+    code: str | None = None
+    detail: str = ""
+
+
+class Seen:
+    """An answer beside what is needed to read it. The problem in it is looked for once, and only if a row asks."""
+
+    __slots__ = ("_problem", "answer", "decode", "now", "retriable", "status", "word")
+
+    def __init__(self, answer: Answered, *, retriable: bool, decode: Decoder | None, now: int) -> None:
+        self.answer = answer
+        self.status = answer.status
+        self.retriable = retriable
+        self.decode = decode
+        self.now = now
+        self.word = answer.headers.get(OUTCOME_HEADER)
+        self._problem: Problem | None = None
+
+    @property
+    def problem(self) -> Problem:
+        """Empty for an answer that isn't an error: a reply may have a field `type` of its own."""
+        if self._problem is None:
+            self._problem = _problem(self.answer) if self.status >= 400 else Problem()
+        return self._problem
+
+    @property
+    def source(self) -> str:
+        """`503 from http://inventory:8001/release`."""
+        return f"{self.status} from {self.answer.url}" if self.answer.url else str(self.status)
+
+
+OUTCOME_HEADER: Final = "saga-outcome"
+CODE_CHARACTERS_MAX: Final = 128
+
+Verdict: TypeAlias = Callable[[Seen], Outcome]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a table: which answers it is about, and what they mean in each phase."""
+
+    name: str
+    matches: Callable[[Seen], bool]
+    columns: Mapping[Phase, Verdict]
+
+
+Table: TypeAlias = tuple[Row, ...]
+"""Read from the top; the last row matches everything."""
+
+
+# -- verdicts
+
+
+def again(cause: Cause, text: str = "", *, counted: bool = True) -> Verdict:
+    """Unknown: the same call once more, later."""
+
+    def verdict(seen: Seen) -> Outcome:
+        said = seen.problem.detail
+        detail = f"{seen.source}{text}" + (f": {said}" if said else "")
+        return Unknown(cause, _clean(detail), retry_after(seen.answer.headers, seen.now), counted)
+
+    return verdict
+
+
+def halt(reason: str, text: str) -> Verdict:
+    """A person must look; `text` where the answer doesn't say why."""
+
+    def verdict(seen: Seen) -> Outcome:
+        return Halt(reason, seen.problem.detail or _clean(f"{seen.source}: {text}"), seen.problem.code)
+
+    return verdict
+
+
+def said_no(word: str, text: str = "") -> Verdict:
+    """A no, in this word."""
+
+    def verdict(seen: Seen) -> Outcome:
+        return SaidNo(seen.problem.code, seen.problem.detail or text or _clean(seen.source), word)
+
+    return verdict
+
+
+def succeeded(seen: Seen) -> Outcome:
+    """A yes whose reply must be complete, within the limit and of its type: else nobody can say what was answered."""
+    if seen.decode is None:
+        return Succeeded(NULL)
+    body = seen.answer.body
+    if len(body) > REPLY_BYTES_MAX:
+        return _unreadable(seen, f"larger than {REPLY_BYTES_MAX} bytes")
+    try:
+        seen.decode(body)
+    except Undecodable as error:
+        return _unreadable(seen, f"{error.detail} at {error.path}")
+    return Succeeded(body)
+
+
+def _unreadable(seen: Seen, why: str) -> Outcome:
+    return Unknown(Cause.UNREADABLE, _clean(f"{seen.source}: the reply can't be read: {why}"))
+
+
+def undone(word: str) -> Verdict:
+    """A compensation's yes, in this word; its body is never needed."""
+    outcome = Succeeded(NULL, word)
+    return lambda _: outcome
+
+
+def pending(_: Seen) -> Outcome:
+    """Taken on."""
+    return Pending()
+
+
+def _blocked_action(seen: Seen) -> Outcome:
+    return (_HALT_BLOCKED if seen.retriable else _BLOCKED)(seen)
+
+
+def _nothing_yet(seen: Seen) -> Outcome:
+    # Nothing here *yet*: the action may be on its way. Only a seal settles.
+    return Unknown(Cause.ABSENT, _clean(f"{seen.source}: the participant knows nothing of this call yet"))
+
+
+def _protocol(seen: Seen) -> Outcome:
+    if OUTCOME_HEADER in seen.answer.repeated:
+        return Unknown(Cause.PROTOCOL, _clean(f"{seen.source} with Saga-Outcome more than once"))
+    return Unknown(Cause.PROTOCOL, _clean(f"{seen.source} with Saga-Outcome {seen.word!r}, no word of the contract"))
+
+
+_BLOCKED: Final = said_no("blocked", "its compensation came first: it can't act any more")
+_HALT_BLOCKED: Final = halt("blocked", "a compensation came before this step, which is never undone")
+_MISROUTED: Final = again(Cause.MISROUTED, ", not from the barrier")
+
+
+# -- which answers
+
+
+def word(value: str) -> Callable[[Seen], bool]:
+    """`Saga-Outcome` says this, once."""
+    return lambda seen: seen.word == value and OUTCOME_HEADER not in seen.answer.repeated
+
+
+def problem(name: str) -> Callable[[Seen], bool]:
+    """An error whose problem type ends in this name."""
+    return lambda seen: seen.status >= 400 and seen.problem.name == name
+
+
+def status(*values: int) -> Callable[[Seen], bool]:
+    """One of these."""
+    return lambda seen: seen.status in values
+
+
+def every(verdict: Verdict) -> Mapping[Phase, Verdict]:
+    """The same in all phases."""
+    return dict.fromkeys(Phase, verdict)
+
+
+def phases(action: Verdict, compensation: Verdict, probe: Verdict, seal: Verdict) -> Mapping[Phase, Verdict]:
+    """One verdict per column."""
+    return {Phase.ACTION: action, Phase.COMPENSATION: compensation, Phase.PROBE: probe, Phase.SEAL: seal}
+
+
+TRANSPORT_ROWS: Final[Table] = (
+    Row("no status", lambda seen: not 100 <= seen.status <= 599, every(again(Cause.LOST, ", no HTTP status"))),
+    Row("interim", status(100, 102, 103), every(again(Cause.LOST, " and nothing after it"))),
+    Row("redirect", lambda seen: seen.status < 200 or 300 <= seen.status < 400, every(_MISROUTED)),
+    # With `Saga-Outcome` or without: it may have been set before a commit that then failed.
+    Row("server error", lambda seen: seen.status >= 500, every(again(Cause.SERVER_ERROR))),
+)
+"""What holds for every service, of the contract or not."""
+
+CONTRACT: Final[Table] = (
+    *TRANSPORT_ROWS,
+    Row("in-progress", problem("in-progress"), every(again(Cause.IN_PROGRESS, counted=False))),
+    Row("key-reused", problem("key-reused"), every(halt("key-reused", "other bytes under the same key"))),
+    Row("barrier-expired", problem("barrier-expired"), every(halt("barrier-expired", "what was done is forgotten"))),
+    Row(
+        "stale-epoch",
+        lambda seen: seen.status == 412 or problem("stale-epoch")(seen),
+        every(halt("stale-epoch", "a later owner of this run has called already")),
+    ),
+    Row("succeeded", word("succeeded"), phases(succeeded, undone("succeeded"), succeeded, succeeded)),
+    Row(
+        "rejected",
+        word("rejected"),
+        phases(
+            said_no("rejected"),
+            halt("compensation-rejected", "a compensation can't say no"),
+            said_no("rejected"),
+            said_no("rejected"),
+        ),
+    ),
+    Row("pending", word("pending"), every(pending)),
+    Row(
+        "noop",
+        word("noop"),
+        phases(
+            halt("protocol", "an action can't be answered `noop`"),
+            undone("noop"),
+            _nothing_yet,
+            said_no("noop", "it never acted and can't any more"),
+        ),
+    ),
+    Row("blocked", word("blocked"), phases(_blocked_action, undone("blocked"), _BLOCKED, _BLOCKED)),
+    Row(
+        "cannot-compensate",
+        word("cannot-compensate"),
+        phases(
+            halt("protocol", "an action can't be answered `cannot-compensate`"),
+            halt("cannot-compensate", "the service can't undo this by itself"),
+            halt("protocol", "a probe can't be answered `cannot-compensate`"),
+            halt("protocol", "a seal can't be answered `cannot-compensate`"),
+        ),
+    ),
+    Row("other word", lambda seen: seen.word is not None or OUTCOME_HEADER in seen.answer.repeated, every(_protocol)),
+    Row("busy", status(408, 425, 429), every(again(Cause.BUSY))),
+    # Everything else without the header, 2xx included, came from something in between.
+    Row("not from the barrier", lambda _: True, every(_MISROUTED)),
+)
+
+
+# -- parts of an answer
+
+
+def retry_after(headers: Mapping[str, str], now: int) -> int:
+    """`Retry-After` in microseconds, an hour at the most; 0 where there is none that can be read.
+
+    A date is held against the answer's own `Date`: the two clocks may differ, that one agrees with itself.
+    """
+    given = headers.get("retry-after", "").strip()
+    if not given:
+        return 0
+    if given.isascii() and given.isdigit():
+        seconds = int(given) if len(given) < 6 else RETRY_AFTER_MAX_SECONDS
+        return min(seconds, RETRY_AFTER_MAX_SECONDS) * MICROSECONDS
+    until = _http_date(given)
+    if until is None:
+        return 0
+    since = _http_date(headers.get("date", ""))
+    return max(0, min(until - (now if since is None else since), RETRY_AFTER_MAX_SECONDS * MICROSECONDS))
+
+
+def _http_date(text: str) -> int | None:
+    try:
+        moment = parsedate_to_datetime(text)
+        aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+        return round((aware - datetime.fromtimestamp(0, UTC)).total_seconds()) * MICROSECONDS
+    except (TypeError, ValueError, OverflowError, IndexError):  # its parser gives up in all these ways
+        return None
+
+
+def _problem(answer: Answered) -> Problem:
+    """The problem in an error's body, taken as leniently as can be: a service in trouble writes what it writes."""
+    body = answer.body
+    try:
+        parsed: object = json.loads(body.decode()) if body.lstrip()[:1] == b"{" else None
+    except (ValueError, RecursionError):
+        parsed = None
+    if not isinstance(parsed, dict):
+        plain = answer.headers.get("content-type", "").startswith("text/plain")
+        return Problem(detail=_clean(body[: 4 * DETAIL_CHARACTERS_MAX].decode(errors="replace")) if plain else "")
+    fields = cast("dict[str, object]", parsed)
+    type_ = fields.get("type")
+    name = type_.rstrip("/").replace(":", "/").rpartition("/")[2] if isinstance(type_, str) else ""
+    code = fields.get("code")
+    named = str(code) if isinstance(code, (str, int)) and not isinstance(code, bool) else ""
+    # Where there is no code, the type is one, unless it only repeats the answer's word.
+    named = named or (name if name not in {"blank", answer.headers.get(OUTCOME_HEADER)} else "")
+    texts = (fields.get("detail"), fields.get("title"))
+    detail = next((text for text in texts if isinstance(text, str) and text), "")
+    return Problem(name=name, code=_clean(named)[:CODE_CHARACTERS_MAX] or None, detail=_clean(detail))
+
+
+def _clean(text: str) -> str:
+    """Fit for a log and a terminal: one line, nothing that steers a screen or can't be encoded, not too long."""
+    if len(text) > DETAIL_CHARACTERS_MAX:
+        text = text[: DETAIL_CHARACTERS_MAX - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    return text if text.isprintable() else "".join(each if each.isprintable() else " " for each in text).strip()

@@ -1,0 +1,143 @@
+"""Commands ask; `decide` answers with the facts that follow, or with a refusal.
+
+Time and identity come in with the command: `at` in microseconds UTC, `epoch` the owner's, or 0 for a visitor (a process that
+doesn't own the run: a callback, a person's verb).
+"""
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from amends.core.answers import Outcome
+from amends.core.events import Who
+from amends.core.keys import Phase
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Begin a run. `input` is JSON of the saga's input type."""
+
+    at: int
+    epoch: int
+    run: str
+    input: bytes
+    deadline: int | None = None
+    by: str = "embedded"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came of a call. It answers a key; `attempt` tells a time-out of an older send from one of the latest."""
+
+    at: int
+    epoch: int
+    step: str
+    item: str
+    phase: Phase
+    attempt: int
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """A call that no barrier protects is about to leave: the log must know first."""
+
+    at: int
+    epoch: int
+    step: str
+    item: str
+    phase: Phase
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Time has come for whatever was due by `at`: deadline, missing answers, timers."""
+
+    at: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """A new owner took the run over: calls that a former owner left open are looked at."""
+
+    at: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Turn back, if that is still possible. `verb` `compensate` also gives up waiting for a person where a barrier allows it."""
+
+    at: int
+    epoch: int
+    who: Who
+    verb: Literal["cancel", "compensate"] = "cancel"
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Try again: one step (or one item of it), or everything that is stuck (`step` is `None`)."""
+
+    at: int
+    epoch: int
+    who: Who
+    step: str | None = None
+    item: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resolve:
+    """Somebody knows what became of a step."""
+
+    at: int
+    epoch: int
+    who: Who
+    step: str
+    outcome: Literal["succeeded", "rejected", "undone"]
+    reply: bytes | None = None
+    item: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """Leave a step as it is."""
+
+    at: int
+    epoch: int
+    who: Who
+    step: str
+    item: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Abandon:
+    """End a stuck run as it is."""
+
+    at: int
+    epoch: int
+    who: Who
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to a question that a step asked; `reply` `None` declines it."""
+
+    at: int
+    epoch: int
+    who: Who
+    step: str
+    reply: bytes | None
+    item: str | None = None
+
+
+Verb: TypeAlias = Cancel | Retry | Resolve | Skip | Abandon | Answer
+Command: TypeAlias = Start | Reply | Begin | Due | Adopted | Verb
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What was asked can't be done as the run stands. `problem` is its machine-readable name."""
+
+    problem: str
+    detail: str
+    status: int = 409

@@ -1,0 +1,484 @@
+"""A saga, loaded: bytes inside, values outside.
+
+`define` checks what an author wrote and makes a `Definition` of it once: the graph with its closures, and per step functions from
+bytes to bytes (decode, call the author's builder, encode). The core calls builders only through here and only while deciding;
+every exception of a builder is caught here and becomes a value.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, make_dataclass
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Any, Final, TypeVar, cast
+
+from amends.core.check import check_saga
+from amends.core.codec import Codec
+from amends.core.declare import Step
+from amends.core.discover import operations_in
+from amends.core.errors import DefinitionInvalid, NoSuchReply, Rejected
+from amends.core.events import Request
+from amends.core.functions import is_local, parameter_types, return_type, typed_reply
+from amends.core.graph import Vertex, arrange
+from amends.core.keys import decode_item, encode_item
+from amends.core.limits import DETAIL_CHARACTERS_MAX, ITEMS_MAX, REQUEST_BYTES_MAX
+from amends.core.operation import CALLS_BUILT, Asked, Asks, Call, Operation, Slept
+from amends.core.retry import Guard, Kind, ResolvedPolicy, micros, resolve
+from amends.core.saga import Saga
+from amends.core.state import ASK, LOCAL, SLEEP, ItemRecord, RunRecord, StepRecord, StepState
+
+I = TypeVar("I")  # noqa: E741 - the field's letter for a saga's input
+
+EPOCH_START: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What a builder gave: these calls."""
+
+    shape: str
+    requests: tuple[Request, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Declined:
+    """The builder said no."""
+
+    code: str | None
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class BuildError:
+    """The builder has a bug; `error` says which and where."""
+
+    error: str
+    exception: Exception | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Undoing:
+    """What is sent to undo an action."""
+
+    participant: str
+    operation: str
+    guard: Guard
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LocalCode:
+    """Work done in this process: the function, its arguments from the logged body, its reply as bytes."""
+
+    function: Callable[..., Any]
+    arguments: Callable[[bytes], tuple[Any, ...]]
+    encode: Callable[[object], bytes]
+
+
+class AuthorMistake(Exception):
+    """A builder gave something that can't be sent; the message says what, for the log."""
+
+
+class StepDefinition:
+    """One step, loaded."""
+
+    def __init__(self, saga: Saga[Any], step: Step[Any, Any], vertex: Vertex, codec: Codec) -> None:
+        self.name = step.name
+        self.kind = step.kind
+        self.vertex = vertex
+        self.forward_only = vertex.forward_only
+        self.policy: ResolvedPolicy = resolve(step.policy, Kind.RETRIABLE if vertex.forward_only else step.kind)
+        self.reads = tuple(each.name for each in step.reads)
+        self.after = tuple(each.name for each in step.after)
+        self.where = step.where
+        self.function = step.function
+        self.undo_function = step.undo
+        self.is_local = is_local(step.function)
+        self.undo_is_local = step.undo is not None and is_local(step.undo)
+        self.operations = operations_in(step.function)
+        self._title = f"{saga.name} v{saga.version}, step {step.name}"
+        self._codec = codec
+        self._saga_input = saga.input_type
+        self.reply_type = return_type(step.function) if self.is_local else typed_reply(step.function)
+        kinds = parameter_types(step.function)
+        self.optional_reads = frozenset(
+            name for name, type_ in zip(self.reads, kinds[1:], strict=False) if allows_none(type_)
+        )
+        self._argument_types = tuple((kinds + (Any,) * len(self.reads))[: 1 + len(self.reads)]) if kinds else (
+            (saga.input_type, *(Any for _ in self.reads))
+        )
+
+    # -- acting
+
+    def build(self, definition: "Definition", record: RunRecord) -> Built | Declined | BuildError | None:
+        """What the step asks for, given the run's input and the replies it reads; `None`: nothing, it is skipped."""
+        try:
+            if self.is_local:
+                return Built("one", (self._local_request(record),))
+            return self._built(definition, record)
+        except Rejected as no:
+            return Declined(no.code, no.detail)
+        except AuthorMistake as mistake:
+            return BuildError(str(mistake))
+        except Exception as raised:  # noqa: BLE001 - whatever an author's code raises is the author's error, told with its place
+            return BuildError(f"the builder raised {_told(raised)}"[:DETAIL_CHARACTERS_MAX], raised)
+
+    def _local_request(self, record: RunRecord) -> Request:
+        arguments = [record.input, *(_reply_json(record.steps.get(name)) for name in self.reads)]
+        body = b"[" + b",".join(arguments) + b"]"
+        return Request("", LOCAL, self.name, Guard.IDEMPOTENT, self._fits(body), undo=self.name)
+
+    def _built(self, definition: "Definition", record: RunRecord) -> Built | None:
+        arguments = [definition.input_value(record.input)]
+        arguments += [definition.reply_value(record, name) for name in self.reads]
+        built: list[Call[Any]] = []
+        token = CALLS_BUILT.set(built)
+        try:
+            value = self.function(*arguments)
+        finally:
+            CALLS_BUILT.reset(token)
+        if value is None:
+            return None
+        if isinstance(value, Call):
+            return Built("one", (self._request("", cast("Call[Any]", value), definition, record),))
+        if isinstance(value, Mapping):
+            return self._many("dict", dict(cast("Mapping[Any, Any]", value)), built, definition, record)
+        if isinstance(value, list | tuple):
+            numbered = {str(n): each for n, each in enumerate(cast("list[Any]", value))}
+            return self._many("list", numbered, built, definition, record)
+        close = getattr(value, "close", None)
+        if hasattr(value, "__await__") and callable(close):
+            close()
+            msg = "the builder is an async client call. Builders must not wait."
+            raise AuthorMistake(msg)
+        kind = type(value).__name__
+        msg = (
+            f"returned {_article(kind)} {kind}, expected a Call. A plain def only builds the request. To do the work here "
+            "write async def, or put @blocking under the decorator."
+        )
+        raise AuthorMistake(msg)
+
+    def _many(  # noqa: PLR0913 - one builder's result and what it is checked against
+        self, shape: str, calls: Mapping[Any, Any], built: list[Call[Any]], definition: "Definition", record: RunRecord
+    ) -> Built:
+        if self.kind is Kind.PIVOT:
+            msg = (
+                f"built {len(calls)} calls, but a pivot decides once: half of a pivot can't be taken back. Make it one call, "
+                "and the others retriable steps after it."
+            )
+            raise AuthorMistake(msg)
+        if len(calls) > ITEMS_MAX:
+            msg = f"built {len(calls)} calls; a step makes {ITEMS_MAX} at the most."
+            raise AuthorMistake(msg)
+        for name, call in calls.items():
+            if not isinstance(name, str) or not name:
+                msg = f"names its calls; {name!r} is no name: expected a non-empty str."
+                raise AuthorMistake(msg)
+            if not isinstance(call, Call):
+                msg = f"gave {type(call).__name__} for {name!r}, expected a Call."
+                raise AuthorMistake(msg)
+        kept = {id(call) for call in calls.values()}
+        lost = [call for call in built if id(call) not in kept]
+        if shape == "dict" and lost and len(kept) == len(calls):
+            shown = lost[0].what.request if isinstance(lost[0].what, Asks) else lost[0].what
+            msg = (
+                f"built {len(built)} calls for {len(calls)} names, so a call got lost: {shown!r}"[:DETAIL_CHARACTERS_MAX]
+                + ". Merge them, or give each a name of its own."
+            )
+            raise AuthorMistake(msg)
+        return Built(shape, tuple(self._request(encode_item(name), call, definition, record) for name, call in calls.items()))
+
+    def _request(self, item: str, call: Call[Any], definition: "Definition", record: RunRecord) -> Request:
+        match call.what:
+            case Asks(operation=operation, request=request):
+                definition.learn(operation)
+                undo = operation.compensation if isinstance(operation.compensation, str) else ""
+                if self.kind is Kind.COMPENSABLE and not undo and (self.undo_function is None or item):
+                    msg = f"is compensable, but {operation.label} has no compensation. Nothing was sent."
+                    raise AuthorMistake(msg)
+                body = self._fits(self._codec.encode(request))
+                settles = operation.guard is Guard.BARRIER or operation.probe is not None
+                return Request(
+                    item, operation.participant, operation.name, operation.guard, body, undo, can_settle=settles
+                )
+            case Asked(question=question, within=within):
+                self._must_be_neutral(ASK)
+                body = self._codec.encode(question)
+                return Request(item, ASK, ASK, Guard.IDEMPOTENT, body, due_at=record.at + micros(within))
+            case Slept(until=until):
+                self._must_be_neutral(SLEEP)
+                if isinstance(until, timedelta):
+                    due = record.at + micros(until)
+                else:
+                    due = micros(until - EPOCH_START)
+                return Request(item, SLEEP, SLEEP, Guard.IDEMPOTENT, b"null", due_at=due)
+
+    def _must_be_neutral(self, what: str) -> None:
+        if self.kind is not Kind.NEUTRAL:
+            msg = f"is {self.kind.value}, but {what} changes nothing. Make it a neutral step."
+            raise AuthorMistake(msg)
+
+    def _fits(self, body: bytes) -> bytes:
+        if len(body) > REQUEST_BYTES_MAX:
+            msg = f"built a request of {len(body)} bytes; the limit is {REQUEST_BYTES_MAX}."
+            raise AuthorMistake(msg)
+        return body
+
+    # -- undoing
+
+    def build_undo(self, definition: "Definition", record: RunRecord, item: ItemRecord, reason: str) -> Undoing | BuildError:
+        """What undoes this item: its operation's compensation, or the one written beside the step."""
+        request = cast("Request", item.request)
+        operation, body = request.undo, request.body
+        if request.participant != LOCAL and self.undo_function is not None:
+            try:
+                operation, body = self._override(definition, record, item, request)
+            except AuthorMistake as mistake:
+                return BuildError(str(mistake))
+            except Exception as raised:  # noqa: BLE001 - the author's code again
+                return BuildError(f"the compensation raised {_told(raised)}"[:DETAIL_CHARACTERS_MAX], raised)
+        known = item.reply is not None
+        reply = item.reply if item.reply is not None else b"null"
+        told = json.dumps(reason, ensure_ascii=False).encode()
+        flag = b"true" if known else b"false"
+        envelope = b"".join(
+            (b'{"request":', body, b',"reply":', reply, b',"reply_known":', flag, b',"reason":', told, b"}")
+        )
+        return Undoing(request.participant, operation, request.guard, envelope)
+
+    def _override(
+        self, definition: "Definition", record: RunRecord, item: ItemRecord, request: Request
+    ) -> tuple[str, bytes]:
+        undo = cast("Callable[..., Any]", self.undo_function)
+        reply = None if item.reply is None else definition.item_value(request, item.reply, self.name)
+        call = undo(definition.input_value(record.input), reply)
+        if not isinstance(call, Call) or not isinstance(cast("Call[Any]", call).what, Asks):
+            msg = f"its compensation returned {type(call).__name__}, expected a Call of {request.participant}."
+            raise AuthorMistake(msg)
+        what = cast("Asks", cast("Call[Any]", call).what)
+        if what.operation.participant != request.participant:
+            msg = (
+                f"its compensation calls {what.operation.participant}, but {request.participant} acted: elsewhere there is "
+                "nothing to undo."
+            )
+            raise AuthorMistake(msg)
+        return what.operation.name, self._fits(self._codec.encode(what.request))
+
+    # -- work done in this process
+
+    def local_action(self) -> LocalCode:
+        """The step's own work."""
+        decode = self._codec.decoder(tuple[self._argument_types])
+        return LocalCode(self.function, decode, self._codec.encode)
+
+    def local_undo(self) -> LocalCode | None:
+        """The work that undoes it, if there is any."""
+        if self.undo_function is None:
+            return None
+        input_type = (parameter_types(self.undo_function) or (self._saga_input,))[0]
+        rest = (Any,) * len(self.reads)
+        envelope: Any = make_dataclass(
+            "Envelope", [("request", tuple[(input_type, *rest)]), ("reply", Any if self.reply_type is Any else self.reply_type | None)]
+        )
+        decode = self._codec.decoder(envelope)
+
+        def arguments(body: bytes) -> tuple[Any, ...]:
+            value = decode(body)
+            return value.request[0], value.reply
+
+        return LocalCode(self.undo_function, arguments, self._codec.encode)
+
+    def describe(self) -> dict[str, Any]:
+        """What the digest covers."""
+        if self.is_local:
+            operations = [LOCAL]
+            undone_by = [LOCAL] if self.undo_function is not None else []
+        else:
+            operations = [f"{each.participant}.{each.name}" for each in self.operations]
+            if self.undo_function is not None:
+                undone_by = [f"{each.participant}.{each.name}" for each in operations_in(self.undo_function)]
+            else:
+                undone_by = [str(each.compensation) for each in self.operations if each.compensation]
+        return {
+            "name": self.name,
+            "kind": self.kind.value,
+            "reads": list(self.reads),
+            "after": list(self.after),
+            "guard": sorted({each.guard.value for each in self.operations}) or [Guard.IDEMPOTENT.value],
+            "operations": operations,
+            "compensations": undone_by,
+        }
+
+    def schemas(self) -> dict[str, Any]:
+        """Types of requests and replies by operation, for views and for telling versions apart; not part of the digest."""
+        found: dict[str, Any] = {}
+        for each in self.operations:
+            found[f"{each.participant}.{each.name}"] = {
+                "request": self._codec.schema(each.request_type),
+                "reply": self._codec.schema(each.reply_type) if each.reply_type is not None else None,
+            }
+        return found
+
+
+class Definition:
+    """A saga, loaded and checked. Made by `define`."""
+
+    def __init__(self, saga: Saga[Any], codec: Codec) -> None:
+        vertices = arrange(saga.steps)
+        self.saga = saga.name
+        self.version = saga.version
+        self.codec = codec
+        self.steps: Mapping[str, StepDefinition] = {
+            step.name: StepDefinition(saga, step, vertices[step.name], codec) for step in saga.steps
+        }
+        self.pivot = next((step.name for step in saga.steps if step.kind is Kind.PIVOT), None)
+        self.input_type = saga.input_type
+        self.input_value: Callable[[bytes], Any] = codec.decoder(saga.input_type)
+        self._notice = saga.notices[0] if saga.notices else None
+        self._operations: dict[tuple[str, str], Operation[..., Any, Any]] = {}
+        self._decoders: dict[tuple[str, str], Callable[[bytes], Any] | None] = {}
+        functions = [each for step in saga.steps for each in (step.function, step.undo) if each is not None]
+        for function in (*functions, *saga.notices):
+            for operation in operations_in(function):
+                self.learn(operation)
+        described = {
+            "saga": self.saga,
+            "version": self.version,
+            "steps": [step.describe() for step in self.steps.values()],
+        }
+        self.digest = sha256(_canonical(described)).hexdigest()
+        self._described = described
+
+    def graph(self) -> bytes:
+        """The graph as it is kept in the log: what the digest covers, and schemas."""
+        steps = [
+            {**step.describe(), "where": step.where.rpartition("/")[2], "schemas": step.schemas()}
+            for step in self.steps.values()
+        ]
+        return _canonical({**self._described, "steps": steps, "input": self.codec.schema(self.input_type)})
+
+    @property
+    def participants(self) -> tuple[str, ...]:
+        """Every participant that the builders can name."""
+        return tuple(dict.fromkeys(participant for participant, _ in self._operations))
+
+    @property
+    def has_notice(self) -> bool:
+        """Whether somebody is told how a run ended."""
+        return self._notice is not None
+
+    def learn(self, operation: Operation[..., Any, Any]) -> None:
+        """Keep an operation in mind, so that its logged calls find their types again."""
+        self._operations[operation.participant, operation.name] = operation
+
+    def operation(self, participant: str, name: str) -> Operation[..., Any, Any] | None:
+        """An operation that was seen in a builder."""
+        return self._operations.get((participant, name))
+
+    def reply_decoder(self, participant: str, name: str, step: str) -> Callable[[bytes], Any] | None:
+        """What a reply must be readable as; `None` where the operation has no reply."""
+        key = (participant, name if participant != ASK else step)
+        try:
+            return self._decoders[key]
+        except KeyError:
+            decoder = self._decoders[key] = self._make_decoder(participant, name, step)
+            return decoder
+
+    def _make_decoder(self, participant: str, name: str, step: str) -> Callable[[bytes], Any] | None:
+        operation = self._operations.get((participant, name))
+        if participant == SLEEP:
+            return None
+        if operation is not None:
+            return None if operation.reply_type is None else self.codec.decoder(operation.reply_type)
+        known = self.steps.get(step)
+        return self.codec.decoder(Any if known is None else known.reply_type)
+
+    def item_value(self, request: Request, reply: bytes, step: str) -> Any:
+        """One reply as a value."""
+        decode = self.reply_decoder(request.participant, request.operation, step)
+        return None if decode is None else decode(reply)
+
+    def reply_value(self, record: RunRecord, step: str) -> Any:
+        """What a step's readers get: a value, `None` where it was skipped, a dict or list where it made many calls."""
+        known = record.steps.get(step)
+        if known is None:
+            if step in self.steps:
+                return None
+            msg = f"{record.run} is {record.saga} v{record.version}, which has no step {step}."
+            raise NoSuchReply(msg)
+        values = {
+            item.item: self.item_value(item.request, item.reply, step)
+            for item in known.items.values()
+            if item.request is not None and item.reply is not None and item.state is not StepState.SKIPPED
+        }
+        match known.shape:
+            case "one":
+                return values.get("")
+            case "dict":
+                return {decode_item(name): value for name, value in values.items()}
+            case "list":
+                return list(values.values())
+
+    def build_notice(self, record: RunRecord, ended: object) -> Request | BuildError | None:
+        """The call that tells somebody how the run ended."""
+        if self._notice is None:
+            return None
+        try:
+            call = self._notice(self.input_value(record.input), ended)
+            if call is None:
+                return None
+            if not isinstance(call, Call) or not isinstance(cast("Call[Any]", call).what, Asks):
+                return BuildError(f"the notice returned {type(call).__name__}, expected a Call or None")
+            what = cast("Asks", cast("Call[Any]", call).what)
+            self.learn(what.operation)
+            body = self.codec.encode(what.request)
+            return Request("", what.operation.participant, what.operation.name, what.operation.guard, body)
+        except Exception as raised:  # noqa: BLE001 - the author's code; how the run ended must stay what it is
+            return BuildError(f"the notice raised {_told(raised)}"[:DETAIL_CHARACTERS_MAX], raised)
+
+
+def define(saga: Saga[I], codec: Codec) -> Definition:
+    """Check and load a saga; `DefinitionInvalid` lists every mistake at once."""
+    mistakes = check_saga(saga)
+    if mistakes:
+        raise DefinitionInvalid(mistakes)
+    return Definition(saga, codec)
+
+
+def allows_none(type_: Any) -> bool:
+    """Whether a parameter of this type may be given `None`."""
+    return type_ is Any or type_ is None or type_ is type(None) or type(None) in getattr(type_, "__args__", ())
+
+
+def _reply_json(step: StepRecord | None) -> bytes:
+    """A step's replies as the JSON that its readers get, joined from the logged bytes."""
+    if step is None:
+        return b"null"
+    known = [item for item in step.items.values() if item.reply is not None and item.state is not StepState.SKIPPED]
+    match step.shape:
+        case "one":
+            return cast("bytes", known[0].reply) if known else b"null"
+        case "dict":
+            pairs = (json.dumps(decode_item(item.item)).encode() + b":" + cast("bytes", item.reply) for item in known)
+            return b"{" + b",".join(pairs) + b"}"
+        case "list":
+            return b"[" + b",".join(cast("bytes", item.reply) for item in known) + b"]"
+
+
+def _canonical(value: object) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _article(word: str) -> str:
+    return "an" if word[:1].lower() in "aeiou" else "a"
+
+
+def _told(raised: BaseException) -> str:
+    """`KeyError: 'zip' (shop/sagas.py:47)`: the exception and the innermost place in it."""
+    place = ""
+    trace = raised.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        place = f" ({code.co_filename}:{trace.tb_lineno})"
+        trace = trace.tb_next
+    return f"{type(raised).__name__}: {raised}{place}"

@@ -1,0 +1,274 @@
+"""What follows by itself from where a run stands, run to a fixed point after every command.
+
+Forward: whatever is free to start is requested. Backward: what was, or may have been, done is undone as soon as nothing that depends
+on it remains. At the end: the run is over, and its notice is owed. A pass that decides nothing ends the loop, so the order of the
+rules in it doesn't matter for what is true in the end, only for how it reads.
+"""
+
+from amends.core import events as e
+from amends.core.answers import Cause, Unknown
+from amends.core.definition import BuildError, Built, Declined, StepDefinition
+from amends.core.draft import Draft, give_up_action, settle_action
+from amends.core.keys import Phase
+from amends.core.replies import undo_failed
+from amends.core.retry import Guard, Kind
+from amends.core.state import CLEAR, ItemRecord, RunState, StepState, Tries
+from amends.core.summary import ended_outcome
+
+
+def follow(draft: Draft) -> None:
+    """Decide until nothing more follows."""
+    while True:
+        decided = len(draft.events)
+        if draft.record.ended is None and draft.record.quarantined is None:
+            if draft.epoch:
+                _take_over(draft)
+            if draft.record.turned is None:
+                _settle_wish_to_turn_back(draft)
+                _advance(draft)
+            if draft.record.turned is not None:
+                _retreat(draft)
+            _end(draft)
+        if len(draft.events) == decided:
+            return
+
+
+# -- attempts that a former owner left open
+
+
+def _take_over(draft: Draft) -> None:
+    for item in list(draft.record.items()):
+        if item.action is not None and _left_open(draft, item.action) and item.state is StepState.ACTING:
+            _take_over_action(draft, item, item.action)
+        elif item.undo is not None and _left_open(draft, item.undo) and item.state is StepState.COMPENSATING:
+            _take_over_undo(draft, item, item.undo)
+
+
+def _left_open(draft: Draft, tries: Tries) -> bool:
+    return tries.open_epoch is not None and tries.open_epoch != draft.epoch
+
+
+def _take_over_action(draft: Draft, item: ItemRecord, tries: Tries) -> None:
+    record = draft.record
+    lost = Unknown(Cause.OWNER_LOST, "the process that sent it is gone")
+    match tries.guard:
+        case Guard.BARRIER:
+            wish = record.abort_requested is not None and draft.is_current_pivot(item)
+            if record.backward or wish:
+                give_up_action(draft, item, lost)
+        case Guard.IDEMPOTENT:
+            draft.emit(e.AttemptStarted(draft.at, draft.epoch, item.step, item.item, Phase.ACTION))
+        case Guard.ONCE:
+            give_up_action(draft, item, lost)
+
+
+def _take_over_undo(draft: Draft, item: ItemRecord, tries: Tries) -> None:
+    match tries.guard:
+        case Guard.BARRIER:
+            pass  # it is sent again as it is: the barrier makes that harmless
+        case Guard.IDEMPOTENT:
+            draft.emit(e.AttemptStarted(draft.at, draft.epoch, item.step, item.item, Phase.COMPENSATION))
+        case Guard.ONCE:
+            undo_failed(draft, item, Unknown(Cause.OWNER_LOST, "the process that sent it is gone"))
+
+
+# -- forward
+
+
+def _settle_wish_to_turn_back(draft: Draft) -> None:
+    """Somebody wants to turn back while the pivot's outcome is open: the pivot decides, and is hurried along."""
+    record, pivot = draft.record, draft.pivot
+    if record.abort_requested is None or pivot is None or record.abort_void:
+        return
+    if pivot.state is StepState.DONE:
+        draft.emit(e.AbortVoid(draft.at, draft.epoch))
+        return
+    if not pivot.behind_barrier or record.item_has_mark(pivot):
+        return
+    if pivot.state is StepState.ACTING and pivot.action is not None and not pivot.action.is_open:
+        give_up_action(draft, pivot, Unknown(Cause.TURNED_BACK, "not sent again: the run is to turn back"))
+    elif pivot.state is StepState.UNKNOWN and pivot.settling is None:
+        settle_action(draft, pivot)
+
+
+def _advance(draft: Draft) -> None:
+    """Request every step that is free to start. All builders run before any of their results counts."""
+    record = draft.record
+    ready = [step for step in draft.definition.steps.values() if step.name not in record.steps and _is_free(draft, step)]
+    if not ready:
+        return
+    results = [(step, step.build(draft.definition, record)) for step in ready]
+    declined = [(step, no) for step, no in results if isinstance(no, Declined) and not step.forward_only]
+    if declined:
+        for step, no in declined:
+            draft.emit(e.StepDeclined(draft.at, draft.epoch, step.name, no.code, no.detail))
+        first, no = declined[0]
+        draft.turn_back(first.name, no.code, f"{first.name} said no: {no.code or no.detail}")
+        return
+    for step, result in results:
+        match result:
+            case Built(shape=shape, requests=requests):
+                draft.emit(e.ActionRequested(draft.at, draft.epoch, step.name, step.kind, shape, requests))
+            case None:
+                draft.emit(e.StepSkipped(draft.at, draft.epoch, step.name))
+            case Declined(code=code, detail=detail):
+                told = f"{code}: {detail}" if code else detail
+                draft.mark(step.name, "", Phase.ACTION, "rejected-after-pivot", told)
+            case BuildError(error=error):
+                draft.bug = draft.bug or (result, step.name)
+                draft.emit(e.BuildFailed(draft.at, draft.epoch, step.name, "", Phase.ACTION, error))
+                draft.mark(step.name, "", Phase.ACTION, "author-error", error)
+
+
+def _is_free(draft: Draft, step: StepDefinition) -> bool:
+    record = draft.record
+    for name in step.vertex.requires:
+        required = record.steps.get(name)
+        if required is None or not required.settled:
+            return False
+    if not record.marks:
+        return True
+    if not draft.past_pivot:
+        return False
+    return not any(mark.step == step.name or mark.step in step.vertex.ancestors for mark in record.marks.values())
+
+
+# -- backward
+
+
+def _retreat(draft: Draft) -> None:
+    record = draft.record
+    for name in list(record.steps):
+        for item in list(record.steps[name].items.values()):
+            match item.state:
+                case StepState.ACTING:
+                    _stop_acting(draft, item)
+                case StepState.DONE | StepState.UNKNOWN | StepState.SKIPPED | StepState.COMPENSATING:
+                    if _owes_undo(draft, item) and _is_eligible(draft, item):
+                        _request_undo(draft, item)
+                case StepState.WAITING | StepState.REJECTED | StepState.COMPENSATED:
+                    pass
+
+
+def _stop_acting(draft: Draft, item: ItemRecord) -> None:
+    """Nothing new is sent; what is in flight is awaited; what isn't is settled, or undone unseen behind a barrier."""
+    tries = item.action
+    if tries is None or tries.is_open:
+        return
+    why = Unknown(Cause.TURNED_BACK, "not sent again: the run turned back")
+    if item.behind_barrier:
+        draft.emit(e.ActionUnknown(draft.at, draft.epoch, item.step, item.item, why.cause, why.detail))
+    elif tries.pending:
+        give_up_action(draft, item, why)
+    elif not tries.tainted:
+        never = "it was never sent"
+        draft.emit(e.ActionRejected(draft.at, draft.epoch, item.step, item.item, "unreachable", never, "withdrawn"))
+
+
+def _owes_undo(draft: Draft, item: ItemRecord) -> bool:
+    """Whether a compensation is to be requested for this item, as far as the item itself goes."""
+    if item.request is None or draft.step(item.step).kind is not Kind.COMPENSABLE or draft.record.item_has_mark(item):
+        return False
+    match item.state:
+        case StepState.DONE:
+            return True
+        case StepState.UNKNOWN:
+            return item.behind_barrier and not item.seal
+        case StepState.SKIPPED:
+            return item.may_have_effect
+        case StepState.COMPENSATING:
+            return item.undo is None and not item.seal
+        case _:
+            return False
+
+
+def _is_eligible(draft: Draft, item: ItemRecord) -> bool:
+    """Nothing that depends on it remains, item by item."""
+    record = draft.record
+    for name in draft.step(item.step).vertex.descendants:
+        dependent = record.steps.get(name)
+        if dependent is None:
+            continue
+        if record.marks and record.step_has_mark(name):
+            return False
+        for each in dependent.items.values():
+            if each.state not in CLEAR or _still_owed(draft, each):
+                return False
+    return True
+
+
+def _still_owed(draft: Draft, item: ItemRecord) -> bool:
+    return item.may_have_effect and draft.step(item.step).kind is Kind.COMPENSABLE
+
+
+def _request_undo(draft: Draft, item: ItemRecord) -> None:
+    turned = draft.record.turned
+    reason = turned.reason if turned is not None else ""
+    undoing = draft.step(item.step).build_undo(draft.definition, draft.record, item, reason)
+    if isinstance(undoing, BuildError):
+        draft.emit(
+            e.BuildFailed(draft.at, draft.epoch, item.step, item.item, Phase.COMPENSATION, undoing.error)
+        )
+        draft.mark(item.step, item.item, Phase.COMPENSATION, "author-error", undoing.error)
+        return
+    draft.emit(
+        e.CompensationRequested(
+            draft.at,
+            draft.epoch,
+            item.step,
+            item.item,
+            undoing.participant,
+            undoing.operation,
+            undoing.guard,
+            undoing.body,
+        )
+    )
+
+
+# -- the end
+
+
+def _end(draft: Draft) -> None:
+    record = draft.record
+    if record.ended is not None or record.marks:
+        return
+    if record.turned is None:
+        steps = draft.definition.steps
+        if len(record.steps) == len(steps) and all(step.settled for step in record.steps.values()):
+            _ended(draft, RunState.COMPLETED, ())
+        return
+    for item in record.items():
+        if item.state not in CLEAR or _still_owed(draft, item):
+            return
+    effects = tuple(item.name for item in record.items() if _was_left(draft, item))
+    _ended(draft, RunState.ABANDONED if effects else RunState.COMPENSATED, effects)
+
+
+def _was_left(draft: Draft, item: ItemRecord) -> bool:
+    """Somebody decided that an effect, or a possible one, stays."""
+    if item.state is not StepState.SKIPPED or item.left is None:
+        return False
+    if item.left is not Phase.ACTION:
+        return True
+    unguarded = item.request is not None and not item.behind_barrier and draft.step(item.step).kind is not Kind.NEUTRAL
+    return unguarded and item.action is not None and item.action.tainted
+
+
+def _ended(draft: Draft, state: RunState, effects: tuple[str, ...]) -> None:
+    draft.emit(e.RunEnded(draft.at, draft.epoch, state.value, effects))
+    tell_end(draft)
+
+
+def tell_end(draft: Draft) -> None:
+    """Owe the notice, where the saga has one; a notice that can't be built leaves the end as it is."""
+    definition = draft.definition
+    if not definition.has_notice:
+        return
+    notice = definition.build_notice(draft.record, ended_outcome(definition, draft.record))
+    match notice:
+        case None:
+            return
+        case BuildError(error=error):
+            draft.emit(e.NoticeFailed(draft.at, draft.epoch, Cause.RAISED, error, None, counted=True))
+        case e.Request(participant=participant, operation=operation, guard=guard, body=body):
+            draft.emit(e.NoticeRequested(draft.at, draft.epoch, participant, operation, guard, body))

@@ -1,0 +1,132 @@
+"""What is owed from where a run stands, not from what just happened: so recovery is the normal path, and the log is the outbox.
+
+A call goes out again and again as long as it is owed; whoever sends it keeps apart what is already in flight. Nothing is owed for a
+phase that is marked: a person decides first.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from amends.core.definition import Definition
+from amends.core.keys import NOTICE, Phase
+from amends.core.retry import MICROSECONDS, Guard, Kind
+from amends.core.state import ItemRecord, RunRecord, StepState, Tries
+
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """A call to be made now. `starts`: the log must know of the attempt first (`Begin`), since no barrier protects it."""
+
+    step: str
+    item: str
+    phase: Phase
+    participant: str
+    operation: str
+    guard: Guard
+    kind: Kind
+    body: bytes
+    attempt: int
+    since: int
+    timeout: int
+    starts: bool
+    seal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """Calls due by now, compensations and questions before actions; and the earliest later moment that matters."""
+
+    sends: tuple[Send, ...]
+    wake: int | None
+
+
+def owed(definition: Definition, record: RunRecord, now: int, epoch: int) -> Owed:
+    """Everything this run owes by `now` to an owner of this epoch."""
+    urgent: list[Send] = []
+    later: list[Send] = []
+    moments: list[int] = []
+    if record.ended is not None:
+        _notice(record, now, epoch, later, moments)
+        return Owed(tuple(later), min(moments, default=None))
+    if record.quarantined is not None:
+        return Owed((), None)
+    for item in record.items():
+        for phase, tries in _active(record, item):
+            if tries.pending and tries.answer_due is not None:
+                moments.append(tries.answer_due)
+            if tries.due is None:
+                continue
+            if tries.due > now:
+                moments.append(tries.due)
+                continue
+            send = _send(definition, item, phase, tries, epoch)
+            (later if phase is Phase.ACTION else urgent).append(send)
+    if record.deadline is not None and not record.deadline_passed and not record.backward:
+        moments.append(record.deadline)
+    return Owed((*urgent, *later), min(moments, default=None))
+
+
+def _active(record: RunRecord, item: ItemRecord) -> Iterator[tuple[Phase, Tries]]:
+    if item.settle is not None and item.settling is not None:
+        if not record.item_has_mark_of(item, item.settling):
+            yield item.settling, item.settle
+    elif item.state is StepState.COMPENSATING and item.undo is not None:
+        if not record.item_has_mark_of(item, Phase.COMPENSATION):
+            yield Phase.COMPENSATION, item.undo
+    elif item.state is StepState.ACTING and item.action is not None:
+        yield Phase.ACTION, item.action
+
+
+def _send(definition: Definition, item: ItemRecord, phase: Phase, tries: Tries, epoch: int) -> Send:
+    step = definition.steps[item.step]
+    unguarded = tries.guard is not Guard.BARRIER and phase in {Phase.ACTION, Phase.COMPENSATION}
+    return Send(
+        step=item.step,
+        item=item.item,
+        phase=phase,
+        participant=tries.participant,
+        operation=tries.operation,
+        guard=tries.guard,
+        kind=Kind.RETRIABLE if step.forward_only else Kind.PIVOT if step.kind is Kind.PIVOT else Kind.COMPENSABLE,
+        body=tries.body,
+        attempt=tries.sends + 1,
+        since=item.action.since if item.action is not None else tries.since,
+        timeout=step.policy.timeout,
+        starts=unguarded and tries.open_epoch != epoch,
+        seal=item.seal if phase is Phase.SEAL else "",
+    )
+
+
+def _notice(record: RunRecord, now: int, epoch: int, sends: list[Send], moments: list[int]) -> None:
+    tries = record.notice
+    if tries is None or tries.due is None or record.notice_delivered:
+        return
+    if tries.due > now:
+        moments.append(tries.due)
+        return
+    sends.append(
+        Send(
+            step=NOTICE,
+            item="",
+            phase=Phase.ACTION,
+            participant=tries.participant,
+            operation=tries.operation,
+            guard=tries.guard,
+            kind=Kind.RETRIABLE,
+            body=tries.body,
+            attempt=tries.sends + 1,
+            since=tries.since,
+            timeout=NOTICE_TIMEOUT,
+            starts=False,
+        )
+    )
+
+
+NOTICE_TIMEOUT = 5 * MICROSECONDS
+
+
+def deadline_of(record: RunRecord) -> datetime | None:
+    """The run's deadline as a moment, for the header that tells the participant."""
+    return None if record.deadline is None else datetime.fromtimestamp(record.deadline / MICROSECONDS, tz=UTC)

@@ -1,0 +1,355 @@
+"""What an answer changes, by the phase of the key that it answers and the state its item is in."""
+
+from amends.core import events as e
+from amends.core.answers import Cause, Halt, Pending, SaidNo, Succeeded, Unknown
+from amends.core.commands import Reply
+from amends.core.draft import Draft, give_up_action
+from amends.core.evolve import NEVER_LEFT
+from amends.core.keys import NOTICE, Phase
+from amends.core.limits import DETAIL_CHARACTERS_MAX
+from amends.core.retry import MICROSECONDS, Guard, Kind, resolve
+from amends.core.state import ItemRecord, StepState, Tries
+
+ANSWER_DUE_DEFAULT = 7 * 24 * 3_600 * MICROSECONDS
+"""How long a pending answer is waited for."""
+
+NOTICE_PATIENCE = resolve(None, Kind.RETRIABLE).action
+"""A notice is tried like a step that must succeed in the end."""
+
+_OPEN = frozenset({StepState.ACTING, StepState.UNKNOWN})
+
+
+def on_reply(draft: Draft, reply: Reply) -> None:
+    """Take an answer in. One that nobody asked for changes nothing."""
+    if reply.step == NOTICE:
+        _notice(draft, reply)
+        return
+    item = draft.record.item(reply.step, reply.item)
+    if item is None or item.request is None:
+        return
+    match reply.phase:
+        case Phase.ACTION:
+            _action(draft, item, reply)
+        case Phase.COMPENSATION:
+            if item.state is StepState.COMPENSATING and draft.record.ended is None:
+                _compensation(draft, item, reply)
+        case Phase.PROBE | Phase.SEAL:
+            if item.settling is reply.phase and draft.record.ended is None:
+                _settle(draft, item, reply)
+
+
+# -- an action's answer
+
+
+def _action(draft: Draft, item: ItemRecord, reply: Reply) -> None:
+    if item.state not in _OPEN or draft.record.ended is not None:
+        _late(draft, item, reply)
+        return
+    outcome = reply.outcome
+    match outcome:
+        case Succeeded(reply=body):
+            draft.emit(e.ActionSucceeded(draft.at, draft.epoch, item.step, item.item, body))
+        case SaidNo():
+            _said_no(draft, item, reply, outcome)
+        case Pending():
+            if item.state is StepState.ACTING and item.action is not None and not item.action.pending:
+                due = draft.at + ANSWER_DUE_DEFAULT
+                draft.emit(e.ActionPending(draft.at, draft.epoch, item.step, item.item, due))
+        case Unknown():
+            if _is_latest(item.action, reply) and item.state is StepState.ACTING and draft.epoch:
+                attempt_failed(draft, item, outcome)
+        case Halt(reason=reason, detail=detail):
+            if item.state is StepState.ACTING:
+                draft.mark(item.step, item.item, Phase.ACTION, reason, detail)
+
+
+def _is_latest(tries: Tries | None, reply: Reply) -> bool:
+    return tries is not None and reply.attempt == tries.sends + 1 and not tries.pending
+
+
+def _said_no(draft: Draft, item: ItemRecord, reply: Reply, no: SaidNo) -> None:
+    step = draft.step(item.step)
+    if step.forward_only:
+        if item.state is not StepState.ACTING:
+            return
+        if no.word == "blocked":
+            draft.mark(item.step, item.item, Phase.ACTION, "blocked", no.detail)
+        elif (item.action is not None and item.action.pending) or (draft.epoch and _is_latest(item.action, reply)):
+            told = f"{no.code}: {no.detail}" if no.code else no.detail
+            attempt_failed(draft, item, Unknown(Cause.REJECTED, told[:DETAIL_CHARACTERS_MAX]))
+        return
+    if _is_definite(draft, item, reply) or step.kind is Kind.NEUTRAL:
+        reject(draft, item, no.code, no.detail, no.word)
+    elif item.state is StepState.ACTING and draft.epoch and _is_latest(item.action, reply):
+        told = f"a no that may follow a yes whose answer was lost: {no.code or no.detail}"
+        give_up_action(draft, item, Unknown(Cause.REJECTED, told))
+    else:
+        _note_late(draft, item, reply, alert=False)
+
+
+def _is_definite(draft: Draft, item: ItemRecord, reply: Reply) -> bool:
+    """Behind a barrier every no is; elsewhere only the answer to the one and only send."""
+    tries = item.action
+    if item.behind_barrier or tries is None:
+        return True
+    return not tries.tainted and draft.epoch != 0 and draft.epoch == tries.open_epoch and reply.attempt == tries.sends + 1
+
+
+def reject(draft: Draft, item: ItemRecord, code: str | None, detail: str, word: str) -> None:
+    """A definite no: the action had no effect. Going forward it turns the run back."""
+    draft.emit(e.ActionRejected(draft.at, draft.epoch, item.step, item.item, code, detail, word))
+    draft.turned_by(item, code, f"{item.name} said no: {code or detail}")
+
+
+def attempt_failed(draft: Draft, item: ItemRecord, unknown: Unknown) -> None:
+    """An action's attempt ended with nothing known: again, or the end of trying."""
+    tries = item.action
+    if tries is None:
+        return
+    step, record = draft.step(item.step), draft.record
+    stops = item.behind_barrier and (
+        record.backward or (record.abort_requested is not None and draft.is_current_pivot(item))
+    )
+    never_left = unknown.cause in NEVER_LEFT and draft.never_left(tries)
+    if record.backward and never_left:
+        give_up_action(draft, item, unknown)
+        return
+    due = None if stops else draft.next_due(tries, step.policy.action, draft.key(item, Phase.ACTION), unknown)
+    if due is not None:
+        draft.fail(item, Phase.ACTION, unknown, due)
+    else:
+        give_up_action(draft, item, unknown)
+
+
+# -- an action's answer that comes when its item has moved on
+
+
+def _late(draft: Draft, item: ItemRecord, reply: Reply) -> None:
+    outcome, ended = reply.outcome, draft.record.ended is not None
+    kind = draft.step(item.step).kind
+    match outcome:
+        case Succeeded(reply=body):
+            if item.state is StepState.DONE:
+                return
+            if item.state is StepState.REJECTED and not ended and kind is Kind.COMPENSABLE:
+                draft.emit(e.ActionSucceeded(draft.at, draft.epoch, item.step, item.item, body))
+                return
+            if kind is Kind.NEUTRAL:
+                _note_late(draft, item, reply, alert=False)
+                return
+            _note_late(draft, item, reply, alert=_contradicts(item, ended=ended))
+            if ended:
+                return
+            if item.state is StepState.REJECTED:
+                _contradiction(draft, item, "contradiction")
+            elif item.state in {StepState.COMPENSATING, StepState.COMPENSATED} and not item.behind_barrier:
+                _contradiction(draft, item, "late-success")
+        case SaidNo():
+            if item.state is not StepState.DONE or draft.step(item.step).forward_only or kind is Kind.NEUTRAL:
+                if item.state is StepState.SKIPPED:
+                    _note_late(draft, item, reply, alert=ended)
+                return
+            _note_late(draft, item, reply, alert=True)
+            if not ended and (kind is Kind.PIVOT or not item.behind_barrier):
+                _contradiction(draft, item, "contradiction")
+        case Pending() | Unknown() | Halt():
+            return
+
+
+def _contradicts(item: ItemRecord, *, ended: bool) -> bool:
+    """Whether a late yes is news that somebody must hear."""
+    match item.state:
+        case StepState.COMPENSATING:
+            return not item.behind_barrier
+        case StepState.COMPENSATED:
+            return not item.behind_barrier or item.undo_word in {"noop", "blocked"}
+        case StepState.SKIPPED:
+            return ended
+        case _:
+            return True
+
+
+def _contradiction(draft: Draft, item: ItemRecord, reason: str) -> None:
+    if (item.step, item.item, Phase.ACTION) not in draft.record.marks:
+        detail = f"an answer of {item.name} contradicts what is known of it ({item.state.value})"
+        draft.mark(item.step, item.item, Phase.ACTION, reason, detail)
+
+
+def _note_late(draft: Draft, item: ItemRecord, reply: Reply, *, alert: bool) -> None:
+    match reply.outcome:
+        case Succeeded(reply=body, word=word):
+            kept = body
+        case SaidNo(word=word):
+            kept = b"null"
+        case Pending() | Unknown() | Halt():
+            return
+    draft.emit(e.LateReply(draft.at, draft.epoch, item.step, item.item, reply.phase, word, kept, alert))
+
+
+# -- a compensation's answer
+
+
+def _compensation(draft: Draft, item: ItemRecord, reply: Reply) -> None:
+    tries = item.undo
+    if tries is None or item.settling is not None:
+        return
+    match reply.outcome:
+        case Succeeded(word=word):
+            draft.emit(e.CompensationSucceeded(draft.at, draft.epoch, item.step, item.item, word))
+        case Pending():
+            if not tries.pending:
+                due = draft.at + ANSWER_DUE_DEFAULT
+                draft.emit(e.CompensationPending(draft.at, draft.epoch, item.step, item.item, due))
+        case Unknown() as unknown:
+            if _is_latest(tries, reply) and draft.epoch and not draft.record.item_has_mark_of(item, Phase.COMPENSATION):
+                undo_failed(draft, item, unknown)
+        case SaidNo(code=code, detail=detail):
+            _stuck_undoing(draft, item, "compensation-rejected", f"{code}: {detail}" if code else detail)
+        case Halt(reason=reason, detail=detail):
+            _stuck_undoing(draft, item, reason, detail)
+
+
+def _stuck_undoing(draft: Draft, item: ItemRecord, reason: str, detail: str) -> None:
+    if not draft.record.item_has_mark_of(item, Phase.COMPENSATION):
+        draft.mark(item.step, item.item, Phase.COMPENSATION, reason, detail)
+
+
+def undo_failed(draft: Draft, item: ItemRecord, unknown: Unknown) -> None:
+    """A compensation's attempt ended with nothing known: again, capped; spent, a person is asked."""
+    tries = item.undo
+    if tries is None:
+        return
+    patience = draft.step(item.step).policy.compensation
+    due = draft.next_due(tries, patience, draft.key(item, Phase.COMPENSATION), unknown)
+    draft.fail(item, Phase.COMPENSATION, unknown, due)
+    if due is None:
+        reason = "misrouted" if unknown.cause is Cause.MISROUTED else "spent"
+        draft.mark(item.step, item.item, Phase.COMPENSATION, reason, unknown.detail)
+
+
+# -- the answer to a question about an action
+
+
+def _settle(draft: Draft, item: ItemRecord, reply: Reply) -> None:
+    tries, outcome = item.settle, reply.outcome
+    if tries is None:
+        return
+    if item.seal == "undone":
+        _sealed(draft, item, reply)
+        return
+    match outcome:
+        case Succeeded(reply=body):
+            draft.emit(e.ActionSucceeded(draft.at, draft.epoch, item.step, item.item, body, settled=True))
+        case SaidNo(code=code, detail=detail, word=word):
+            _never_happened(draft, item, code, detail, word)
+        case Pending():
+            _settle_pending(draft, item, reply)
+        case Unknown():
+            _settle_unknown(draft, item, reply, outcome)
+        case Halt(reason=reason, detail=detail):
+            draft.mark(item.step, item.item, reply.phase, reason, detail)
+
+
+def _never_happened(draft: Draft, item: ItemRecord, code: str | None, detail: str, word: str) -> None:
+    """Sealed: the action said no, or never came and never will."""
+    if word == "rejected":
+        reject(draft, item, code, detail, word)
+        return
+    draft.emit(e.ActionRejected(draft.at, draft.epoch, item.step, item.item, "no-answer", detail, word))
+    draft.turned_by(item, "no-answer", f"{item.name} did not answer")
+
+
+def _settle_pending(draft: Draft, item: ItemRecord, reply: Reply) -> None:
+    """The work is still on at the participant: ask again, until the answer is overdue."""
+    action, tries = item.action, item.settle
+    if action is None or tries is None or not _is_latest(tries, reply) or not draft.epoch:
+        return
+    overdue = action.answer_due if action.answer_due is not None else tries.budget_from + ANSWER_DUE_DEFAULT
+    unknown = Unknown(Cause.PENDING, "the participant is still working on it", counted=False)
+    patience = draft.step(item.step).policy.compensation
+    due = draft.next_due(tries, patience, draft.key(item, reply.phase), unknown)
+    due = None if draft.at >= overdue else due
+    draft.fail(item, reply.phase, unknown, due)
+    if due is None:
+        draft.mark(item.step, item.item, reply.phase, "outcome-unknown", unknown.detail)
+
+
+def _settle_unknown(draft: Draft, item: ItemRecord, reply: Reply, unknown: Unknown) -> None:
+    tries = item.settle
+    if tries is None or not _is_latest(tries, reply) or not draft.epoch:
+        return
+    if unknown.cause is Cause.ABSENT and _may_not_arrive_any_more(draft, item):
+        _never_happened(draft, item, "no-answer", unknown.detail, "absent")
+        return
+    patience = draft.step(item.step).policy.compensation
+    due = draft.next_due(tries, patience, draft.key(item, reply.phase), unknown)
+    draft.fail(item, reply.phase, unknown, due)
+    if due is None:
+        sealing = item.seal == "undone"
+        draft.mark(item.step, item.item, reply.phase, "sealing" if sealing else "outcome-unknown", unknown.detail)
+
+
+def _may_not_arrive_any_more(draft: Draft, item: ItemRecord) -> bool:
+    """Without a barrier "nothing there" means "never" only once nothing sent can still be on its way."""
+    return draft.at >= may_arrive_until(draft, item)
+
+
+def may_arrive_until(draft: Draft, item: ItemRecord) -> int:
+    """Until when a copy of an unguarded action may still arrive (microseconds UTC)."""
+    tries, request = item.action, item.request
+    if tries is None or request is None or not tries.tainted:
+        return 0
+    operation = draft.definition.operation(request.participant, request.operation)
+    late = 3_600 * MICROSECONDS if operation is None else int(operation.late_after.total_seconds() * MICROSECONDS)
+    return (tries.last_end if tries.last_end is not None else tries.since) + late
+
+
+def _sealed(draft: Draft, item: ItemRecord, reply: Reply) -> None:
+    """A person says that it is undone, and the participant was told so: nothing of it can act any more."""
+    match reply.outcome:
+        case Succeeded(reply=body, word=word):
+            found = "succeeded" if word == "succeeded" else word
+            draft.emit(e.Sealed(draft.at, draft.epoch, item.step, item.item, found, body))
+            if found == "succeeded":
+                detail = "its effect was found in place and is now yours to undo by hand: confirm with resolve undone"
+                draft.mark(item.step, item.item, Phase.COMPENSATION, "confirm-undone", detail)
+        case SaidNo(word=word):
+            found = "noop" if word in {"noop", "rejected"} else "blocked"
+            draft.emit(e.Sealed(draft.at, draft.epoch, item.step, item.item, found, b"null"))
+        case Pending():
+            waiting = Unknown(Cause.PENDING, "the participant is still working on it", counted=False)
+            _settle_unknown(draft, item, reply, waiting)
+        case Unknown() as unknown:
+            _settle_unknown(draft, item, reply, unknown)
+        case Halt(reason=_, detail=detail):
+            draft.mark(item.step, item.item, Phase.SEAL, "sealing", detail)
+
+
+# -- the notice, after the end
+
+
+def _notice(draft: Draft, reply: Reply) -> None:
+    tries = draft.record.notice
+    if tries is None or draft.record.notice_delivered:
+        return
+    match reply.outcome:
+        case Succeeded():
+            draft.emit(e.NoticeDelivered(draft.at, draft.epoch))
+            return
+        case Pending():
+            draft.emit(e.NoticeDelivered(draft.at, draft.epoch))
+            return
+        case SaidNo(code=code, detail=detail):
+            unknown = Unknown(Cause.REJECTED, f"{code}: {detail}" if code else detail)
+        case Unknown() as unknown:
+            pass
+        case Halt(detail=detail):
+            draft.emit(e.NoticeFailed(draft.at, draft.epoch, Cause.PROTOCOL, detail, None, counted=True))
+            return
+    if not _is_latest(tries, reply):
+        return
+    due = None
+    if tries.guard is not Guard.ONCE:
+        due = draft.next_due(tries, NOTICE_PATIENCE, f"{draft.record.run}:{NOTICE}:action", unknown)
+    draft.emit(e.NoticeFailed(draft.at, draft.epoch, unknown.cause, unknown.detail, due, unknown.counted))
+

@@ -1,0 +1,295 @@
+"""Where a run stands: the fold of its events (`amends.core.evolve` does the folding), and what can be read off it.
+
+A step lives its life per item: a step that makes one call has the single item `""`. What is shown as a step's state is a
+summary; nothing is decided by it that concerns an item. Records are changed only by folding, and only in copies.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final, Literal, Self, TypeVar
+
+from amends.core.answers import Cause
+from amends.core.events import Request, Who
+from amends.core.keys import Phase, unit_name
+from amends.core.retry import Guard, Kind
+
+LOCAL: Final = "local"
+ASK: Final = "ask"
+SLEEP: Final = "sleep"
+BUILT_IN: Final = frozenset({ASK, SLEEP})
+"""Participants that are nobody's service: nothing is sent to them."""
+
+
+class RunState(StrEnum):
+    """The life of a run."""
+
+    RUNNING = "running"
+    COMPENSATING = "compensating"
+    COMPLETED = "completed"
+    COMPENSATED = "compensated"
+    STUCK = "stuck"
+    ABANDONED = "abandoned"
+
+
+class StepState(StrEnum):
+    """The life of a step, or of one item of it."""
+
+    WAITING = "waiting"
+    ACTING = "acting"
+    DONE = "done"
+    REJECTED = "rejected"
+    UNKNOWN = "unknown"
+    COMPENSATING = "compensating"
+    COMPENSATED = "compensated"
+    SKIPPED = "skipped"
+
+
+_SHOWN_FIRST: Final = (
+    StepState.COMPENSATING,
+    StepState.ACTING,
+    StepState.UNKNOWN,
+    StepState.REJECTED,
+    StepState.COMPENSATED,
+    StepState.DONE,
+    StepState.SKIPPED,
+)
+"""A step with many items is shown as the first of these that any of them is in."""
+
+SETTLED: Final = frozenset({StepState.DONE, StepState.SKIPPED})
+CLEAR: Final = frozenset({StepState.REJECTED, StepState.COMPENSATED, StepState.SKIPPED})
+"""Nothing of it remains, as far as the states go; a skipped one may still be owed its compensation."""
+
+_R = TypeVar("_R")
+
+
+@dataclass(slots=True)
+class Tries:
+    """The life of one key: what is sent, how often it was tried, when it goes out next.
+
+    An attempt is *open* while its end isn't logged; `open_epoch` is the epoch it was opened under. `due` is when the next
+    send is owed, `None` for never by itself. `sends` counts every ended send, `attempts` those that used up the budget.
+    `tainted`: some send may have reached the participant, so an absence of proof is no proof of absence.
+    """
+
+    participant: str
+    operation: str
+    guard: Guard
+    body: bytes
+    since: int
+    budget_from: int
+    first_epoch: int
+    open_epoch: int | None
+    due: int | None
+    attempts: int = 0
+    sends: int = 0
+    misrouted: int = 0
+    tainted: bool = False
+    pending: bool = False
+    answer_due: int | None = None
+    last_end: int | None = None
+    cause: Cause | None = None
+    detail: str = ""
+
+    @property
+    def is_open(self) -> bool:
+        """An attempt is in flight, as far as the log knows."""
+        return self.open_epoch is not None
+
+
+@dataclass(slots=True)
+class ItemRecord:
+    """One item of a step. `left` is the phase a person skipped it in; `settling` the phase that settles it, if one runs."""
+
+    step: str
+    item: str
+    state: StepState
+    request: Request | None
+    action: Tries | None = None
+    undo: Tries | None = None
+    settle: Tries | None = None
+    settling: Phase | None = None
+    seal: str = ""
+    found: str = ""
+    reply: bytes | None = None
+    code: str | None = None
+    detail: str = ""
+    undo_word: str = ""
+    left: Phase | None = None
+
+    @property
+    def name(self) -> str:
+        """`reserve` or `reserve/sku-1`."""
+        return unit_name(self.step, self.item)
+
+    @property
+    def guard(self) -> Guard:
+        """What is promised about repeats of its action."""
+        return self.request.guard if self.request is not None else Guard.IDEMPOTENT
+
+    @property
+    def behind_barrier(self) -> bool:
+        """Whether its participant settles repeated, empty and late calls by itself."""
+        return self.request is not None and self.request.guard is Guard.BARRIER
+
+    @property
+    def can_settle(self) -> bool:
+        """Whether what became of its action can be learnt for good by asking."""
+        return self.request is not None and (self.behind_barrier or self.request.can_settle)
+
+    @property
+    def may_have_effect(self) -> bool:
+        """A skipped action that was requested from a barrier is still undone when the run turns back."""
+        return self.state is StepState.SKIPPED and self.left is Phase.ACTION and self.behind_barrier
+
+    def tries(self, phase: Phase) -> Tries | None:
+        """The life of this item's key of a phase."""
+        match phase:
+            case Phase.ACTION:
+                return self.action
+            case Phase.COMPENSATION:
+                return self.undo
+            case Phase.PROBE | Phase.SEAL:
+                return self.settle if self.settling is phase else None
+
+
+@dataclass(slots=True)
+class StepRecord:
+    """A step that is no longer waiting. `counts` says how many of its items are in each state.
+
+    `kind` is `None` where nothing was ever requested.
+    """
+
+    name: str
+    kind: Kind | None
+    shape: Literal["one", "dict", "list"]
+    items: dict[str, ItemRecord] = field(default_factory=dict[str, ItemRecord])
+    counts: dict[StepState, int] = field(default_factory=dict[StepState, int])
+
+    @property
+    def state(self) -> StepState:
+        """The summary that is shown; a step of no calls at all is done at once."""
+        for state in _SHOWN_FIRST:
+            if self.counts.get(state):
+                return state
+        return StepState.DONE
+
+    @property
+    def settled(self) -> bool:
+        """Done or skipped: those that wait for it may start."""
+        counts = self.counts
+        return counts.get(StepState.DONE, 0) + counts.get(StepState.SKIPPED, 0) == len(self.items)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Why a run is stuck: what only a person can move. A mark is not a step state."""
+
+    step: str
+    item: str
+    phase: Phase
+    reason: str
+    detail: str
+    attempts: int
+    since: int
+
+    @property
+    def name(self) -> str:
+        """`reserve` or `reserve/sku-1`."""
+        return unit_name(self.step, self.item)
+
+
+@dataclass(frozen=True, slots=True)
+class TurnedBack:
+    """Why the run goes backward: the first trigger; later ones change nothing."""
+
+    step: str | None
+    code: str | None
+    reason: str
+    at: int
+
+
+@dataclass(slots=True)
+class RunRecord:
+    """The folded state of one run. `length` is the number of its events: the version of its history."""
+
+    run: str
+    saga: str
+    version: int
+    digest: str
+    input: bytes
+    deadline: int | None
+    by: str
+    created_at: int
+    at: int
+    length: int = 0
+    steps: dict[str, StepRecord] = field(default_factory=dict[str, StepRecord])
+    marks: dict[tuple[str, str, Phase], Mark] = field(default_factory=dict[tuple[str, str, Phase], Mark])
+    turned: TurnedBack | None = None
+    abort_requested: str | None = None
+    abort_void: bool = False
+    deadline_passed: bool = False
+    by_hand: bool = False
+    ended: RunState | None = None
+    ended_at: int | None = None
+    ended_by: Who | None = None
+    effects: tuple[str, ...] = ()
+    notice: Tries | None = None
+    notice_delivered: bool = False
+    quarantined: str | None = None
+
+    def copy(self) -> Self:
+        """A record that can be folded further without touching this one; items and tries are copied when they change."""
+        new = clone(self)
+        new.steps = dict(self.steps)
+        new.marks = dict(self.marks)
+        return new
+
+    @property
+    def state(self) -> RunState:
+        """The state that is shown and stored."""
+        if self.ended is not None:
+            return self.ended
+        if self.marks or self.quarantined is not None:
+            return RunState.STUCK
+        return RunState.RUNNING if self.turned is None else RunState.COMPENSATING
+
+    @property
+    def backward(self) -> bool:
+        """The run turned back."""
+        return self.turned is not None
+
+    def items(self) -> Iterator[ItemRecord]:
+        """Every item of every step that is no longer waiting."""
+        for step in self.steps.values():
+            yield from step.items.values()
+
+    def item(self, step: str, item: str) -> ItemRecord | None:
+        """One item, if its step is no longer waiting."""
+        record = self.steps.get(step)
+        return record.items.get(item) if record is not None else None
+
+    def step_state(self, step: str) -> StepState:
+        """What is shown of a step."""
+        record = self.steps.get(step)
+        return StepState.WAITING if record is None else record.state
+
+    def step_has_mark(self, step: str) -> bool:
+        """Whether a person is needed for this step."""
+        return any(mark.step == step for mark in self.marks.values())
+
+    def item_has_mark_of(self, item: ItemRecord, phase: Phase) -> bool:
+        """Whether a person is needed for this phase of it."""
+        return (item.step, item.item, phase) in self.marks
+
+    def item_has_mark(self, item: ItemRecord) -> bool:
+        """Whether a person is needed for this item."""
+        return any((item.step, item.item, phase) in self.marks for phase in Phase)
+
+
+def clone(record: _R) -> _R:
+    """A shallow copy of a slotted record; several times quicker than `copy.copy`."""
+    new = object.__new__(type(record))
+    for name in record.__slots__:  # type: ignore[attr-defined] - slotted by construction
+        setattr(new, name, getattr(record, name))  # pyright: ignore[reportUnknownArgumentType]
+    return new

@@ -1,0 +1,73 @@
+"""How a run stands, as its author is told: the record, read with the definition at hand."""
+
+
+from amends.core.definition import Definition
+from amends.core.outcomes import Abandoned, Compensated, Completed, Ended, Outcome, Stuck, Unfinished
+from amends.core.state import RunRecord, RunState, StepState
+
+_CURRENT = frozenset({StepState.ACTING, StepState.UNKNOWN, StepState.COMPENSATING})
+
+
+def ended_outcome(definition: Definition, record: RunRecord) -> Ended:
+    """The outcome of a run that has ended."""
+    match record.ended:
+        case RunState.COMPLETED:
+            steps = tuple(name for name in definition.steps if record.step_state(name) is StepState.DONE)
+
+            def read(step: str) -> object:
+                return definition.reply_value(record, step)
+
+            return Completed(record.run, record.by_hand, steps, read)
+        case RunState.COMPENSATED:
+            turned = record.turned
+            return Compensated(
+                run=record.run,
+                by_hand=record.by_hand,
+                step=None if turned is None else turned.step,
+                code=None if turned is None else turned.code,
+                reason="" if turned is None else turned.reason,
+                undone=undone_steps(definition, record),
+            )
+        case RunState.ABANDONED:
+            who = record.ended_by
+            by, reason = (who.by, who.reason) if who is not None else _left_by(record)
+            return Abandoned(record.run, by, reason)
+        case _:
+            msg = f"{record.run} has not ended"
+            raise ValueError(msg)
+
+
+def outcome(definition: Definition, record: RunRecord) -> Outcome:
+    """The outcome of a run as it stands now."""
+    if record.ended is not None:
+        return ended_outcome(definition, record)
+    if record.marks:
+        oldest = min(record.marks.values(), key=lambda mark: mark.since)
+        reason = oldest.reason if not oldest.detail else f"{oldest.reason}: {oldest.detail}"
+        return Stuck(record.run, oldest.name, oldest.phase.value, reason)
+    if record.quarantined is not None:
+        return Stuck(record.run, "", "action", record.quarantined)
+    state = "running" if record.turned is None else "compensating"
+    return Unfinished(record.run, state, current(definition, record))
+
+
+def current(definition: Definition, record: RunRecord) -> tuple[str, ...]:
+    """The steps that are being acted on, settled or undone, in the graph's order."""
+    return tuple(name for name in definition.steps if record.step_state(name) in _CURRENT)
+
+
+def undone_steps(definition: Definition, record: RunRecord) -> tuple[str, ...]:
+    """The steps whose compensation was done, in the graph's order; those that never acted aren't among them."""
+    found: list[str] = []
+    for name in definition.steps:
+        step = record.steps.get(name)
+        if step is not None and any(
+            item.state is StepState.COMPENSATED and item.undo is not None and item.undo_word not in {"noop", "blocked"}
+            for item in step.items.values()
+        ):
+            found.append(name)
+    return tuple(found)
+
+
+def _left_by(record: RunRecord) -> tuple[str, str]:
+    return "", f"left: {', '.join(record.effects)}" if record.effects else "left as it is"

@@ -1,0 +1,388 @@
+"""What a person asks of a run: each verb is one fact, signed, with everything that follows from it, or a refusal.
+
+A verb never goes around the life cycle: it supplies what the machine couldn't know (`resolve`, `skip`, `answer`), gives it more
+patience (`retry`), or asks it to turn (`cancel`, `compensate`). What was supplied as a fact makes the run end `by_hand`.
+"""
+
+from collections.abc import Callable
+from typing import assert_never
+
+from amends.core import events as e
+from amends.core.commands import Abandon, Answer, Cancel, Refusal, Resolve, Retry, Skip, Verb
+from amends.core.draft import Draft, settle_action
+from amends.core.follow import tell_end
+from amends.core.keys import Phase, encode_item
+from amends.core.replies import may_arrive_until
+from amends.core.retry import Guard, Kind
+from amends.core.state import ASK, SLEEP, ItemRecord, Mark, RunState, StepState, Tries
+from amends.core.timers import turn_or_ask
+
+ENDED = Refusal("ended", "the run has ended; an end is never rewritten")
+IN_FLIGHT = Refusal("in-flight", "a call of it is in flight: wait for its answer or its time-out")
+NOTHING_TO_DO = Refusal("nothing-to-do", "nothing of it waits for anybody")
+
+
+def on_verb(draft: Draft, verb: Verb) -> Refusal | None:
+    """Do what a person asks, or say why not."""
+    match verb:
+        case Cancel():
+            return _cancel(draft, verb)
+        case Retry(step=None):
+            return _retry_all(draft, verb)
+        case Retry():
+            return _on_item(draft, verb.step or "", verb.item, lambda item: _retry(draft, item, verb.who), verb)
+        case Resolve():
+            return _on_item(draft, verb.step, verb.item, lambda item: _resolve(draft, item, verb), verb)
+        case Skip():
+            return _on_item(draft, verb.step, verb.item, lambda item: _skip(draft, item, verb.who), verb)
+        case Answer():
+            return _answer(draft, verb)
+        case Abandon():
+            return _abandon(draft, verb)
+        case _:
+            assert_never(verb)
+
+
+# -- on a run
+
+
+def _cancel(draft: Draft, verb: Cancel) -> Refusal | None:
+    record = draft.record
+    if record.ended is RunState.COMPENSATED:
+        return None
+    if record.ended is RunState.COMPLETED or (record.ended is None and draft.past_pivot):
+        return Refusal("past-pivot", "the run is past its pivot: it can only go forward")
+    if record.ended is not None:
+        return ENDED
+    gives_up_waiting = verb.verb == "compensate"
+    if record.backward:
+        lifted = [item for item in record.items() if gives_up_waiting and _waits_needlessly(draft, item)]
+        if lifted:
+            draft.emit(e.CancelAsked(draft.at, draft.epoch, verb.verb, verb.who))
+        for item in lifted:
+            draft.emit(e.Unmarked(draft.at, draft.epoch, item.step, item.item))
+        return None
+    pivot = draft.pivot
+    if gives_up_waiting and pivot is not None and draft.pivot_open and record.item_has_mark(pivot):
+        if not pivot.can_settle:
+            return Refusal("pivot-unknown", "nobody knows whether the pivot took effect: resolve it first")
+        draft.emit(e.CancelAsked(draft.at, draft.epoch, verb.verb, verb.who))
+        draft.emit(e.Unmarked(draft.at, draft.epoch, pivot.step, pivot.item))
+        turn_or_ask(draft, f"cancelled: {verb.who.reason}")
+        if not pivot.behind_barrier:
+            settle_action(draft, draft.again(pivot))
+        return None
+    draft.emit(e.CancelAsked(draft.at, draft.epoch, verb.verb, verb.who))
+    turn_or_ask(draft, f"cancelled: {verb.who.reason}")
+    if gives_up_waiting:
+        for item in list(record.items()):
+            if _waits_needlessly(draft, item):
+                draft.emit(e.Unmarked(draft.at, draft.epoch, item.step, item.item))
+    return None
+
+
+def _waits_needlessly(draft: Draft, item: ItemRecord) -> bool:
+    """A person was asked about an unknown action that a barrier lets us undo without knowing."""
+    return (
+        item.state is StepState.UNKNOWN
+        and item.behind_barrier
+        and draft.step(item.step).kind is Kind.COMPENSABLE
+        and draft.record.item_has_mark(item)
+    )
+
+
+def _retry_all(draft: Draft, verb: Retry) -> Refusal | None:
+    record = draft.record
+    if record.ended is not None:
+        return ENDED
+    if not record.marks:
+        return Refusal("not-stuck", "nothing of the run is stuck")
+    refusals = [_retry_mark(draft, mark, verb.who) for mark in list(record.marks.values())]
+    refused = [each for each in refusals if each is not None]
+    return refused[0] if len(refused) == len(refusals) else None
+
+
+def _abandon(draft: Draft, verb: Abandon) -> Refusal | None:
+    record = draft.record
+    if record.ended is RunState.ABANDONED:
+        return None
+    if record.ended is not None:
+        return ENDED
+    if record.state is not RunState.STUCK:
+        return Refusal("not-stuck", "only a stuck run is abandoned; cancel it instead")
+    effects = tuple(item.name for item in record.items() if _may_remain(draft, item))
+    draft.emit(e.Abandoned(draft.at, draft.epoch, effects, verb.who))
+    tell_end(draft)
+    return None
+
+
+def _may_remain(draft: Draft, item: ItemRecord) -> bool:
+    if item.request is None or draft.step(item.step).kind is Kind.NEUTRAL:
+        return False
+    match item.state:
+        case StepState.ACTING | StepState.DONE | StepState.UNKNOWN | StepState.COMPENSATING | StepState.SKIPPED:
+            return True
+        case _:
+            return draft.record.item_has_mark(item)
+
+
+# -- on a step: which item is meant
+
+
+def _on_item(
+    draft: Draft, step: str, item: str | None, act: Callable[[ItemRecord | None], Refusal | None], verb: Verb
+) -> Refusal | None:
+    record = draft.record
+    if record.ended is not None:
+        return ENDED
+    if step not in draft.definition.steps:
+        known = ", ".join(draft.definition.steps)
+        return Refusal("no-such-step", f"{record.saga} v{record.version} has no step {step}; it has {known}", status=404)
+    known_step = record.steps.get(step)
+    if known_step is None:
+        if (step, "", Phase.ACTION) not in record.marks:
+            return NOTHING_TO_DO if not isinstance(verb, Resolve) else Refusal("never-attempted", f"{step} never started")
+        return act(None)
+    if item is not None:
+        found = known_step.items.get(item) or known_step.items.get(encode_item(item))
+        if found is None:
+            return Refusal("no-such-item", f"{step} has no item {item}", status=404)
+        return act(found)
+    if "" in known_step.items:
+        return act(known_step.items[""])
+    movable = [each for each in known_step.items.values() if _is_movable(draft, each)]
+    if isinstance(verb, Retry) and movable:
+        refusals = [act(each) for each in movable]
+        refused = [each for each in refusals if each is not None]
+        return refused[0] if len(refused) == len(refusals) else None
+    if len(movable) == 1:
+        return act(movable[0])
+    if not movable:
+        return NOTHING_TO_DO
+    names = ", ".join(each.name for each in movable)
+    return Refusal("item-needed", f"say which one: {names}", status=422)
+
+
+def _is_movable(draft: Draft, item: ItemRecord) -> bool:
+    if draft.record.item_has_mark(item):
+        return True
+    tries = _active(item)
+    return tries is not None and not tries.is_open
+
+
+def _active(item: ItemRecord) -> Tries | None:
+    match item.state:
+        case StepState.ACTING:
+            return item.action
+        case StepState.UNKNOWN:
+            return item.settle
+        case StepState.COMPENSATING:
+            return item.settle if item.seal else item.undo
+        case _:
+            return None
+
+
+# -- retry
+
+
+def _retry_mark(draft: Draft, mark: Mark, who: e.Who) -> Refusal | None:
+    return _retry(draft, draft.record.item(mark.step, mark.item), who, mark)
+
+
+def _retry(draft: Draft, item: ItemRecord | None, who: e.Who, mark: Mark | None = None) -> Refusal | None:
+    record = draft.record
+    if item is None:  # never requested: the builder is called again
+        marks = [mark] if mark is not None else [each for each in record.marks.values() if each.step not in record.steps]
+        for each in marks:
+            draft.emit(e.RetryAsked(draft.at, draft.epoch, each.step, "", Phase.ACTION, who, renewed=True))
+        return None
+    marks = [mark] if mark is not None else [m for m in record.marks.values() if (m.step, m.item) == (item.step, item.item)]
+    if marks:
+        return _retry_stuck(draft, item, marks[0], who)
+    tries = _active(item)
+    if tries is None:
+        return NOTHING_TO_DO
+    if tries.is_open:
+        return IN_FLIGHT
+    if tries.pending:
+        if item.request is not None and item.request.participant == SLEEP:
+            _ask_again(draft, item, Phase.ACTION, who, renewed=False)
+            draft.emit(e.ActionSucceeded(draft.at, draft.epoch, item.step, item.item, b"null"))
+            return None
+        return Refusal("pending", "it was taken on; its answer is waited for")
+    _ask_again(draft, item, _active_phase(item), who, renewed=False)
+    return None
+
+
+def _active_phase(item: ItemRecord) -> Phase:
+    if item.state is StepState.ACTING:
+        return Phase.ACTION
+    if item.settling is not None:
+        return item.settling
+    return Phase.COMPENSATION
+
+
+def _retry_stuck(draft: Draft, item: ItemRecord, mark: Mark, who: e.Who) -> Refusal | None:
+    if mark.reason in {"contradiction", "late-success"}:
+        return Refusal("nothing-to-send", f"{item.name}: what is known contradicts itself: acknowledge it with resolve")
+    if mark.reason == "confirm-undone":
+        return Refusal("confirm-undone", f"{item.name} is yours to undo by hand now: confirm with resolve undone")
+    once = item.guard is Guard.ONCE and item.action is not None and item.action.tainted
+    fact = mark.phase is Phase.ACTION and once and not item.can_settle
+    settles = mark.phase is Phase.ACTION and draft.record.abort_requested is not None and item.can_settle
+    _ask_again(draft, item, mark.phase, who, renewed=True, fact=fact)
+    if settles and draft.again(item).state is StepState.UNKNOWN and draft.again(item).settling is None:
+        settle_action(draft, draft.again(item))
+    return None
+
+
+def _ask_again(  # noqa: PLR0913 - the facts of one wish
+    draft: Draft, item: ItemRecord, phase: Phase, who: e.Who, *, renewed: bool, fact: bool = False
+) -> None:
+    draft.emit(e.RetryAsked(draft.at, draft.epoch, item.step, item.item, phase, who, renewed, fact))
+
+
+# -- resolve
+
+
+def _resolve(draft: Draft, item: ItemRecord | None, verb: Resolve) -> Refusal | None:
+    if item is None:
+        return Refusal("never-attempted", f"{verb.step} never started: nothing of it can be known")
+    marks = [m for m in draft.record.marks.values() if (m.step, m.item) == (item.step, item.item)]
+    if any(mark.reason in {"contradiction", "late-success"} for mark in marks):
+        _resolved(draft, item, Phase.ACTION, "acknowledged", b"null", verb.who)
+        return None
+    tries = _active(item)
+    if tries is not None and tries.is_open:
+        return IN_FLIGHT if not item.seal else Refusal("sealing", f"{item.name} is being sealed")
+    if item.seal:
+        return Refusal("sealing", f"{item.name} is being sealed: retry or skip it")
+    match item.state:
+        case StepState.ACTING | StepState.UNKNOWN:
+            return _resolve_action(draft, item, verb)
+        case StepState.COMPENSATING:
+            return _resolve_undo(draft, item, verb)
+        case _:
+            return NOTHING_TO_DO
+
+
+def _resolve_action(draft: Draft, item: ItemRecord, verb: Resolve) -> Refusal | None:
+    step = draft.step(item.step)
+    match verb.outcome:
+        case "undone":
+            return Refusal("not-compensating", f"{item.name} isn't being undone: say succeeded or rejected", status=422)
+        case "succeeded":
+            return _resolve_succeeded(draft, item, verb)
+        case "rejected":
+            if step.forward_only:
+                return Refusal("past-pivot", "it must succeed in the end: skip it, or say that it succeeded")
+            if item.behind_barrier:
+                _resolved(draft, item, Phase.ACTION, "sealing", b"null", verb.who)
+                settle_action(draft, draft.again(item), seal="rejected")
+                return None
+            if draft.at < may_arrive_until(draft, item) and step.kind is not Kind.NEUTRAL:
+                return Refusal("in-flight", "a copy of the call may still arrive: nobody can say yet that it never will")
+            _resolved(draft, item, Phase.ACTION, "rejected", b"null", verb.who)
+            draft.turned_by(item, None, f"{item.name} said no: {verb.who.reason}")
+            return None
+
+
+def _resolve_succeeded(draft: Draft, item: ItemRecord, verb: Resolve) -> Refusal | None:
+    request = item.request
+    reply = verb.reply if verb.reply is not None else b"null"
+    if request is not None:
+        decode = draft.definition.reply_decoder(request.participant, request.operation, item.step)
+        try:
+            if decode is not None:
+                decode(reply)
+        except Exception as wrong:  # noqa: BLE001 - whatever a decoder says about a person's input is told to that person
+            return Refusal("reply-invalid", f"this is no reply of {item.name}: {wrong}", status=422)
+    _resolved(draft, item, Phase.ACTION, "succeeded", reply, verb.who)
+    return None
+
+
+def _resolve_undo(draft: Draft, item: ItemRecord, verb: Resolve) -> Refusal | None:
+    if verb.outcome != "undone" or verb.reply is not None:
+        return Refusal("compensating", f"{item.name} is being undone: the outcome can only be undone, without a reply", status=422)
+    if not item.behind_barrier or item.found == "succeeded":
+        _resolved(draft, item, Phase.COMPENSATION, "undone", b"null", verb.who)
+    else:
+        _resolved(draft, item, Phase.COMPENSATION, "sealing", b"null", verb.who)
+        settle_action(draft, draft.again(item), seal="undone")
+    return None
+
+
+def _resolved(draft: Draft, item: ItemRecord, phase: Phase, outcome: str, reply: bytes, who: e.Who) -> None:  # noqa: PLR0913 - one signed fact
+    draft.emit(e.Resolved(draft.at, draft.epoch, item.step, item.item, phase, outcome, reply, who))
+
+
+# -- skip
+
+
+def _skip(draft: Draft, item: ItemRecord | None, who: e.Who) -> Refusal | None:
+    if item is None:
+        step = next(mark.step for mark in draft.record.marks.values() if mark.step not in draft.record.steps)
+        return _skip_action(draft, step, "", who)
+    tries = _active(item)
+    if tries is not None and tries.is_open:
+        return IN_FLIGHT
+    if item.seal == "undone" or item.state is StepState.COMPENSATING:
+        draft.emit(e.Skipped(draft.at, draft.epoch, item.step, item.item, Phase.COMPENSATION, who))
+        return None
+    if item.state in {StepState.ACTING, StepState.UNKNOWN}:
+        return _skip_action(draft, item.step, item.item, who)
+    return NOTHING_TO_DO
+
+
+def _skip_action(draft: Draft, step: str, item: str, who: e.Who) -> Refusal | None:
+    if draft.step(step).kind is Kind.PIVOT:
+        return Refusal("pivot", f"{step} is the pivot: it can't be left out; resolve it, or cancel the run")
+    readers = [
+        each.name
+        for each in draft.definition.steps.values()
+        if step in each.reads and step not in each.optional_reads and each.name not in draft.record.steps
+    ]
+    if readers and not draft.record.backward:
+        return Refusal("reply-needed", f"{', '.join(readers)} reads the reply of {step}, and must have one")
+    draft.emit(e.Skipped(draft.at, draft.epoch, step, item, Phase.ACTION, who))
+    return None
+
+
+# -- answers to questions
+
+
+def _answer(draft: Draft, verb: Answer) -> Refusal | None:
+    record = draft.record
+    if record.ended is not None:
+        return ENDED
+    known = record.steps.get(verb.step)
+    if known is None:
+        return Refusal("not-asked", f"{verb.step} has not been asked")
+    name = verb.item if verb.item is not None else next(iter(known.items), "")
+    item = known.items.get(name) or known.items.get(encode_item(name))
+    if item is None or item.request is None or item.request.participant != ASK:
+        return Refusal("not-asked", f"{verb.step} asks no question")
+    if item.state is StepState.DONE and verb.reply == item.reply:
+        return None
+    if item.state is StepState.REJECTED and verb.reply is None:
+        return None
+    if item.state not in {StepState.ACTING, StepState.UNKNOWN}:
+        return Refusal("settled", f"{item.name} is settled otherwise: {item.state.value}")
+    if verb.reply is None:
+        return _decline(draft, item, verb)
+    decode = draft.definition.reply_decoder(ASK, ASK, item.step)
+    try:
+        if decode is not None:
+            decode(verb.reply)
+    except Exception as wrong:  # noqa: BLE001 - as above
+        return Refusal("reply-invalid", f"this is no answer to {item.name}: {wrong}", status=422)
+    draft.emit(e.Answered(draft.at, draft.epoch, item.step, item.item, verb.reply, declined=False, who=verb.who))
+    return None
+
+
+def _decline(draft: Draft, item: ItemRecord, verb: Answer) -> Refusal | None:
+    if draft.step(item.step).forward_only:
+        return Refusal("past-pivot", "the run is past its pivot: it can only go forward")
+    draft.emit(e.Answered(draft.at, draft.epoch, item.step, item.item, b"null", declined=True, who=verb.who))
+    draft.turned_by(item, "declined", f"{item.name} said no: {verb.who.reason}")
+    return None

@@ -1,0 +1,1 @@
+"""Moves what the core decided: orchestrator, worker, group-committing writer."""

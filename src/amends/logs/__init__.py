@@ -1,0 +1,1 @@
+"""Transaction logs: memory and SQLite."""

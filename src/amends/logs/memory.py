@@ -1,0 +1,247 @@
+"""The transaction log in memory: the reference that every other log is measured by. Simple, not fast; not durable.
+
+A `MemoryStore` is what would be on disk, a `MemoryLog` is one worker on it. Opening declares every other worker gone,
+so a crash is told by opening a second `MemoryLog` on the same store; the first one may go on trying to write, as a
+process that hung for a while would, and its appends meet the same conditions as everybody's.
+
+No method waits for anything, so each is atomic as it stands.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from amends.core.errors import LogUnavailable
+from amends.ports.log import Append, Find, SagaKey, Start, StoredEvent, StoredRun, Written
+
+
+@dataclass(slots=True)
+class KeptRun:
+    """A run's row, its events, and the append that wrote each of them."""
+
+    row: StoredRun
+    events: list[StoredEvent]
+    append_ids: list[bytes]
+
+
+@dataclass(slots=True)
+class MemoryStore:
+    """What outlives a `MemoryLog`."""
+
+    runs: dict[str, KeptRun] = field(default_factory=dict[str, KeptRun])
+    graphs: dict[SagaKey, bytes] = field(default_factory=dict[SagaKey, bytes])
+    settings: dict[str, bytes] = field(default_factory=dict[str, bytes])
+    openings: int = 0
+    live: str | None = None
+    """The one worker that isn't gone."""
+
+
+class MemoryLog:
+    """A worker on a store; on one of its own where none is given."""
+
+    def __init__(self, store: MemoryStore | None = None) -> None:
+        self.store = MemoryStore() if store is None else store
+        self._worker: str | None = None
+
+    async def open(self) -> None:
+        self.store.openings += 1
+        self._worker = self.store.live = f"worker-{self.store.openings}"
+
+    async def close(self) -> None:
+        if self._worker is not None and self.store.live == self._worker:
+            self.store.live = None
+        self._worker = None
+
+    def _ensure_open(self) -> str:
+        """Give the worker's id."""
+        if self._worker is None:
+            raise LogUnavailable("The log in memory isn't open.")
+        return self._worker
+
+    async def define(self, saga: SagaKey, graph: bytes, *, beside: bool = False) -> bytes | None:
+        self._ensure_open()
+        if saga in self.store.graphs:
+            return None
+        others = [kept for kept in self.store.graphs if (kept.name, kept.version) == (saga.name, saga.version)]
+        if others and not beside:
+            return self.store.graphs[others[-1]]
+        self.store.graphs[saga] = graph
+        return None
+
+    async def append(self, batch: Sequence[Start | Append]) -> Sequence[Written]:
+        assert len({entry.run for entry in batch}) == len(batch), "a run stands in a batch once"
+        return [self._start(entry) if isinstance(entry, Start) else self._append(entry) for entry in batch]
+
+    def _start(self, entry: Start) -> Written:
+        assert entry.events
+        me = self._ensure_open()
+        kept = self.store.runs.get(entry.run)
+        if kept is not None:
+            return Written.ACCEPTED if kept.append_ids[:1] == [entry.append_id] else Written.EXISTS
+        row = StoredRun(
+            run=entry.run,
+            saga=entry.saga,
+            saga_version=entry.saga_version,
+            digest=entry.digest,
+            state=entry.row.state,
+            by_hand=entry.row.by_hand,
+            version=len(entry.events),
+            owner=me if entry.owned else None,
+            epoch=1,
+            due_at=entry.row.due_at,
+            claims=0,
+            start_print=entry.start_print,
+            current=entry.row.current,
+            steps=entry.row.steps,
+            stuck=entry.row.stuck,
+            deadline=entry.deadline,
+            tags=dict(entry.tags),
+            created_at=entry.at,
+            updated_at=entry.at,
+            ended_at=entry.row.ended_at,
+        )
+        self.store.runs[entry.run] = KeptRun(row, list(entry.events), [entry.append_id] * len(entry.events))
+        return Written.ACCEPTED
+
+    def _append(self, entry: Append) -> Written:
+        assert entry.events
+        me = self._ensure_open()
+        kept = self.store.runs.get(entry.run)
+        if kept is None or not kept.events:  # never there, or purged
+            return Written.NO_SUCH_RUN
+        row = kept.row
+        ours = entry.epoch is None or (row.owner, row.epoch) == (me, entry.epoch)
+        if row.version != entry.expected or not ours:
+            if kept.append_ids[entry.expected : entry.expected + 1] == [entry.append_id]:
+                return Written.ACCEPTED
+            return Written.MOVED_ON if ours else Written.NOT_YOURS
+        visit = entry.epoch is None
+        kept.row = replace(
+            row,
+            state=entry.row.state,
+            by_hand=entry.row.by_hand,
+            version=entry.expected + len(entry.events),
+            owner=None if entry.release and not visit else row.owner,
+            due_at=due_after_visit(row, entry) if visit else entry.row.due_at,
+            claims=row.claims if visit else 0,
+            current=entry.row.current,
+            steps=entry.row.steps,
+            stuck=entry.row.stuck,
+            updated_at=entry.at,
+            ended_at=entry.row.ended_at,
+        )
+        kept.events.extend(entry.events)
+        kept.append_ids.extend([entry.append_id] * len(entry.events))
+        return Written.ACCEPTED
+
+    async def read(self, run: str) -> StoredRun | None:
+        self._ensure_open()
+        kept = self.store.runs.get(run)
+        return None if kept is None else replace(kept.row, events=tuple(kept.events))
+
+    async def read_row(self, run: str) -> StoredRun | None:
+        self._ensure_open()
+        kept = self.store.runs.get(run)
+        return None if kept is None else kept.row
+
+    async def read_events(self, run: str, after: int) -> Sequence[StoredEvent]:
+        self._ensure_open()
+        kept = self.store.runs.get(run)
+        return () if kept is None else tuple(kept.events[after:])
+
+    async def claim(self, known: Sequence[SagaKey], now: int, limit: int) -> Sequence[StoredRun]:
+        me = self._ensure_open()
+        if me != self.store.live:
+            return ()  # declared gone by a later opening
+        needy = [
+            kept
+            for kept in self.store.runs.values()
+            if SagaKey(kept.row.saga, kept.row.saga_version, kept.row.digest) in known
+            and (is_due(kept.row, now) if kept.row.owner is None else kept.row.owner != self.store.live)
+        ]
+        needy.sort(key=lambda kept: (kept.row.due_at is None, kept.row.due_at or 0))
+        for kept in needy[:limit]:
+            row = kept.row
+            kept.row = replace(row, owner=me, epoch=row.epoch + 1, claims=row.claims + (row.owner is not None))
+        return [replace(kept.row, events=tuple(kept.events)) for kept in needy[:limit]]
+
+    async def release(self, run: str, epoch: int, version: int, due_at: int | None) -> bool:
+        me = self._ensure_open()
+        kept = self.store.runs.get(run)
+        if kept is None or (kept.row.owner, kept.row.epoch, kept.row.version) != (me, epoch, version):
+            return False
+        kept.row = replace(kept.row, owner=None, due_at=due_at)
+        return True
+
+    async def nudged(self, now: int) -> Sequence[tuple[str, int]]:
+        me = self._ensure_open()
+        return [(row.run, row.version) for row in self._rows() if row.owner == me and is_due(row, now)]
+
+    async def next_due(self) -> int | None:
+        self._ensure_open()
+        return min((row.due_at for row in self._rows() if row.owner is None and row.due_at is not None), default=None)
+
+    async def find(self, question: Find) -> Sequence[StoredRun]:
+        self._ensure_open()
+        found = [row for row in self._rows() if answers(question, row)]
+        found.sort(key=lambda row: (row.created_at, row.run), reverse=True)
+        return found[: question.limit]
+
+    async def count(self) -> Mapping[str, int]:
+        self._ensure_open()
+        return Counter(row.state for row in self._rows())
+
+    async def graph(self, saga: SagaKey) -> bytes | None:
+        self._ensure_open()
+        return self.store.graphs.get(saga)
+
+    async def setting(self, name: str, value: bytes) -> bytes:
+        self._ensure_open()
+        return self.store.settings.setdefault(name, value)
+
+    async def purge(self, ended_before: int, limit: int) -> int:
+        self._ensure_open()
+        over = [kept for kept in self.store.runs.values() if kept.events and is_over(kept.row, ended_before)][:limit]
+        for kept in over:
+            kept.row = replace(kept.row, current=b"[]", steps=b"[]", stuck=b"[]", tags={})
+            kept.events.clear()
+            kept.append_ids.clear()
+        return len(over)
+
+    def _rows(self) -> Iterable[StoredRun]:
+        return (kept.row for kept in self.store.runs.values())
+
+
+def due_after_visit(row: StoredRun, entry: Append) -> int | None:
+    """When a run needs somebody after a visitor wrote: now, unless it has ended and nobody has it in memory."""
+    if row.owner is None and entry.row.ended_at is not None:
+        return entry.row.due_at
+    return min(at for at in (row.due_at, entry.row.due_at, entry.at) if at is not None)
+
+
+def is_due(row: StoredRun, now: int) -> bool:
+    """Whether the run needs somebody by now."""
+    return row.due_at is not None and row.due_at <= now
+
+
+def is_over(row: StoredRun, ended_before: int) -> bool:
+    """Whether the run ended before this time, and nothing of it is owed or held any more."""
+    return row.ended_at is not None and row.ended_at < ended_before and row.owner is None and row.due_at is None
+
+
+def answers(question: Find, row: StoredRun) -> bool:
+    """Whether this row is asked for."""
+    return (
+        (not question.states or row.state in question.states)
+        and (question.saga is None or row.saga == question.saga)
+        and (question.saga_version is None or row.saga_version == question.saga_version)
+        and all(row.tags.get(name) == value for name, value in question.tags.items())
+        and (question.step is None or question.step in steps_at_work(row))
+        and (question.after is None or (row.created_at, row.run) < question.after)
+    )
+
+
+def steps_at_work(row: StoredRun) -> set[str]:
+    """The names of the steps that are current or stuck."""
+    return {*json.loads(row.current), *(mark["step"] for mark in json.loads(row.stuck))}

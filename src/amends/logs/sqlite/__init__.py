@@ -1,0 +1,1 @@
+"""The transaction log in one SQLite file, for one process."""

@@ -1,0 +1,195 @@
+"""The transaction log in one SQLite file: for one process, durable, without a server.
+
+Two threads. One writes: it owns the only writing connection, and a whole batch is one hop, one transaction, one fsync.
+The other reads, on a connection that can't write, so that a long list never holds up a commit; what an append has
+acknowledged, a later read sees. A lock beside the file keeps other processes out and is the lease of the one worker:
+while it is held, every other worker is gone.
+"""
+
+import os
+import secrets
+import sqlite3
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from amends.core.errors import LogUnavailable
+from amends.logs.sqlite.lane import Lane
+from amends.logs.sqlite.lock import LockFile
+from amends.logs.sqlite.opening import connect, open_for_reading
+from amends.logs.sqlite.reader import Reader
+from amends.logs.sqlite.writer import Writer
+from amends.ports.log import Append, Find, LogReader, SagaKey, Start, StoredEvent, StoredRun, Written
+
+R = TypeVar("R")
+
+
+class ReadingThread:
+    """A `LogReader`: one reading connection on a thread of its own."""
+
+    def __init__(self, path: Path, connecting: Callable[[Path], sqlite3.Connection]) -> None:
+        self._path = path
+        self._connecting = connecting
+        self._lane: Lane | None = None
+        self._reader: Reader | None = None
+
+    async def start(self) -> None:
+        lane = Lane("amends-log-reader")
+        try:
+            self._reader = await lane.call(lambda: Reader(self._path, self._connecting(self._path)))
+        except BaseException:
+            lane.stop()
+            raise
+        self._lane = lane
+
+    async def stop(self) -> None:
+        lane, reader = self._lane, self._reader
+        self._lane = self._reader = None
+        if lane is not None and reader is not None:
+            try:
+                await lane.call(reader.connection.close)
+            finally:
+                lane.stop()
+
+    async def call(self, question: Callable[[Reader], R]) -> R:
+        if self._lane is None or self._reader is None:
+            raise LogUnavailable(f"{self._path} isn't open.")
+        return await self._lane.call(partial(question, self._reader))
+
+    async def read(self, run: str) -> StoredRun | None:
+        return await self.call(lambda reader: reader.read(run))
+
+    async def read_row(self, run: str) -> StoredRun | None:
+        return await self.call(lambda reader: reader.read_row(run))
+
+    async def read_events(self, run: str, after: int) -> Sequence[StoredEvent]:
+        return await self.call(lambda reader: reader.read_events(run, after))
+
+    async def find(self, question: Find) -> Sequence[StoredRun]:
+        return await self.call(lambda reader: reader.find(question))
+
+    async def count(self) -> Mapping[str, int]:
+        return await self.call(lambda reader: reader.count())
+
+    async def graph(self, saga: SagaKey) -> bytes | None:
+        return await self.call(lambda reader: reader.graph(saga))
+
+
+@asynccontextmanager
+async def open_readonly(path: str | Path) -> AsyncGenerator[LogReader]:
+    """Look into a log that another process may have open: without its lock, and unable to write."""
+    thread = ReadingThread(Path(path), open_for_reading)
+    await thread.start()
+    try:
+        yield thread
+    finally:
+        await thread.stop()
+
+
+class SqliteLog:
+    """The log in the file at `path`, which is made if it isn't there; its directory must be."""
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = Path(path)
+        self._lock = LockFile(self._path)
+        self._reading = ReadingThread(self._path, partial(connect, mode="ro"))
+        self._lane: Lane | None = None
+        self._writer: Writer | None = None
+        self._worker = ""
+
+    async def open(self) -> None:
+        assert self._lane is None, "it is open already"
+        check_place(self._path)
+        self._lock.take()
+        lane = Lane("amends-log-writer")
+        try:
+            self._worker = f"{os.getpid()}-{secrets.token_hex(6)}"
+            self._writer = await lane.call(lambda: Writer(self._path, self._worker))
+            self._lane = lane
+            await self._reading.start()
+        except BaseException:
+            await self._leave(lane)
+            raise
+
+    async def close(self) -> None:
+        if self._lane is not None:
+            await self._leave(self._lane)
+
+    async def _leave(self, lane: Lane) -> None:
+        writer, self._writer, self._lane = self._writer, None, None
+        try:
+            await self._reading.stop()
+            if writer is not None:
+                await lane.call(writer.close)
+        finally:
+            lane.stop()
+            self._lock.drop()
+
+    async def _write(self, work: Callable[[Writer], R]) -> R:
+        if self._lane is None or self._writer is None:
+            raise LogUnavailable(f"{self._path} isn't open.")
+        return await self._lane.call(partial(work, self._writer))
+
+    async def _read(self, question: Callable[[Reader], R]) -> R:
+        if self._writer is not None and self._writer.broken is not None:
+            raise LogUnavailable(self._writer.broken)
+        return await self._reading.call(question)
+
+    async def define(self, saga: SagaKey, graph: bytes, *, beside: bool = False) -> bytes | None:
+        return await self._write(lambda writer: writer.define(saga, graph, beside=beside))
+
+    async def append(self, batch: Sequence[Start | Append]) -> Sequence[Written]:
+        return await self._write(lambda writer: writer.append(batch))
+
+    async def claim(self, known: Sequence[SagaKey], now: int, limit: int) -> Sequence[StoredRun]:
+        return await self._write(lambda writer: writer.claim(known, now, limit))
+
+    async def release(self, run: str, epoch: int, version: int, due_at: int | None) -> bool:
+        return await self._write(lambda writer: writer.release(run, epoch, version, due_at))
+
+    async def setting(self, name: str, value: bytes) -> bytes:
+        return await self._write(lambda writer: writer.setting(name, value))
+
+    async def purge(self, ended_before: int, limit: int) -> int:
+        return await self._write(lambda writer: writer.purge(ended_before, limit))
+
+    async def read(self, run: str) -> StoredRun | None:
+        return await self._read(lambda reader: reader.read(run))
+
+    async def read_row(self, run: str) -> StoredRun | None:
+        return await self._read(lambda reader: reader.read_row(run))
+
+    async def read_events(self, run: str, after: int) -> Sequence[StoredEvent]:
+        return await self._read(lambda reader: reader.read_events(run, after))
+
+    async def nudged(self, now: int) -> Sequence[tuple[str, int]]:
+        return await self._read(lambda reader: reader.nudged(self._worker, now))
+
+    async def next_due(self) -> int | None:
+        return await self._read(lambda reader: reader.next_due())
+
+    async def find(self, question: Find) -> Sequence[StoredRun]:
+        return await self._read(lambda reader: reader.find(question))
+
+    async def count(self) -> Mapping[str, int]:
+        return await self._read(lambda reader: reader.count())
+
+    async def graph(self, saga: SagaKey) -> bytes | None:
+        return await self._read(lambda reader: reader.graph(saga))
+
+
+def check_place(path: Path) -> None:
+    """Say plainly what is wrong with the place, before SQLite says it can't open it."""
+    if path.is_dir():
+        raise LogUnavailable(f"{path} is a directory. Name a file in it: sqlite:///{path}/amends.db")
+    if not path.parent.is_dir():
+        raise LogUnavailable(f"{path}: there is no directory {path.absolute().parent}. Make it, or name another file.")
+    # The write-ahead log is made beside the file, so a writable file alone isn't enough.
+    if not os.access(path.parent, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise LogUnavailable(
+            f"{path}: the directory {path.absolute().parent} can't be written. Its owner must allow it."
+        )
+    if path.exists() and not os.access(path, os.R_OK | os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise LogUnavailable(f"{path} can't be read and written by this user. Its owner must allow it.")

@@ -1,0 +1,182 @@
+"""How the file is looked at before it is written, and opened.
+
+First reading only: whatever isn't a log of ours, is cut off or damaged, or was written by a newer amends is refused
+before the first byte is changed. Then the writing connection: WAL, and every commit on the disk before it is
+acknowledged.
+"""
+
+import logging
+import os
+import sqlite3
+import struct
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote
+
+from amends.core.errors import LogDamaged, LogUnavailable
+from amends.logs.sqlite.statements import SCHEMA
+
+APPLICATION_ID = 0x616D6E64
+"""The letters `amnd`: tells a log from other programs' databases."""
+
+SCHEMA_VERSION = 1
+
+BUSY_SECONDS = 5.0
+"""How long a commit waits for a person's own `sqlite3` session that holds the file."""
+
+CHECKED_BYTES_MAX = 64 * 2**20
+"""Up to this size the whole file is checked at opening (under a second); damage in a larger one is met in reading."""
+
+WAL_BYTES_KEPT = 64 * 2**20
+"""What the write-ahead log may keep on disk after a checkpoint."""
+
+WAL_RESET_FIXED = (3, 51, 3)
+
+HEADER_BYTES = 100
+MAGIC = b"SQLite format 3\x00"
+
+_log = logging.getLogger("amends.logs.sqlite")
+
+
+def connect(path: Path, mode: Literal["ro", "rw", "rwc"]) -> sqlite3.Connection:
+    """A connection of this thread that begins and ends its transactions itself."""
+    uri = f"file:{quote(str(path.absolute()))}?mode={mode}"
+    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_SECONDS)
+
+
+def open_for_writing(path: Path) -> sqlite3.Connection:
+    """The one writing connection, on a log that is there and sound, or new. The lock must be held."""
+    is_new = not path.exists() or not check(path)
+    try:
+        connection = connect(path, "rwc")
+        try:
+            prepare(path, connection, is_new=is_new)
+        except BaseException:
+            connection.close()
+            raise
+    except sqlite3.Error as error:
+        raise LogUnavailable(f"{path} can't be opened for writing: {error}.") from error
+    if sqlite3.sqlite_version_info < WAL_RESET_FIXED:
+        # No warning: what goes wrong there needs a second connection that writes, and the lock leaves only this one.
+        _log.info(
+            "SQLite %s lacks a fix of 3.51.3 for files that several connections write at once. This log has only one; "
+            "don't write to %s from elsewhere while it is open.",
+            sqlite3.sqlite_version,
+            path,
+        )
+    return connection
+
+
+def open_for_reading(path: Path) -> sqlite3.Connection:
+    """A connection that never writes; needs no lock."""
+    if not path.exists():
+        raise LogUnavailable(f"There is no log at {path}.")
+    if not check(path, whole=False):
+        raise LogUnavailable(f"{path} is empty: no log was ever opened here.")
+    try:
+        return connect(path, "ro")
+    except sqlite3.Error as error:
+        raise LogUnavailable(f"{path} can't be read: {error}.") from error
+
+
+def prepare(path: Path, connection: sqlite3.Connection, *, is_new: bool) -> None:
+    """Set the connection up for writing; a new file gets its tables, all or none."""
+    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":
+        raise LogUnavailable(f"{path} can't have a write-ahead log (is it on a network drive?); use a local disk.")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA fullfsync = ON")  # macOS, where fsync alone doesn't reach the disk; no effect elsewhere
+    connection.execute("PRAGMA checkpoint_fullfsync = ON")
+    connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}")
+    if is_new:
+        marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
+        connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} {marks} COMMIT;")
+        sync_directory(path.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """A new file's name must be on the disk, too."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def check(path: Path, *, whole: bool = True) -> bool:
+    """Whether there is a log (else an empty file); what isn't a sound log of ours is refused. Changes nothing."""
+    try:
+        size = path.stat().st_size
+        if size == 0:
+            return False
+        with path.open("rb") as file:
+            check_header(path, file.read(HEADER_BYTES), size)
+    except OSError as error:
+        raise LogUnavailable(f"{path} can't be read: {error.strerror}.") from error
+    whole = whole and size <= CHECKED_BYTES_MAX
+    try:
+        return check_content(path, "ro", whole=whole)
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_READONLY and whole:
+            # A process died while it made the file: what it began is rolled back by whoever may write.
+            return check_content(path, "rw", whole=True)
+        raise LogUnavailable(f"{path} can't be read: {error}.") from error
+
+
+def check_header(path: Path, header: bytes, size: int) -> None:
+    """What the first bytes say about the file's kind and length."""
+    if not header.startswith(MAGIC):
+        raise LogDamaged(
+            f"{path} isn't an SQLite database, so it can't be a log. Nothing was changed. Is the path right?"
+        )
+    if len(header) < HEADER_BYTES:
+        raise LogDamaged(f"{path} is cut off after {size} bytes. Nothing was changed. Restore it from a backup.")
+    page_size, _, changes, pages = struct.unpack_from(">H6sII", header, 16)
+    (changes_when_counted,) = struct.unpack_from(">I", header, 92)
+    page_size = 65536 if page_size == 1 else page_size
+    wal = Path(f"{path.resolve()}-wal")
+    # With a write-ahead log the end of the file may still be in there.
+    if changes == changes_when_counted and pages * page_size > size and not (wal.exists() and wal.stat().st_size):
+        raise LogDamaged(
+            f"{path} is cut off: it has {size} of {pages * page_size} bytes. Nothing was changed. "
+            "Restore it from a backup."
+        )
+
+
+def check_content(path: Path, mode: Literal["ro", "rw"], *, whole: bool) -> bool:
+    """What SQLite says about the file."""
+    connection = connect(path, mode)
+    try:
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if (application, version, tables) == (0, 0, 0):
+            return False
+        if application != APPLICATION_ID:
+            raise LogDamaged(
+                f"{path} is an SQLite database of something else, not a log. Nothing was changed. Is the path right?"
+            )
+        if version > SCHEMA_VERSION:
+            raise LogUnavailable(
+                f"{path} was written by a newer amends (its schema is {version}, this one knows {SCHEMA_VERSION}). "
+                "Nothing was changed. Install the newer one again: pip install --upgrade amends"
+            )
+        if whole:
+            (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+            if found != "ok":
+                raise LogDamaged(damaged(path, found))
+        return True
+    except sqlite3.OperationalError:
+        raise
+    except sqlite3.DatabaseError as error:
+        raise LogDamaged(damaged(path, str(error))) from error
+    finally:
+        connection.close()
+
+
+def damaged(path: Path, finding: str) -> str:
+    """The message; SQLite's own report may have several lines."""
+    return (
+        f"{path} is damaged: {' '.join(finding.split())}. Nothing was changed. Restore it from a backup, "
+        f"or save what can be read: sqlite3 {path} .recover"
+    )

@@ -1,0 +1,174 @@
+-- Every statement of the log. Bodies go in and come out as bytes and are kept as text, so that people can read the file.
+
+-- name: start
+-- A new run; nothing happens if its id is taken.
+INSERT INTO runs (id, saga, saga_version, digest, state, by_hand, version, owner, epoch, due_at, start_print,
+                  current, steps, stuck, deadline, tags, created_at, updated_at, ended_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?, CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), ?, ?, ?, ?, ?)
+ON CONFLICT (id) DO NOTHING;
+
+-- name: tag
+-- Makes a new run findable by a tag.
+INSERT INTO run_tags (name, value, created_at, run) VALUES (?, ?, ?, ?);
+
+-- name: append_owned
+-- The owner's append: only while version, owner and epoch are what the writer believes. Its own id again as owner, or null to let go.
+UPDATE runs
+SET version = ?, state = ?, by_hand = ?, owner = ?, due_at = ?, claims = 0, current = CAST(? AS TEXT), steps = CAST(? AS TEXT),
+    stuck = CAST(? AS TEXT), updated_at = ?, ended_at = ?
+WHERE id = ? AND version = ? AND owner = ? AND epoch = ? AND format > 0;
+
+-- name: append_visited
+-- A visitor's append: only the version decides. The run is due at once, unless it has ended and nobody has it.
+UPDATE runs
+SET version = ?, state = ?, by_hand = ?,
+    due_at = CASE WHEN owner IS NULL AND ? IS NOT NULL THEN ? ELSE min(coalesce(due_at, ?), ?) END,
+    current = CAST(? AS TEXT), steps = CAST(? AS TEXT), stuck = CAST(? AS TEXT), updated_at = ?, ended_at = ?
+WHERE id = ? AND version = ? AND format > 0;
+
+-- name: add_event
+-- One fact more about a run.
+INSERT INTO events (run, version, kind, body, epoch, append_id, at) VALUES (?, ?, ?, CAST(? AS TEXT), ?, ?, ?);
+
+-- name: refused
+-- Why was an append refused? The row as it is, and which append wrote the version it wanted to write.
+SELECT owner, epoch, format, (SELECT append_id FROM events WHERE run = id AND version = ?) FROM runs WHERE id = ?;
+
+-- name: started_by
+-- Which append started a run?
+SELECT append_id FROM events WHERE run = ? AND version = 1;
+
+-- name: claimable
+-- Runs that need somebody and whose saga is known, most overdue first.
+WITH needy (id, due_at) AS (
+    SELECT id, due_at FROM runs WHERE owner IS NULL AND due_at <= :now AND (saga, saga_version, digest) IN (
+        SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]') FROM json_each(:known))
+    UNION ALL
+    SELECT id, due_at FROM runs WHERE (owner < :me OR owner > :me) AND (saga, saga_version, digest) IN (
+        SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]') FROM json_each(:known))
+)
+SELECT id FROM needy ORDER BY due_at IS NULL, due_at LIMIT :limit;
+
+-- name: claim
+-- Take a run over. An owner it still had was gone.
+UPDATE runs SET claims = claims + (owner IS NOT NULL), owner = ?, epoch = epoch + 1 WHERE id = ?;
+
+-- name: release
+-- Let go of a run, unless somebody wrote meanwhile.
+UPDATE runs SET owner = NULL, due_at = ? WHERE id = ? AND owner = ? AND epoch = ? AND version = ?;
+
+-- name: nudged
+-- Runs of ours that are due.
+SELECT id, version FROM runs WHERE owner = ? AND due_at <= ? ORDER BY due_at;
+
+-- name: next_due
+-- When the earliest run without an owner needs somebody.
+SELECT min(due_at) FROM runs WHERE owner IS NULL AND due_at IS NOT NULL;
+
+-- name: row
+-- One run's row.
+SELECT id, saga, saga_version, digest, state, by_hand, version, owner, epoch, due_at, claims, start_print,
+       CAST(current AS BLOB), CAST(steps AS BLOB), CAST(stuck AS BLOB), deadline, tags, created_at, updated_at, ended_at
+FROM runs
+WHERE id = ?;
+
+-- name: events
+-- A run's events from one version on, in order.
+SELECT kind, CAST(body AS BLOB), epoch, at FROM events WHERE run = ? AND version > ? ORDER BY version;
+
+-- name: find
+-- Rows by what was asked; the conditions that follow are put in, as many as were asked for.
+SELECT id, saga, saga_version, digest, state, by_hand, version, owner, epoch, due_at, claims, start_print,
+       CAST(current AS BLOB), CAST(steps AS BLOB), CAST(stuck AS BLOB), deadline, tags, created_at, updated_at, ended_at
+FROM runs
+WHERE /* conditions */
+ORDER BY created_at DESC, id DESC
+LIMIT ?;
+
+-- name: find_in_state
+-- Condition: in this one state.
+state = ?;
+
+-- name: find_in_states
+-- Condition: in one of these states (JSON).
+state IN (SELECT value FROM json_each(?));
+
+-- name: find_of_saga
+-- Condition: of this saga.
+saga = ?;
+
+-- name: find_of_version
+-- Condition: of this version of its saga.
+saga_version = ?;
+
+-- name: find_tagged
+-- Condition: with this tag.
+(created_at, id) IN (SELECT created_at, run FROM run_tags WHERE name = ? AND value = ?);
+
+-- name: find_at_step
+-- Condition: this step is current, or stuck.
+(EXISTS (SELECT 1 FROM json_each(current) WHERE value = ?)
+ OR EXISTS (SELECT 1 FROM json_each(stuck) AS mark WHERE json_extract(mark.value, '$.step') = ?));
+
+-- name: find_after
+-- Condition: on the pages that follow this run.
+(created_at, id) < (?, ?);
+
+-- name: count
+-- How many runs are in each state.
+SELECT state, count(*) FROM runs GROUP BY state;
+
+-- name: graph
+-- The graph of one digest.
+SELECT CAST(graph AS BLOB) FROM sagas WHERE name = ? AND version = ? AND digest = ?;
+
+-- name: other_graph
+-- The newest graph of this name and version, whatever its digest.
+SELECT CAST(graph AS BLOB) FROM sagas WHERE name = ? AND version = ? ORDER BY rowid DESC LIMIT 1;
+
+-- name: keep_graph
+-- Keep a graph.
+INSERT INTO sagas (name, version, digest, graph) VALUES (?, ?, ?, CAST(? AS TEXT));
+
+-- name: keep_setting
+-- Keep a value, unless there is one.
+INSERT INTO settings (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING;
+
+-- name: setting
+-- The value kept under a name.
+SELECT value FROM settings WHERE name = ?;
+
+-- name: bury_workers
+-- The lock is ours, so every other worker is gone.
+UPDATE workers SET state = 'dead' WHERE state = 'live';
+
+-- name: forget_workers
+-- Workers that are gone and own nothing are of no use to anybody.
+DELETE FROM workers WHERE state <> 'live' AND id NOT IN (SELECT owner FROM runs WHERE owner IS NOT NULL);
+
+-- name: begin_work
+-- This worker may own runs from now on.
+INSERT INTO workers (id, state, expires_at) VALUES (?, 'live', NULL);
+
+-- name: end_work
+-- This worker is gone, in good order.
+UPDATE workers SET state = 'left' WHERE id = ?;
+
+-- name: purgeable
+-- Runs that ended before a time and that nobody has or needs, the oldest first.
+SELECT id FROM runs
+WHERE ended_at < ? AND format > 0 AND owner IS NULL AND due_at IS NULL
+ORDER BY ended_at LIMIT ?;
+
+-- name: purge_events
+-- A purged run's events go.
+DELETE FROM events WHERE run = ?;
+
+-- name: purge_tags
+-- A purged run is not found by its tags any more.
+DELETE FROM run_tags WHERE run = ? AND (name, value, created_at) IN (
+    SELECT tag.key, tag.value, runs.created_at FROM runs, json_each(runs.tags) AS tag WHERE runs.id = ?);
+
+-- name: purge_row
+-- A purged run's row keeps what tells that its id is taken, by what, and how it ended.
+UPDATE runs SET format = 0, current = '[]', steps = '[]', stuck = '[]', tags = '{}' WHERE id = ?;

@@ -1,0 +1,141 @@
+"""Reading the log: what every connection can do, the writer's own included."""
+
+import json
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeAlias, TypeVar
+
+from amends.core.errors import LogUnavailable
+from amends.logs.sqlite.statements import SQL
+from amends.ports.log import Find, SagaKey, StoredEvent, StoredRun
+
+R = TypeVar("R")
+
+Identity: TypeAlias = tuple[str, str, int, str, str]
+Standing: TypeAlias = tuple[int, int, str | None, int, int | None, int, bytes, bytes, bytes, bytes]
+Columns: TypeAlias = tuple[*Identity, *Standing, int | None, str, int, int, int | None]
+"""A row as the statements give it: `by_hand` is a number, the tags are JSON."""
+
+
+class Reader:
+    """Questions to one connection, on the connection's thread. Each sees the log at one moment."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self.connection = connection
+
+    def read(self, run: str) -> StoredRun | None:
+        return self._at_one_moment(lambda: self.whole_run(run))
+
+    def read_row(self, run: str) -> StoredRun | None:
+        return self._at_one_moment(lambda: self.run(run, ()))
+
+    def read_events(self, run: str, after: int) -> Sequence[StoredEvent]:
+        return self._at_one_moment(lambda: self.events(run, after))
+
+    def find(self, question: Find) -> Sequence[StoredRun]:
+        sql, parameters = find_statement(question)
+        return self._at_one_moment(lambda: [stored(row, ()) for row in self.connection.execute(sql, parameters)])
+
+    def count(self) -> Mapping[str, int]:
+        return self._at_one_moment(lambda: dict(self.connection.execute(SQL["count"]).fetchall()))
+
+    def graph(self, saga: SagaKey) -> bytes | None:
+        return self._at_one_moment(lambda: self.value(SQL["graph"], (saga.name, saga.version, saga.digest)))
+
+    def nudged(self, worker: str, now: int) -> Sequence[tuple[str, int]]:
+        return self._at_one_moment(lambda: self.connection.execute(SQL["nudged"], (worker, now)).fetchall())
+
+    def next_due(self) -> int | None:
+        def ask() -> int | None:
+            row: tuple[int | None] = self.connection.execute(SQL["next_due"]).fetchone()
+            return row[0]
+
+        return self._at_one_moment(ask)
+
+    # -- inside a transaction
+
+    def whole_run(self, run: str) -> StoredRun | None:
+        """The row with its events."""
+        return self.run(run, self.events(run, 0))
+
+    def run(self, run: str, events: Sequence[StoredEvent]) -> StoredRun | None:
+        """The row, with the events given."""
+        row: Columns | None = self.connection.execute(SQL["row"], (run,)).fetchone()
+        return None if row is None else stored(row, events)
+
+    def events(self, run: str, after: int) -> Sequence[StoredEvent]:
+        """The events from version `after + 1` on."""
+        return tuple(StoredEvent(*row) for row in self.connection.execute(SQL["events"], (run, after)))
+
+    def value(self, sql: str, parameters: tuple[str | int, ...]) -> bytes | None:
+        """The one value of the one row that is found, if any."""
+        row: tuple[bytes] | None = self.connection.execute(sql, parameters).fetchone()
+        return None if row is None else row[0]
+
+    def _at_one_moment(self, ask: Callable[[], R]) -> R:
+        try:
+            self.connection.execute("BEGIN")
+            try:
+                return ask()
+            finally:
+                self.connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise LogUnavailable(f"{self.path} can't be read: {error}.") from error
+
+
+def stored(row: Columns, events: Sequence[StoredEvent]) -> StoredRun:
+    """A row of `runs` as the port has it."""
+    return StoredRun(
+        run=row[0],
+        saga=row[1],
+        saga_version=row[2],
+        digest=row[3],
+        state=row[4],
+        by_hand=bool(row[5]),
+        version=row[6],
+        owner=row[7],
+        epoch=row[8],
+        due_at=row[9],
+        claims=row[10],
+        start_print=row[11],
+        current=row[12],
+        steps=row[13],
+        stuck=row[14],
+        deadline=row[15],
+        tags=json.loads(row[16]),
+        created_at=row[17],
+        updated_at=row[18],
+        ended_at=row[19],
+        events=events,
+    )
+
+
+def find_statement(question: Find) -> tuple[str, list[str | int]]:
+    """The statement that answers a question: with no condition that wasn't asked for, so that an index can serve it."""
+    conditions = ["TRUE"]
+    parameters: list[str | int] = []
+
+    def only(condition: str, *values: str | int) -> None:
+        conditions.append(SQL[condition])
+        parameters.extend(values)
+
+    match question.states:
+        case ():
+            pass
+        case (state,):
+            only("find_in_state", state)
+        case states:
+            only("find_in_states", json.dumps(list(states)))
+    if question.saga is not None:
+        only("find_of_saga", question.saga)
+    if question.saga_version is not None:
+        only("find_of_version", question.saga_version)
+    for name, value in question.tags.items():
+        only("find_tagged", name, value)
+    if question.step is not None:
+        only("find_at_step", question.step, question.step)
+    if question.after is not None:
+        only("find_after", *question.after)
+    return SQL["find"].replace("/* conditions */", " AND ".join(conditions)), [*parameters, question.limit]

@@ -1,0 +1,363 @@
+"""The barrier: repeated, empty and late calls are settled inside the service's own transaction.
+
+Each phase is one transaction, written here once as a generator that yields steps; `amends.participant.driver` performs them
+on an inbox, blocking or awaited. Rules of this file:
+
+* The insert comes first. A concurrent twin makes it wait, so what `lock` reads afterwards is settled.
+* A generator never commits. It returns a `Verdict`; the word of the contract is put on the answer after the commit returned.
+* Where the table says "roll back everything", the verdict isn't committed and the row was never there.
+* Errors of business code other than the contract's own never reach this file: the driver ends the transaction.
+
+    state          action            compensation             seal
+    none           acts              tombstone, noop          tombstone, noop
+    pending        202               undoes                   202
+    succeeded      replayed          undoes                   200, replayed
+    rejected       replayed          noop                     replayed
+    blocked        410               noop                     410
+    compensating   410               202                      410
+    compensated    410               replayed                 410
+    acting         500: a handler committed on its own, so the row was seen half-made
+"""
+
+from dataclasses import dataclass, replace
+from typing import Final, assert_never
+
+from amends.core.errors import AmendsError, Rejected
+from amends.core.keys import Phase
+from amends.core.limits import REPLY_BYTES_MAX
+from amends.core.retry import Kind
+from amends.participant import steps
+from amends.participant.answer import JSON_TYPE, Answer, plain, problem
+from amends.participant.incoming import Incoming
+from amends.participant.steps import Asking, Done, Postponed, Program, Refused, TooMuch, Verdict
+from amends.ports.inbox import Busy, Row, RowState
+
+GONE_MAX: Final = 3
+"""How often a row may vanish between the insert that met it and the read: a twin that rolled back, a purge."""
+
+LATE_MICROSECONDS: Final = 3_600 * 1_000_000
+"""How far the clocks of the orchestrator and of this database may differ before a purged row could be taken for none."""
+
+HANDLER_COMMITTED: Final = "handler-committed"
+
+
+class Blocked(AmendsError):
+    """This work isn't pending (any more): it was undone, settled or never taken on. The business change must not happen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call at the barrier: what the headers say, and the print of the body."""
+
+    incoming: Incoming
+    print: bytes
+
+    @property
+    def run(self) -> str:
+        """First part of the row's key."""
+        return self.incoming.key.run
+
+    @property
+    def step(self) -> str:
+        """Second part of the row's key."""
+        return self.incoming.key.vertex
+
+    def row(self, state: RowState) -> Row:
+        """A row that isn't there yet."""
+        return Row(self.run, self.step, state, kind=self.incoming.kind, epoch=self.incoming.epoch)
+
+    def changed(self, row: Row, state: RowState) -> Row:
+        """The row in another state. The epoch is written with a change of state only."""
+        return replace(row, state=state, epoch=max(row.epoch, self.incoming.epoch))
+
+
+def program(call: Call) -> Program:
+    """The transaction that answers this call."""
+    match call.incoming.key.phase:
+        case Phase.ACTION:
+            return action(call)
+        case Phase.COMPENSATION:
+            return compensation(call)
+        case Phase.PROBE:
+            return probe(call)
+        case Phase.SEAL:
+            return seal(call)
+        case _ as never:  # pyright: ignore[reportUnnecessaryComparison] - closed for mypy's sake
+            assert_never(never)
+
+
+# -- the action
+
+
+def action(call: Call) -> Program:
+    """Act once."""
+    fresh = replace(call.row(RowState.ACTING), operation=call.incoming.operation, request_print=call.print)
+    found = yield from _insert_or_lock(fresh)
+    if found is not None:
+        return _acted_before(call, found)
+    if (yield from _may_have_been_purged(call)):
+        return _expired()
+    ended = yield from steps.work(None)
+    match ended:
+        case Done(reply=reply):
+            if not (yield from steps.release()):
+                return _handler_committed(call)
+            yield from steps.update(_answered(call.changed(fresh, RowState.SUCCEEDED), plain(200, reply)))
+            return Verdict(plain(200, reply), "succeeded", commit=True)
+        case Postponed():
+            if not (yield from steps.release()):
+                return _handler_committed(call)
+            yield from steps.update(call.changed(fresh, RowState.PENDING))
+            return Verdict(plain(202), "pending", commit=True)
+        case Refused(error=error):
+            said = problem(409, "rejected", error.detail, code=error.code)
+        case TooMuch(size=size):
+            said = _too_large(size)
+        case _ as never:
+            assert_never(never)
+    if call.incoming.kind is Kind.RETRIABLE:
+        # Remembered, it could never succeed later; and a retriable must, in the end.
+        return Verdict(said, "rejected", commit=False)
+    if not (yield from steps.roll_back()):
+        return _handler_committed(call)
+    yield from steps.update(_answered(call.changed(fresh, RowState.REJECTED), said))
+    return Verdict(said, "rejected", commit=True)
+
+
+def _acted_before(call: Call, row: Row) -> Verdict:
+    if row.state in _UNDONE:
+        return _blocked(call, row)
+    if row.request_print != call.print:
+        return _key_reused(call)
+    return _what_happened(call, row)
+
+
+def _what_happened(call: Call, row: Row) -> Verdict:
+    """What an action and a seal are told of a row that isn't theirs to change."""
+    match row.state:
+        case RowState.SUCCEEDED:
+            return Verdict(_stored(row), "succeeded", commit=False)
+        case RowState.REJECTED:
+            return Verdict(_stored(row), "rejected", commit=False)
+        case RowState.PENDING:
+            return Verdict(plain(202), "pending", commit=False)
+        case RowState.BLOCKED | RowState.COMPENSATING | RowState.COMPENSATED:
+            return _blocked(call, row)
+        case RowState.ACTING:
+            return _handler_committed(call)
+        case _ as never:
+            assert_never(never)
+
+
+# -- the compensation
+
+
+def compensation(call: Call) -> Program:
+    """Undo what the action did; if it did nothing, see to it that it never will."""
+    found = yield from _insert_or_lock(replace(call.row(RowState.BLOCKED), compensation_print=call.print))
+    if found is None:
+        if (yield from _may_have_been_purged(call)):
+            return _expired()
+        return Verdict(plain(200), "noop", commit=True)
+    if found.compensation_print is not None and found.compensation_print != call.print:
+        return _key_reused(call)
+    match found.state:
+        case RowState.BLOCKED | RowState.REJECTED:
+            if found.compensation_print is None:
+                yield from steps.update(replace(found, compensation_print=call.print))
+            return Verdict(plain(200), "noop", commit=found.compensation_print is None)
+        case RowState.COMPENSATED:
+            if found.compensation_reply is None:
+                return Verdict(plain(200), "noop", commit=False)  # a person undid it; nothing is left to do
+            return Verdict(plain(200, found.compensation_reply), "succeeded", commit=False)
+        case RowState.COMPENSATING:
+            return Verdict(plain(202), "pending", commit=False)
+        case RowState.ACTING:
+            return _handler_committed(call)
+        case RowState.SUCCEEDED | RowState.PENDING:
+            return (yield from _undo(call, found))
+        case _ as never:
+            assert_never(never)
+
+
+def _undo(call: Call, row: Row) -> Program:
+    ended = yield from steps.work(row)
+    undone = replace(row, compensation_print=call.print)
+    match ended:
+        case Done(reply=reply):
+            if not (yield from steps.release()):
+                return _handler_committed(call)
+            yield from steps.update(replace(call.changed(undone, RowState.COMPENSATED), compensation_reply=reply))
+            return Verdict(plain(200, reply), "succeeded", commit=True)
+        case Postponed():
+            if not (yield from steps.release()):
+                return _handler_committed(call)
+            yield from steps.update(call.changed(undone, RowState.COMPENSATING))
+            return Verdict(plain(202), "pending", commit=True)
+        case Refused(error=error):
+            # Not remembered: a person may repair what is wrong and try again.
+            said = problem(409, "cannot-compensate", error.detail, code=error.code)
+            return Verdict(said, "cannot-compensate", commit=False)
+        case TooMuch(size=size):
+            return Verdict(_too_large(size), "cannot-compensate", commit=False)
+        case _ as never:
+            assert_never(never)
+
+
+# -- ask, and ask for good
+
+
+def probe(call: Call) -> Program:
+    """Say what is here and change nothing. Nothing here means only: nothing here yet."""
+    row = yield from steps.read(call.run, call.step)
+    return Verdict(plain(200), "noop", commit=False) if row is None else _what_happened(call, row)
+
+
+def seal(call: Call) -> Program:
+    """Say what happened; if nothing did, see to it that nothing will."""
+    row = yield from _insert_or_lock(call.row(RowState.BLOCKED))
+    if row is None:
+        if (yield from _may_have_been_purged(call)):
+            return _expired()
+        return Verdict(plain(200), "noop", commit=True)
+    match call.incoming.seal:
+        case None:
+            return _what_happened(call, row)
+        case "rejected":
+            return (yield from _seal_rejected(call, row))
+        case "undone":
+            return (yield from _seal_undone(call, row))
+        case _ as never:
+            assert_never(never)
+
+
+def _seal_rejected(call: Call, row: Row) -> Program:
+    """A person says that pending work is never going to be done."""
+    if row.state is not RowState.PENDING:
+        return _what_happened(call, row)
+    said = problem(409, "rejected", "settled by a person while it was pending", code="resolved-by-hand")
+    yield from steps.update(_answered(call.changed(row, RowState.REJECTED), said))
+    return Verdict(said, "rejected", commit=True)
+
+
+def _seal_undone(call: Call, row: Row) -> Program:
+    """A person undoes it by hand: no code runs, now or later, and the person hears what there is to undo."""
+    match row.state:
+        case RowState.SUCCEEDED | RowState.PENDING | RowState.COMPENSATING:
+            yield from steps.update(replace(call.changed(row, RowState.COMPENSATED), compensation_reply=None))
+            return Verdict(_stored(row), "succeeded", commit=True)
+        case RowState.COMPENSATED if row.compensation_reply is None:
+            # The same seal again, its first answer lost: "already undone" would make the person leave the effect in place.
+            return Verdict(_stored(row), "succeeded", commit=False)
+        case RowState.REJECTED | RowState.BLOCKED:
+            return Verdict(plain(200), "noop", commit=False)
+        case RowState.COMPENSATED:
+            return _blocked(call, row)
+        case RowState.ACTING:
+            return _handler_committed(call)
+        case _ as never:
+            assert_never(never)
+
+
+# -- pending work, answered by the service
+
+
+def answer_pending(run: str, step: str, said: bytes | Rejected) -> Asking[Answer]:
+    """Settle pending work, in the transaction of the business change; `Blocked` if it isn't pending any more.
+
+    Gives what is to be posted to the callback, once that transaction is committed.
+    """
+    row = yield from steps.lock(run, step)
+    match row:
+        case Row(state=RowState.PENDING):
+            return (yield from _answer_action(row, said))
+        case Row(state=RowState.COMPENSATING, holder=None):
+            return (yield from _answer_compensation(row, said))
+        case None:
+            msg = f"{run}, {step}: there is no such work here. Roll back: the business change must not happen."
+        case Row():
+            msg = f"{run}, {step} is {row.state.value}, not pending. Roll back: the business change must not happen."
+    raise Blocked(msg)
+
+
+def _answer_action(row: Row, said: bytes | Rejected) -> Asking[Answer]:
+    if isinstance(said, bytes):
+        answer = plain(200, said)
+        yield from steps.update(_answered(replace(row, state=RowState.SUCCEEDED), answer))
+        return answer.with_outcome("succeeded")
+    answer = problem(409, "rejected", said.detail, code=said.code)
+    if row.kind is Kind.RETRIABLE:
+        # As a retriable's immediate no: forgotten, so that trying again can succeed.
+        yield from steps.delete(row.run, row.step)
+    else:
+        yield from steps.update(_answered(replace(row, state=RowState.REJECTED), answer))
+    return answer.with_outcome("rejected")
+
+
+def _answer_compensation(row: Row, said: bytes | Rejected) -> Asking[Answer]:
+    if isinstance(said, bytes):
+        yield from steps.update(replace(row, state=RowState.COMPENSATED, compensation_reply=said))
+        return plain(200, said).with_outcome("succeeded")
+    # As an immediate no of a compensation: it is as if it had not been tried, and a person may have it tried again.
+    before = RowState.PENDING if row.reply_status is None else RowState.SUCCEEDED
+    yield from steps.update(replace(row, state=before, compensation_print=None))
+    return problem(409, "cannot-compensate", said.detail, code=said.code).with_outcome("cannot-compensate")
+
+
+# -- what the phases share
+
+_UNDONE: Final = frozenset({RowState.BLOCKED, RowState.COMPENSATING, RowState.COMPENSATED})
+
+
+def _insert_or_lock(row: Row) -> Asking[Row | None]:
+    """None: the row was inserted. Else the row that was there, locked."""
+    for _ in range(1 + GONE_MAX):
+        if (yield from steps.insert(row)):
+            return None
+        found = yield from steps.lock(row.run, row.step)
+        if found is not None:
+            return found
+    msg = f"{row.run}, {row.step}: its row comes and goes."
+    raise Busy(msg)
+
+
+def _may_have_been_purged(call: Call) -> Asking[bool]:
+    """A row of this call may have been here and be gone: to say that nothing ever happened would be a guess."""
+    through = yield from steps.purged_through()
+    return through != 0 and call.incoming.since <= through + LATE_MICROSECONDS
+
+
+def _answered(row: Row, answer: Answer) -> Row:
+    return replace(row, reply_status=answer.status, reply_type=answer.headers["content-type"], reply=answer.body)
+
+
+def _stored(row: Row) -> Answer:
+    """The action's answer, byte for byte; a pending one that was settled by hand has none."""
+    if row.reply_status is None or row.reply is None:
+        return plain(200)
+    return Answer(row.reply_status, {"content-type": row.reply_type or JSON_TYPE}, row.reply)
+
+
+def _blocked(call: Call, row: Row) -> Verdict:
+    detail = f"{call.run}, {call.step} is {row.state.value}: its undo came first, so it can't act any more."
+    return Verdict(problem(410, "blocked", detail, code="blocked"), "blocked", commit=False)
+
+
+def _key_reused(call: Call) -> Verdict:
+    detail = f"{call.incoming.key}: this key came before with other bytes."
+    return Verdict(problem(422, "key-reused", detail, code="key-reused"), None, commit=False)
+
+
+def _expired() -> Verdict:
+    detail = "Rows as old as this call were purged here: whether it was answered before can't be told any more."
+    return Verdict(problem(409, "barrier-expired", detail, code="barrier-expired"), None, commit=False)
+
+
+def _too_large(size: int) -> Answer:
+    detail = f"the reply has {size} bytes, {REPLY_BYTES_MAX} may be stored; nothing was kept."
+    return problem(409, "reply-too-large", detail, code="reply-too-large")
+
+
+def _handler_committed(call: Call) -> Verdict:
+    detail = f"{call.incoming.operation} ended the transaction itself, so the effect and the barrier's row could part."
+    return Verdict(problem(500, HANDLER_COMMITTED, detail, code=HANDLER_COMMITTED), None, commit=False)

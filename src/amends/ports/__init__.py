@@ -1,0 +1,1 @@
+"""Protocols, cut at meaning: the transaction log, transports, inboxes, codecs and the clock."""

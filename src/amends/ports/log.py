@@ -1,0 +1,244 @@
+"""The transaction log: append-only facts per run, and one row per run that answers "what is going on" by itself.
+
+The rules every implementation keeps, whatever it is built on:
+
+- An append is accepted only if the run still has the expected version *and* the writer is its owner under the same
+  epoch (an `Append` without an epoch is a visitor's: the version alone decides). Otherwise that entry, and only that
+  entry, is refused. What is accepted is durable when `append` returns.
+- The same append sent again (same `append_id`) is accepted again and changes nothing: that is how a commit whose
+  outcome is unknown is settled.
+- Row and events are written by one atomic act. The row's `version` is the number of the run's events.
+- A claim raises the run's epoch by one; a run's id is never free again.
+- A visitor's append makes the run due at once (unless it has ended and nobody owns it): its owner, or whoever may
+  become it, will look. So no visit is slept through.
+
+Times are microseconds UTC. Bodies are bytes the log doesn't look into. `LogUnavailable` means: nothing of this batch
+may be acknowledged.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """One fact as it is kept. `epoch` is the one it was appended under; 0 where a visitor wrote it."""
+
+    kind: str
+    body: bytes
+    epoch: int
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """What the log shows of a run without reading its events; written anew with every append.
+
+    `current`, `steps` and `stuck` are JSON: names of steps; `[{name, kind, state, attempts, error}]`;
+    `[{step, phase, reason, attempts, since}]`. `due_at` is when the run needs somebody next; `None`: never by itself.
+    """
+
+    state: str
+    by_hand: bool
+    due_at: int | None
+    current: bytes
+    steps: bytes
+    stuck: bytes
+    ended_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A new run, with its first events, owned by the worker that starts it (`owned`), or by nobody yet."""
+
+    run: str
+    saga: str
+    saga_version: int
+    digest: str
+    start_print: bytes
+    deadline: int | None
+    tags: Mapping[str, str]
+    at: int
+    append_id: bytes
+    events: Sequence[StoredEvent]
+    row: RunRow
+    owned: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """More facts about a run. `epoch` is the owner's, `None` for a visitor. `release`: the owner lets go of the run.
+
+    There is at least one event. A visitor's append leaves `due_at` at the earliest of what it was, `row.due_at` and
+    `at`; only of a run that has ended and has no owner it is `row.due_at` alone: nobody needs to look.
+    """
+
+    run: str
+    expected: int
+    epoch: int | None
+    append_id: bytes
+    at: int
+    events: Sequence[StoredEvent]
+    row: RunRow
+    release: bool = False
+
+
+class Written(StrEnum):
+    """What became of one entry of a batch."""
+
+    ACCEPTED = "accepted"
+    """It is durable."""
+
+    EXISTS = "exists"
+    """A start whose id is taken; by what, `read` tells."""
+
+    MOVED_ON = "moved-on"
+    """An append whose run has another version by now: read and decide again. An owner's is still under its epoch."""
+
+    NOT_YOURS = "not-yours"
+    """An append whose run has another owner, another epoch or none."""
+
+    NO_SUCH_RUN = "no-such-run"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRun:
+    """A run as the log has it. `events` is empty where only the row was asked for, and once they are purged.
+
+    `claims` counts how often the run was taken over from an owner that was gone, since an owner last appended to it.
+    """
+
+    run: str
+    saga: str
+    saga_version: int
+    digest: str
+    state: str
+    by_hand: bool
+    version: int
+    owner: str | None
+    epoch: int
+    due_at: int | None
+    claims: int
+    start_print: bytes
+    current: bytes
+    steps: bytes
+    stuck: bytes
+    deadline: int | None
+    tags: Mapping[str, str]
+    created_at: int
+    updated_at: int
+    ended_at: int | None
+    events: Sequence[StoredEvent] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SagaKey:
+    """The graph a run began with: a worker claims only runs whose graph it has loaded."""
+
+    name: str
+    version: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Find:
+    """A question about rows. Empty means "any". Pages go by `(created_at, run)`, newest first; `after` is the last one
+    seen.
+
+    `tags`: all of them, with these values. `step`: it is among the run's current steps, or stuck.
+    """
+
+    states: Sequence[str] = ()
+    saga: str | None = None
+    saga_version: int | None = None
+    tags: Mapping[str, str] = field(default_factory=dict[str, str])
+    step: str | None = None
+    limit: int = 100
+    after: tuple[int, str] | None = None
+
+
+class LogReader(Protocol):
+    """What can be asked of a log without owning it."""
+
+    async def read(self, run: str) -> StoredRun | None:
+        """The row and all events, in order."""
+        ...
+
+    async def read_row(self, run: str) -> StoredRun | None:
+        """The row without its events."""
+        ...
+
+    async def read_events(self, run: str, after: int) -> Sequence[StoredEvent]:
+        """The events from version `after + 1` on."""
+        ...
+
+    async def find(self, question: Find) -> Sequence[StoredRun]:
+        """Rows without events."""
+        ...
+
+    async def count(self) -> Mapping[str, int]:
+        """How many runs are in each state."""
+        ...
+
+    async def graph(self, saga: SagaKey) -> bytes | None:
+        """The graph kept for a saga (JSON)."""
+        ...
+
+
+class TransactionLog(LogReader, Protocol):
+    """See the module. Every method may raise `LogUnavailable`; opening may raise `LogInUse` or `LogDamaged`."""
+
+    async def open(self) -> None:
+        """Take the log over (where only one process may) and make it ready. Runs of workers that are gone get free."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of it. What was accepted stays."""
+        ...
+
+    async def define(self, saga: SagaKey, graph: bytes, *, beside: bool = False) -> bytes | None:
+        """Keep a saga's graph (JSON), unless this name and version has another digest: then that one's graph is given
+        back.
+
+        With `beside` it is kept beside the other. Once kept, a digest is no conflict any more.
+        """
+        ...
+
+    async def append(self, batch: Sequence[Start | Append]) -> Sequence[Written]:
+        """Write a batch, atomically per entry, durably on return; a verdict per entry, in order. A run is in it once."""
+        ...
+
+    async def claim(self, known: Sequence[SagaKey], now: int, limit: int) -> Sequence[StoredRun]:
+        """Become the owner of up to `limit` runs that need somebody and whose saga is known here, most overdue first.
+
+        Needs somebody: it has no owner and is due by `now`, or its owner is gone (last of all where it isn't due by
+        itself). Gives them with their events and new epoch.
+        """
+        ...
+
+    async def release(self, run: str, epoch: int, version: int, due_at: int | None) -> bool:
+        """Let go of a run; refused (`False`) if somebody wrote since `version`, or the run isn't ours any more."""
+        ...
+
+    async def nudged(self, now: int) -> Sequence[tuple[str, int]]:
+        """Runs of ours that are due by `now` with their version: where it is higher than known, a visitor wrote."""
+        ...
+
+    async def next_due(self) -> int | None:
+        """When the earliest run without an owner needs somebody."""
+        ...
+
+    async def setting(self, name: str, value: bytes) -> bytes:
+        """The value kept under this name; `value` is stored first if there is none (once, if two ask at once, too)."""
+        ...
+
+    async def purge(self, ended_before: int, limit: int) -> int:
+        """Forget up to `limit` runs that ended before this time and need nobody; gives how many, 0 when there is
+        nothing left.
+
+        Their events, tags and what the row says about steps go; the row stays, so that the id is never free again, but
+        nothing can be appended to it any more (`NO_SUCH_RUN`).
+        """
+        ...

@@ -1,0 +1,62 @@
+"""What code that does a step's work may know about the call it is answering."""
+
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Literal
+
+from amends.core.keys import Phase, make_key
+
+
+@dataclass(frozen=True, slots=True)
+class CallInfo:
+    """The call being answered. `key` is the same in every attempt; `action_key` names the action a compensation undoes."""
+
+    key: str
+    action_key: str
+    run: str
+    step: str
+    item: str
+    phase: Literal["action", "compensation", "probe", "seal"]
+    attempt: int
+    epoch: int
+    deadline: datetime | None
+    callback: str | None
+
+
+CURRENT_CALL: Final[ContextVar[CallInfo]] = ContextVar("amends_current_call")
+
+
+def this_call() -> CallInfo:
+    """The call being answered; `LookupError` outside of one."""
+    try:
+        return CURRENT_CALL.get()
+    except LookupError:
+        msg = "this_call() is known only inside a step's work or a service's handler"
+        raise LookupError(msg) from None
+
+
+def call_info(  # noqa: PLR0913 - one call has this many sides
+    run: str,
+    step: str,
+    item: str,
+    phase: Phase,
+    *,
+    attempt: int,
+    epoch: int,
+    deadline: datetime | None = None,
+    callback: str | None = None,
+) -> CallInfo:
+    """Put the facts of one call together."""
+    return CallInfo(
+        key=make_key(run, step, item, phase),
+        action_key=make_key(run, step, item, Phase.ACTION),
+        run=run,
+        step=step,
+        item=item,
+        phase=phase.value,
+        attempt=attempt,
+        epoch=epoch,
+        deadline=deadline,
+        callback=callback,
+    )

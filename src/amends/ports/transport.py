@@ -1,0 +1,53 @@
+"""The way to a participant: one request out, what came back in. A transport knows nothing of sagas and judges nothing.
+
+What came back is a value, also when nothing did: `NotSent` where provably no byte of the request left, `Lost` where it may
+have been acted on. Turning these into outcomes is the core's (`amends.core.answers`), so that every transport agrees.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from amends.core.answers import Answered, Lost, NotSent
+from amends.core.keys import Phase
+from amends.core.retry import Guard, Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One call as it leaves. `body` and `since` never change between attempts; attempt, epoch and deadline do.
+
+    `operation` is the last part of the URL: of the action, or for `Phase.COMPENSATION` of what undoes it. `kind` is how the
+    step behaves (a neutral one as compensable or retriable). `seal` is `"undone"` or `"rejected"` where a person settled it.
+    Times are microseconds UTC, the time-out a duration in seconds.
+    """
+
+    key: str
+    run: str
+    step: str
+    item: str
+    phase: Phase
+    participant: str
+    operation: str
+    guard: Guard
+    kind: Kind
+    body: bytes
+    attempt: int
+    epoch: int
+    since: int
+    timeout_seconds: float
+    deadline: datetime | None = None
+    callback: str | None = None
+    seal: str | None = None
+
+
+class Transport(Protocol):
+    """Sends calls to one participant. Closing is the business of whoever opened it."""
+
+    async def send(self, call: Outgoing) -> Answered | NotSent | Lost:
+        """Send once and wait for the answer, within the call's time-out. Raises nothing but `CancelledError`."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections and threads."""
+        ...

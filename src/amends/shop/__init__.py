@@ -1,0 +1,3 @@
+"""The shop: the example that is run, broken on purpose and audited. Three services with real data, two sagas over
+them.
+"""

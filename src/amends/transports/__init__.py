@@ -1,0 +1,1 @@
+"""Ways to a participant: in this process and over HTTP."""

@@ -1,0 +1,298 @@
+"""Calls that stay in this process: work of a step itself, and services that are objects here.
+
+Work is answered as a participant would answer, by `saga-outcome`, so that the core knows no difference. What sets it
+apart: a thread can't be stopped. So a time-out ends only the waiting, and a repeat with the same key joins the attempt
+that still runs instead of starting another beside it. After a crash nobody knows how far it had come: a repeat runs anew.
+"""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass
+from pathlib import PurePath
+from traceback import extract_tb
+from typing import Any, Final, Protocol, TypeAlias, cast
+
+import msgspec
+
+from amends.core.answers import NULL, OUTCOME_HEADER, Answered, Cause, Lost, NotSent
+from amends.core.codec import Codec, Undecodable
+from amends.core.errors import CannotCompensate, Later, Rejected
+from amends.core.keys import Phase
+from amends.core.limits import REPLY_BYTES_MAX
+from amends.core.operation import AT_ONCE_DEFAULT, Blocking
+from amends.ports.this_call import CURRENT_CALL, CallInfo, call_info
+from amends.ports.transport import Outgoing
+from amends.ports.wire import call_headers
+
+Came: TypeAlias = Answered | NotSent | Lost
+Annotation: TypeAlias = Any
+"""A type as annotations write it: a class, a generic alias, a union; Python has no type for these."""
+
+
+# -- work of a step in this process
+
+
+@dataclass(frozen=True, slots=True)
+class LocalWork:
+    """A function that does a step's work or undoes it, with how its body is read and its reply written.
+
+    `arguments` raises `Undecodable`; so may `reply`.
+    """
+
+    function: Callable[..., Awaitable[Any]]
+    arguments: Callable[[bytes], Sequence[object]]
+    reply: Callable[[object], bytes]
+
+
+def local_action(function: Callable[..., Awaitable[Any]], codec: Codec, arguments: Sequence[Annotation]) -> LocalWork:
+    """Work whose body is the JSON array of its arguments."""
+    types: Any = tuple
+    return LocalWork(function, codec.decoder(types[tuple(arguments)] if arguments else types[()]), codec.encode)
+
+
+def local_compensation(
+    function: Callable[..., Awaitable[Any]], codec: Codec, input_type: Annotation, reply_type: Annotation
+) -> LocalWork:
+    """The undoing of local work: it is called with the run's input, the action's first argument, and the reply or `None`."""
+    read_input, read_reply = codec.decoder(input_type), codec.decoder(reply_type)
+
+    def arguments(body: bytes) -> Sequence[object]:
+        try:
+            envelope = _ENVELOPE.decode(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise Undecodable(str(error)) from error
+        reply = read_reply(bytes(envelope.reply)) if envelope.reply_known else None
+        return read_input(bytes(envelope.request[0])), reply
+
+    return LocalWork(function, arguments, lambda _: NULL)
+
+
+class _Envelope(msgspec.Struct):
+    request: list[msgspec.Raw]
+    reply: msgspec.Raw = msgspec.Raw(NULL)
+    reply_known: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.request:
+            msg = "the request has no first argument"
+            raise ValueError(msg)
+
+
+_ENVELOPE: Final = msgspec.json.Decoder(_Envelope)
+
+
+class LocalTransport:
+    """`ports.transport.Transport` for steps that do their work in this process.
+
+    `find` gives the work for an operation's name in a phase (action or compensation), `None` if none is loaded here.
+    Functions marked `blocking` run on threads, `at_once` of them.
+    """
+
+    def __init__(self, find: Callable[[str, Phase], LocalWork | None], *, at_once: int = AT_ONCE_DEFAULT) -> None:
+        self._find = find
+        self._at_once = at_once
+        self._threads: ThreadPoolExecutor | None = None
+        self._running: dict[str, _Attempt] = {}
+
+    async def send(self, call: Outgoing) -> Came:
+        attempt = self._running.get(call.key)
+        if attempt is None:
+            work = self._find(call.operation, call.phase)
+            if work is None:
+                return NotSent(f"no work for {call.operation}, {call.phase.value}, is loaded in this process")
+            try:
+                arguments = work.arguments(call.body)
+            except Undecodable as error:
+                return NotSent(f"the arguments of {call.operation} can't be read: {error.detail} at {error.path}")
+            attempt = self._start(call, work, arguments)
+        try:
+            # Never cancels what it waits for: that is `stop`'s, where it can be done at all.
+            await asyncio.wait([attempt.task], timeout=call.timeout_seconds)
+        except asyncio.CancelledError:
+            attempt.stop()
+            raise
+        if not attempt.task.done() and not attempt.stop():
+            return Lost(Cause.TIMED_OUT, f"{call.operation} was not done within {call.timeout_seconds:g} s")
+        return await _result(attempt.task, call)
+
+    async def close(self) -> None:
+        """Cancels what can be cancelled. A thread that still works is left to its end; nobody waits for it."""
+        attempts = list(self._running.values())
+        for attempt in attempts:
+            attempt.task.cancel()
+        await asyncio.gather(*(attempt.task for attempt in attempts), return_exceptions=True)
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+            self._threads = None
+
+    def _start(self, call: Outgoing, work: LocalWork, arguments: Sequence[object]) -> "_Attempt":
+        info = _info(call)
+        job: Future[Came] | None = None
+        if isinstance(work.function, Blocking):
+            if self._threads is None:
+                self._threads = ThreadPoolExecutor(self._at_once, thread_name_prefix="amends-local")
+            blocking = cast("Blocking[..., Any]", work.function)
+            job = self._threads.submit(copy_context().run, _do_blocking, info, work, blocking.work, arguments)
+            task = asyncio.create_task(_follow(job, call), name=call.key)
+        else:
+            task = asyncio.create_task(_do(info, work, arguments), name=call.key)
+        attempt = self._running[call.key] = _Attempt(task, job)
+        task.add_done_callback(lambda _: self._running.pop(call.key, None))
+        return attempt
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """Work that was begun. `job` is its place on the threads, for work that blocks."""
+
+    task: asyncio.Task[Came]
+    job: Future[Came] | None
+
+    def stop(self) -> bool:
+        """Stop it if that is possible; true if it provably never began (it had waited for a thread)."""
+        if self.job is None:
+            self.task.cancel()
+            return False
+        return self.job.cancel()
+
+
+async def _result(task: asyncio.Task[Came], call: Outgoing) -> Came:
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if task.cancelled():  # the work was stopped by an earlier attempt's time-out, or gave itself up
+            return Lost(Cause.TIMED_OUT, f"{call.operation} was stopped before it was done")
+        raise
+
+
+async def _follow(job: Future[Came], call: Outgoing) -> Came:
+    try:
+        return await asyncio.wrap_future(job)
+    except asyncio.CancelledError:
+        if job.cancelled():
+            return NotSent(f"no thread was free for {call.operation} within {call.timeout_seconds:g} s")
+        raise
+
+
+async def _do(info: CallInfo, work: LocalWork, arguments: Sequence[object]) -> Came:
+    CURRENT_CALL.set(info)
+    try:
+        return _done(info, work, await work.function(*arguments))
+    except Exception as error:  # noqa: BLE001 - whatever the author's code raises is an answer
+        return _raised(info, work.function, error)
+
+
+def _do_blocking(info: CallInfo, work: LocalWork, function: Callable[..., Any], arguments: Sequence[object]) -> Came:
+    CURRENT_CALL.set(info)
+    try:
+        return _done(info, work, function(*arguments))
+    except Exception as error:  # noqa: BLE001 - as above
+        return _raised(info, function, error)
+
+
+def _done(info: CallInfo, work: LocalWork, value: object) -> Came:
+    if info.phase == Phase.COMPENSATION.value:
+        return _answer(info, 200, "succeeded")
+    try:
+        return _answer(info, 200, "succeeded", work.reply(value))
+    except Undecodable as error:
+        return Lost(Cause.RAISED, f"{info.step} was done, but its reply can't be written: {error.detail}")
+
+
+def _raised(info: CallInfo, function: object, error: Exception) -> Came:
+    match error, info.phase:
+        case Rejected(), Phase.ACTION.value:
+            return _answer(info, 409, "rejected", _problem("rejected", error))
+        case ((Rejected() | CannotCompensate()), Phase.COMPENSATION.value):
+            return _answer(info, 409, "cannot-compensate", _problem("cannot-compensate", error))
+        case Later(), _:
+            return _answer(info, 202, "pending")
+        case _:
+            return Lost(Cause.RAISED, _where(function, error))
+
+
+def _answer(info: CallInfo, status: int, word: str, body: bytes = NULL) -> Answered:
+    return Answered(status, {OUTCOME_HEADER: word}, body, f"local:{info.step}")
+
+
+def _problem(name: str, error: Rejected | CannotCompensate) -> bytes:
+    return json.dumps({"type": f"urn:amends:{name}", "code": error.code, "detail": str(error.detail)}).encode()
+
+
+def _where(function: object, error: Exception) -> str:
+    """`ValueError: bad date (trip.py:12)`: the last line of the author's own file that was on its way to the error."""
+    said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    frames = extract_tb(error.__traceback__)
+    code = getattr(function, "__code__", None)
+    own = [frame for frame in frames if code is not None and frame.filename == code.co_filename]
+    last = (own or frames)[-1]
+    return f"{said} ({PurePath(last.filename).name}:{last.lineno})"
+
+
+def _info(call: Outgoing) -> CallInfo:
+    return call_info(
+        call.run,
+        call.step,
+        call.item,
+        call.phase,
+        attempt=call.attempt,
+        epoch=call.epoch,
+        deadline=call.deadline,
+        callback=call.callback,
+    )
+
+
+# -- services that are objects of this process
+
+
+class Replied(Protocol):
+    """What a service answered; header names are lower-case."""
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        ...
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Names in lower case."""
+        ...
+
+    @property
+    def body(self) -> bytes:
+        """The reply, or the problem."""
+        ...
+
+
+class Handles(Protocol):
+    """A service that can be called without a wire between."""
+
+    async def handle(self, headers: Mapping[str, str], operation: str, body: bytes) -> Replied:
+        """Answer one call."""
+        ...
+
+
+class ServiceTransport:
+    """`ports.transport.Transport` for a service in this process: everything as over HTTP, but nothing gets lost."""
+
+    def __init__(self, service: Handles, headers: Mapping[str, str] | None = None) -> None:
+        self._service = service
+        self._given: Mapping[str, str] = {} if headers is None else headers
+
+    async def send(self, call: Outgoing) -> Came:
+        shown = f"python:{call.participant}/{call.operation}"
+        headers = {**{name.lower(): value for name, value in self._given.items()}, **call_headers(call)}
+        try:
+            async with asyncio.timeout(call.timeout_seconds):
+                said = await self._service.handle(headers, call.operation, call.body)
+        except TimeoutError:
+            return Lost(Cause.TIMED_OUT, f"no answer from {shown} within {call.timeout_seconds:g} s")
+        except Exception as error:  # noqa: BLE001 - over a wire nobody would see what it was either
+            return Lost(Cause.RAISED, f"no answer from {shown}: {_where(None, error)}")
+        return Answered(said.status, said.headers, said.body[: REPLY_BYTES_MAX + 1], shown)
+
+    async def close(self) -> None:
+        """The service belongs to whoever made it."""
