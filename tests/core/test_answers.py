@@ -216,6 +216,10 @@ def test_an_operation_without_a_reply_never_looks_at_the_body(body: bytes) -> No
     assert read(answer(200, "succeeded", body), decode=None) == Succeeded(b"null")
 
 
+def test_a_reply_is_kept_as_it_will_be_read_back_from_a_log() -> None:
+    assert read(answer(200, "succeeded", b"\r\n " + BODY + b"\n")) == Succeeded(BODY)
+
+
 def test_a_seal_keeps_the_words_and_the_reply_it_found() -> None:
     assert read(answer(200, "succeeded", BODY), SEAL) == Succeeded(BODY)
     for status, word in ((200, "noop"), (410, "blocked")):

@@ -41,7 +41,8 @@ class Answer:
 
     @property
     def code(self) -> str | None:
-        return self.json.get("code")
+        code: str | None = self.json.get("code")
+        return code
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,17 +133,18 @@ async def serving(
         listener.listen(128)
         config = uvicorn.Config(app, http=connections.protocol(), lifespan="on", log_level="warning")
         server = Signalling(config)
-        async with asyncio.TaskGroup() as tasks, asyncio.timeout(3 * PATIENCE_SECONDS):
-            running = tasks.create_task(server.serve(sockets=[listener]))
-            first = asyncio.create_task(server.listening.wait())
-            await asyncio.wait({running, first}, return_when=asyncio.FIRST_COMPLETED)
-            assert server.listening.is_set(), "the server ended before it listened"
+        running = asyncio.create_task(server.serve(sockets=[listener]))
+        listening = asyncio.create_task(server.listening.wait())
+        await asyncio.wait({running, listening}, return_when=asyncio.FIRST_COMPLETED)
+        assert server.listening.is_set(), "the server ended before it listened"
+        try:
             # A client that reuses connections repeats a request by itself when one breaks: not what is tried here.
-            connector = aiohttp.TCPConnector(force_close=True)
-            async with aiohttp.ClientSession(connector=connector) as http:
+            async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as http:
                 yield Opened(f"http://127.0.0.1:{listener.getsockname()[1]}", http)
+        finally:
             server.should_exit = True
-            await running
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await running
 
 
 @dataclass(frozen=True, slots=True)

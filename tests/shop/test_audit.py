@@ -11,7 +11,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from amends.codecs.events import EventCodec
+from amends.core.events import RunEnded, RunStarted
 from amends.core.operation import Call
+from amends.logs.sqlite.log import SqliteLog
+from amends.ports.log import RunRow, Start, StoredEvent, Written
 from amends.shop.audit import Report, audit
 from amends.shop.books import NothingToAudit
 from amends.shop.catalogue import NOWHERE
@@ -96,17 +100,24 @@ RUNS: Sequence[tuple[Order, str, str, dict[str, str]]] = [
 ]
 
 
-def write_log(path: Path) -> None:
-    with closing(sqlite3.connect(path)) as log, log:
-        log.execute("create table runs (id, saga, state, by_hand, steps, created_at)")
-        log.execute("create table events (run, version, kind, body)")
+async def write_log(path: Path) -> None:
+    """The log as an orchestrator would have left it."""
+    log, events = SqliteLog(path), EventCodec()
+    await log.open()
+    try:
         for number, (order, saga, state, steps) in enumerate(RUNS):
+            body = msgspec.json.encode(order)
+            facts = [
+                RunStarted(number, 1, order.id, saga, 1, "digest", body, None, "a test"),
+                RunEnded(number, 1, state),
+            ]
+            stored = [StoredEvent(*events.encode(fact), epoch=1, at=number) for fact in facts]
             listed = [{"name": name, "kind": "any", "state": is_} for name, is_ in steps.items()]
-            row = (order.id, saga, state, 0, msgspec.json.encode(listed).decode(), number)
-            log.execute("insert into runs values (?, ?, ?, ?, ?, ?)", row)
-            started = msgspec.json.encode({"saga": saga, "input": order}).decode()
-            log.execute("insert into events values (?, 1, 'RunStarted', ?)", (order.id, started))
-            log.execute("insert into events values (?, 2, 'Other', '{}')", (order.id,))
+            row = RunRow(state, False, None, b"[]", msgspec.json.encode(listed), b"[]", number)
+            start = Start(order.id, saga, 1, "digest", b"print", None, {}, number, b"%08d" % number, stored, row)
+            assert await log.append([start]) == [Written.ACCEPTED]
+    finally:
+        await log.close()
 
 
 @pytest.fixture(scope="module")
@@ -121,9 +132,9 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
             await complete_held(shop, HELD)
             await give_up_held(shop, GAVE_UP)
             await reserve(shop, OPEN, "reserve")
+        await write_log(folder / "log.db")
 
     asyncio.run(live())
-    write_log(folder / "log.db")
     return folder
 
 
@@ -261,9 +272,7 @@ PLANTED: Sequence[tuple[str, Sequence[str], Sequence[str]]] = [
     ),
     (
         "inventory",
-        [
-            "insert into journal (run, key, what, subject, amount, at) values ('ghost', 'ghost:x:action', 'x', 'sku-9', 0, '')"
-        ],
+        ["insert into journal values (99, 'ghost', 'ghost:x:action', 'x', 'sku-9', 0, '')"],
         [
             "inventory: something was taken from sku-9, which doesn't exist.",
             "inventory: the journal names ghost, which the log doesn't know.",

@@ -192,6 +192,7 @@ class Seen:
 
 OUTCOME_HEADER: Final = "saga-outcome"
 CODE_CHARACTERS_MAX: Final = 128
+_AROUND: Final = b" \t\r\n"
 
 Verdict: TypeAlias = Callable[[Seen], Outcome]
 
@@ -252,7 +253,7 @@ def succeeded(seen: Seen) -> Outcome:
         seen.decode(body)
     except Undecodable as error:
         return _unreadable(seen, f"{error.detail} at {error.path}")
-    return Succeeded(body)
+    return Succeeded(body.strip(_AROUND))  # as it will be read back: no log keeps what stands around a value
 
 
 def _unreadable(seen: Seen, why: str) -> Outcome:

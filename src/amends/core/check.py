@@ -1,13 +1,13 @@
 """Every mistake in a definition, at once: each says what, where, and what to do.
 
-A table of small rules: a rule is given the saga (or one of its steps) and yields sentences. What can only be seen once a call is
-built is checked there (`amends.core.definition`).
+A table of small rules: a rule is given the saga (or one of its steps) and yields sentences. What can only be seen
+once a call is built is checked there (`amends.core.definition`).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, cast
 
-from amends.core.declare import Step, where_is
+from amends.core.declare import Declares, Step, where_is
 from amends.core.discover import operations_in
 from amends.core.functions import (
     is_local,
@@ -22,13 +22,12 @@ from amends.core.keys import NOTICE, PUBLIC_NAME, STEP_NAME
 from amends.core.limits import READS_MAX, STEPS_MAX
 from amends.core.operation import Operation, Rest
 from amends.core.retry import Guard, Kind, Policy, Retry
-from amends.core.saga import Saga
 
-SagaRule = Callable[[Saga[Any]], Iterator[str]]
-StepRule = Callable[[Saga[Any], Step[Any, Any]], Iterator[str]]
+SagaRule = Callable[[Declares[Any]], Iterator[str]]
+StepRule = Callable[[Declares[Any], Step[Any, Any]], Iterator[str]]
 
 
-def check_saga(saga: Saga[Any]) -> list[str]:
+def check_saga(saga: Declares[Any]) -> list[str]:
     """Every mistake in one saga. Where its shape can't be told, only what stands in the way of telling is listed."""
     mistakes = [mistake for rule in SHAPE_RULES for mistake in rule(saga)]
     if mistakes:
@@ -38,10 +37,10 @@ def check_saga(saga: Saga[Any]) -> list[str]:
     return mistakes
 
 
-def check_sagas(sagas: Iterable[Saga[Any]]) -> list[str]:
+def check_sagas(sagas: Iterable[Declares[Any]]) -> list[str]:
     """Every mistake in several sagas that are loaded together."""
     mistakes: list[str] = []
-    seen: dict[tuple[str, int], Saga[Any]] = {}
+    seen: dict[tuple[str, int], Declares[Any]] = {}
     for saga in sagas:
         mistakes += check_saga(saga)
         other = seen.setdefault((saga.name, saga.version), saga)
@@ -50,18 +49,18 @@ def check_sagas(sagas: Iterable[Saga[Any]]) -> list[str]:
     return mistakes
 
 
-def _title(saga: Saga[Any]) -> str:
+def _title(saga: Declares[Any]) -> str:
     return f"{saga.name} v{saga.version}"
 
 
-def _at(saga: Saga[Any], step: Step[Any, Any]) -> str:
+def _at(saga: Declares[Any], step: Step[Any, Any]) -> str:
     return f"{_title(saga)}, step {step.name}"
 
 
 # -- shape: what must hold before anything else can be looked at
 
 
-def _names(saga: Saga[Any]) -> Iterator[str]:
+def _names(saga: Declares[Any]) -> Iterator[str]:
     if not isinstance(saga.name, str) or PUBLIC_NAME.fullmatch(saga.name) is None:  # pyright: ignore[reportUnnecessaryIsInstance] - untyped code
         yield f"{saga.name!r} is no name for a saga: expected {PUBLIC_NAME.pattern}."
     if not isinstance(saga.version, int) or saga.version < 1:  # pyright: ignore[reportUnnecessaryIsInstance] - untyped code
@@ -71,12 +70,12 @@ def _names(saga: Saga[Any]) -> Iterator[str]:
             yield f"{_title(saga)}: a step can't be called {NOTICE}: that name is taken. Rename {step.where}."
         elif STEP_NAME.fullmatch(step.name) is None:
             yield (
-                f"{_title(saga)}: {step.name!r} is no name for a step: expected an ASCII identifier of up to 64 characters. "
-                f"Rename {step.where}."
+                f"{_title(saga)}: {step.name!r} is no name for a step: expected an ASCII identifier of up to 64 "
+                f"characters. Rename {step.where}."
             )
 
 
-def _steps_once(saga: Saga[Any]) -> Iterator[str]:
+def _steps_once(saga: Declares[Any]) -> Iterator[str]:
     if not saga.steps:
         yield f"{_title(saga)} has no steps. Add one: @{saga.name.replace('-', '_')}.compensable() above a function."
     if len(saga.steps) > STEPS_MAX:
@@ -86,32 +85,35 @@ def _steps_once(saga: Saga[Any]) -> Iterator[str]:
         other = first.setdefault(step.name, step)
         if other is not step:
             yield (
-                f"{_title(saga)}: two steps are called {step.name} ({other.where} and {step.where}). A step's name is its "
-                "function's name; it is stored in every run."
+                f"{_title(saga)}: two steps are called {step.name} ({other.where} and {step.where}). A step's name is "
+                "its function's name; it is stored in every run."
             )
 
 
-def _own_steps(saga: Saga[Any]) -> Iterator[str]:
+def _own_steps(saga: Declares[Any]) -> Iterator[str]:
     own = {id(step) for step in saga.steps}
     for step in saga.steps:
         for other in (*step.reads, *step.after):
             if id(other) not in own:
-                yield f"{_at(saga, step)}: {other.name} is a step of another saga. Steps can only name steps of their own saga."
+                yield (
+                    f"{_at(saga, step)}: {other.name} is a step of another saga. Steps can only name steps of their "
+                    "own saga."
+                )
 
 
 # -- the graph and the kinds
 
 
-def _one_pivot(saga: Saga[Any]) -> Iterator[str]:
+def _one_pivot(saga: Declares[Any]) -> Iterator[str]:
     pivots = [step.name for step in saga.steps if step.kind is Kind.PIVOT]
     if len(pivots) > 1:
         yield (
-            f"{_title(saga)}: {' and '.join(pivots)} are {'both' if len(pivots) == 2 else 'all'} pivots. After the first "  # noqa: PLR2004
-            f"nothing may say no: make {' and '.join(pivots[1:])} retriable."
+            f"{_title(saga)}: {' and '.join(pivots)} are {'both' if len(pivots) == 2 else 'all'} pivots. After the "
+            f"first nothing may say no: make {' and '.join(pivots[1:])} retriable."
         )
 
 
-def _nothing_undone_after_the_pivot(saga: Saga[Any]) -> Iterator[str]:
+def _nothing_undone_after_the_pivot(saga: Declares[Any]) -> Iterator[str]:
     above = closure(stated_edges(saga.steps))
     kinds = {step.name: step.kind for step in saga.steps}
     for step in saga.steps:
@@ -119,17 +121,17 @@ def _nothing_undone_after_the_pivot(saga: Saga[Any]) -> Iterator[str]:
         if step.kind is Kind.COMPENSABLE and turning:
             what = "the pivot" if kinds[turning[0]] is Kind.PIVOT else "the retriable"
             yield (
-                f"{_title(saga)}: {step.name} is compensable but comes after {what} {turning[0]}, when nothing is undone any "
-                f"more. Make it retriable, or move it before {turning[0]}."
+                f"{_title(saga)}: {step.name} is compensable but comes after {what} {turning[0]}, when nothing is "
+                f"undone any more. Make it retriable, or move it before {turning[0]}."
             )
         if step.kind is Kind.PIVOT and turning:
             yield (
-                f"{_title(saga)}: {step.name} is the pivot but comes after the retriable {turning[0]}, which is only done once "
-                f"there is no way back. Take the edge from {turning[0]} to {step.name} away."
+                f"{_title(saga)}: {step.name} is the pivot but comes after the retriable {turning[0]}, which is only "
+                f"done once there is no way back. Take the edge from {turning[0]} to {step.name} away."
             )
 
 
-def _one_notice(saga: Saga[Any]) -> Iterator[str]:
+def _one_notice(saga: Declares[Any]) -> Iterator[str]:
     if len(saga.notices) > 1:
         places = " and ".join(where_is(each) for each in saga.notices)
         yield f"{_title(saga)}: {len(saga.notices)} notices ({places}). A run tells its end once: make one of them."
@@ -138,7 +140,7 @@ def _one_notice(saga: Saga[Any]) -> Iterator[str]:
 # -- one step
 
 
-def _parameters_fit(saga: Saga[Any], step: Step[Any, Any]) -> Iterator[str]:
+def _parameters_fit(saga: Declares[Any], step: Step[Any, Any]) -> Iterator[str]:
     if len(step.reads) > READS_MAX:
         yield f"{_at(saga, step)}: reads {len(step.reads)} steps; the limit is {READS_MAX}."
     if takes_any_number(step.function):
@@ -148,24 +150,25 @@ def _parameters_fit(saga: Saga[Any], step: Step[Any, Any]) -> Iterator[str]:
         expected = ", ".join(["input", *(f"{each.name}'s reply" for each in step.reads)])
         read = f"reads {', '.join(each.name for each in step.reads)}" if step.reads else "reads no step"
         yield (
-            f"{_at(saga, step)}: {read}, {'but ' if found else 'and '}has {len(found)} parameters ({', '.join(found)}). "
-            f"Expected ({expected}). Name the steps it reads in @{saga.name.replace('-', '_')}.{step.kind.value}(...), or drop "
-            "the parameter."
+            f"{_at(saga, step)}: {read}, {'but ' if found else 'and '}has {len(found)} parameters "
+            f"({', '.join(found)}). Expected ({expected}). Name the steps it reads in "
+            f"@{saga.name.replace('-', '_')}.{step.kind.value}(...), or drop the parameter."
         )
 
 
-def _may_be_none(saga: Saga[Any], step: Step[Any, Any]) -> Iterator[str]:
+def _may_be_none(saga: Declares[Any], step: Step[Any, Any]) -> Iterator[str]:
     kinds = parameter_types(step.function)
     for read, type_ in zip(step.reads, kinds[1:], strict=False):
         optional = type_ is Any or type_ is None or type(None) in getattr(type_, "__args__", ())
         if may_skip(read.function) and not is_local(read.function) and not optional:
             yield (
                 f"{_at(saga, step)}: {read.name} may be skipped, so its reply may be None, which "
-                f"{getattr(type_, '__name__', type_)} doesn't allow. Make the parameter {getattr(type_, '__name__', type_)} | None."
+                f"{getattr(type_, '__name__', type_)} doesn't allow. Make the parameter "
+                f"{getattr(type_, '__name__', type_)} | None."
             )
 
 
-def _undone(saga: Saga[Any], step: Step[Any, Any]) -> Iterator[str]:
+def _undone(saga: Declares[Any], step: Step[Any, Any]) -> Iterator[str]:
     if step.kind is not Kind.COMPENSABLE or step.undo is not None:
         return
     neutral = "if it changes nothing, make the step neutral"
@@ -179,14 +182,14 @@ def _undone(saga: Saga[Any], step: Step[Any, Any]) -> Iterator[str]:
             )
 
 
-def _undone_where_it_acted(saga: Saga[Any], step: Step[Any, Any]) -> Iterator[str]:
+def _undone_where_it_acted(saga: Declares[Any], step: Step[Any, Any]) -> Iterator[str]:
     if step.undo is None:
         return
     acted_here, undone_here = is_local(step.function), is_local(step.undo)
     if acted_here and not undone_here:
         yield (
-            f"{_at(saga, step)}: the work is done in this process, so its compensation is too. Make {where_is(step.undo)} "
-            "async def, or put @blocking under the decorator."
+            f"{_at(saga, step)}: the work is done in this process, so its compensation is too. Make "
+            f"{where_is(step.undo)} async def, or put @blocking under the decorator."
         )
     elif undone_here and not acted_here:
         yield (
@@ -198,21 +201,24 @@ def _undone_where_it_acted(saga: Saga[Any], step: Step[Any, Any]) -> Iterator[st
         for each in operations_in(step.undo):
             if acting and each.participant not in acting:
                 yield (
-                    f"{_at(saga, step)}: its compensation calls {each.label}, but {', '.join(sorted(acting))} acts. Elsewhere "
-                    "there is nothing to undo: call an operation of the participant that acted."
+                    f"{_at(saga, step)}: its compensation calls {each.label}, but {', '.join(sorted(acting))} acts. "
+                    "Elsewhere there is nothing to undo: call an operation of the participant that acted."
                 )
-    if len(parameters(step.undo)) != 2 and not takes_any_number(step.undo):  # noqa: PLR2004
+    if len(parameters(step.undo)) != 2 and not takes_any_number(step.undo):
         yield (
-            f"{_at(saga, step)}: its compensation has {len(parameters(step.undo))} parameters; expected (input, reply or None)."
+            f"{_at(saga, step)}: its compensation has {len(parameters(step.undo))} parameters; expected (input, reply "
+            "or None)."
         )
 
 
-def _async_builder(saga: Saga[Any], step: Step[Any, Any]) -> Iterator[str]:
+def _async_builder(saga: Declares[Any], step: Step[Any, Any]) -> Iterator[str]:
     if is_local(step.function) and "Call[" in str(return_type(step.function)):
-        yield f"{_at(saga, step)}: async def does the work here, but it says that it returns a Call. Make it a plain def."
+        yield (
+            f"{_at(saga, step)}: async def does the work here, but it says that it returns a Call. Make it a plain def."
+        )
 
 
-def _policies(saga: Saga[Any], step: Step[Any, Any]) -> Iterator[str]:
+def _policies(saga: Declares[Any], step: Step[Any, Any]) -> Iterator[str]:
     policy = step.policy
     if policy is None:
         return
@@ -220,11 +226,14 @@ def _policies(saga: Saga[Any], step: Step[Any, Any]) -> Iterator[str]:
     guards = _guards(step)
     if policy.on_unknown == "compensate" and guards - {Guard.BARRIER}:
         yield (
-            f'{_at(saga, step)}: on_unknown="compensate" needs a barrier, and {_unguarded(step)} has none: a late action would '
-            'stay. Use "settle" or "stuck".'
+            f'{_at(saga, step)}: on_unknown="compensate" needs a barrier, and {_unguarded(step)} has none: a late '
+            'action would stay. Use "settle" or "stuck".'
         )
     if policy.on_unknown == "settle" and any(not _settles(each) for each in _operations(step)):
-        yield f'{_at(saga, step)}: on_unknown="settle", but {_unguarded(step)} has no probe to settle by. Declare one, or use "stuck".'
+        yield (
+            f'{_at(saga, step)}: on_unknown="settle", but {_unguarded(step)} has no probe to settle by. Declare one, '
+            'or use "stuck".'
+        )
 
 
 def _bad_numbers(policy: Policy) -> Iterator[str]:
@@ -244,12 +253,12 @@ def _bad_numbers(policy: Policy) -> Iterator[str]:
         yield f'on_unknown={policy.on_unknown!r}: expected "compensate", "settle" or "stuck".'
 
 
-def _rest(saga: Saga[Any], step: Step[Any, Any]) -> Iterator[str]:
+def _rest(saga: Declares[Any], step: Step[Any, Any]) -> Iterator[str]:
     for each in operations_in(step.function):
         if each.rest is not None or each.probe is not None or isinstance(each.compensation, Rest):
             yield (
-                f"{_at(saga, step)}: {each.label} is described by Rest, which this version can't send yet. Call it from a "
-                "Service of your own, or from a local step."
+                f"{_at(saga, step)}: {each.label} is described by Rest, which this version can't send yet. Call it "
+                "from a Service of your own, or from a local step."
             )
 
 

@@ -1,9 +1,17 @@
-"""The port through which the core turns values into bytes and back. Events and state hold only names, numbers and bytes."""
+"""The port through which the core turns values into bytes and back. Events and state hold only names, numbers and
+bytes.
+"""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from amends.core.errors import AmendsError
+
+TypeForm: TypeAlias = Any
+"""A type as an annotation may be: a class, a generic alias, a union. Python has no type for those before 3.15."""
+
+Value: TypeAlias = Any
+"""A value of a type that only the author of a saga knows."""
 
 
 class Undecodable(AmendsError):
@@ -22,10 +30,10 @@ class Codec(Protocol):
         """The value as JSON; `Undecodable` if it holds something JSON can't."""
         ...
 
-    def decoder(self, type_: Any) -> Callable[[bytes], Any]:
+    def decoder(self, type_: TypeForm) -> Callable[[bytes], Any]:
         """A function that turns JSON into a value of that type, strictly; it raises `Undecodable`."""
         ...
 
-    def schema(self, type_: Any) -> dict[str, Any]:
+    def schema(self, type_: TypeForm) -> dict[str, Any]:
         """The type as JSON Schema."""
         ...

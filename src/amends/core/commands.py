@@ -1,7 +1,7 @@
 """Commands ask; `decide` answers with the facts that follow, or with a refusal.
 
-Time and identity come in with the command: `at` in microseconds UTC, `epoch` the owner's, or 0 for a visitor (a process that
-doesn't own the run: a callback, a person's verb).
+Time and identity come in with the command: `at` in microseconds UTC, `epoch` the owner's, or 0 for a visitor (a
+process that doesn't own the run: a callback, a person's verb).
 """
 
 from dataclasses import dataclass
@@ -66,7 +66,9 @@ class Adopted:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Turn back, if that is still possible. `verb` `compensate` also gives up waiting for a person where a barrier allows it."""
+    """Turn back, if that is still possible. `verb` `compensate` also gives up waiting for a person where a barrier
+    allows it.
+    """
 
     at: int
     epoch: int

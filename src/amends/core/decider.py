@@ -1,7 +1,8 @@
-"""Deciding: given where a run stands and what is asked or answered, the facts that follow. Pure: no clock, no randomness, no I/O.
+"""Deciding: given where a run stands and what is asked or answered, the facts that follow. Pure: no clock, no
+randomness, no I/O.
 
-`decide` gives the command's own fact and everything that follows by itself, as one append. The record it gives back is the fold of
-those facts on the one it was given, which it leaves alone.
+`decide` gives the command's own fact and everything that follows by itself, as one append. The record it gives back
+is the fold of those facts on the one it was given, which it leaves alone.
 """
 
 from dataclasses import dataclass, field

@@ -1,12 +1,13 @@
 """The four decorators of a saga and what they make of a function, written out for the type checker.
 
-Python 3.11 has no variadic way to say "the n-th parameter is the reply of the n-th step read", so each arity up to six is
-an overload. What the function returns picks the shape of the step: a plain `def` builds one call, perhaps one, or many; an
-`async def` does the work in this process. Nothing here checks anything at run time: `check` does, for all steps at once.
+Python 3.11 has no variadic way to say "the n-th parameter is the reply of the n-th step read", so each arity up to
+six is an overload. What the function returns picks the shape of the step: a plain `def` builds one call, perhaps one,
+or many; an `async def` does the work in this process. Nothing here checks anything at run time: `check` does, for all
+steps at once.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+from typing import Any, Generic, ParamSpec, TypeAlias, TypeVar, cast, overload
 
 from amends.core.operation import Blocking, Call
 from amends.core.retry import Kind, Policy
@@ -123,34 +124,87 @@ class AsStep(Generic[I, P]):
 class Declares(Generic[I]):
     """The decorators `compensable`, `pivot`, `retriable` and `neutral`; `Saga` adds the rest.
 
-    Positional arguments are the steps whose replies the function reads, in the order of its parameters; `after` names steps
-    it only waits for.
+    Positional arguments are the steps whose replies the function reads, in the order of its parameters; `after` names
+    steps it only waits for.
     """
 
+    name: str
+    version: int
     steps: list[Step[I, Any]]
+    notices: list[Callable[..., Any]]
 
     @overload
-    def compensable(self, *, after: Iterable[Step[I, Any]] = (), policy: Policy | None = None) -> AsCompensable[I, [I]]: ...
+    def compensable(
+        self, *, after: Iterable[Step[I, Any]] = (), policy: Policy | None = None
+    ) -> AsCompensable[I, [I]]: ...
 
     @overload
-    def compensable(self, a: Step[I, A], /, *, after: Iterable[Step[I, Any]] = (), policy: Policy | None = None) -> AsCompensable[I, [I, A]]: ...
+    def compensable(
+        self, a: Step[I, A], /, *, after: Iterable[Step[I, Any]] = (), policy: Policy | None = None
+    ) -> AsCompensable[I, [I, A]]: ...
 
     @overload
-    def compensable(self, a: Step[I, A], b: Step[I, B], /, *, after: Iterable[Step[I, Any]] = (), policy: Policy | None = None) -> AsCompensable[I, [I, A, B]]: ...
+    def compensable(
+        self, a: Step[I, A], b: Step[I, B], /, *, after: Iterable[Step[I, Any]] = (), policy: Policy | None = None
+    ) -> AsCompensable[I, [I, A, B]]: ...
 
     @overload
-    def compensable(self, a: Step[I, A], b: Step[I, B], c: Step[I, C], /, *, after: Iterable[Step[I, Any]] = (), policy: Policy | None = None) -> AsCompensable[I, [I, A, B, C]]: ...
+    def compensable(
+        self,
+        a: Step[I, A],
+        b: Step[I, B],
+        c: Step[I, C],
+        /,
+        *,
+        after: Iterable[Step[I, Any]] = (),
+        policy: Policy | None = None,
+    ) -> AsCompensable[I, [I, A, B, C]]: ...
 
     @overload
-    def compensable(self, a: Step[I, A], b: Step[I, B], c: Step[I, C], d: Step[I, D], /, *, after: Iterable[Step[I, Any]] = (), policy: Policy | None = None) -> AsCompensable[I, [I, A, B, C, D]]: ...
+    def compensable(
+        self,
+        a: Step[I, A],
+        b: Step[I, B],
+        c: Step[I, C],
+        d: Step[I, D],
+        /,
+        *,
+        after: Iterable[Step[I, Any]] = (),
+        policy: Policy | None = None,
+    ) -> AsCompensable[I, [I, A, B, C, D]]: ...
 
     @overload
-    def compensable(self, a: Step[I, A], b: Step[I, B], c: Step[I, C], d: Step[I, D], e: Step[I, E], /, *, after: Iterable[Step[I, Any]] = (), policy: Policy | None = None) -> AsCompensable[I, [I, A, B, C, D, E]]: ...
+    def compensable(
+        self,
+        a: Step[I, A],
+        b: Step[I, B],
+        c: Step[I, C],
+        d: Step[I, D],
+        e: Step[I, E],
+        /,
+        *,
+        after: Iterable[Step[I, Any]] = (),
+        policy: Policy | None = None,
+    ) -> AsCompensable[I, [I, A, B, C, D, E]]: ...
 
     @overload
-    def compensable(self, a: Step[I, A], b: Step[I, B], c: Step[I, C], d: Step[I, D], e: Step[I, E], f: Step[I, F], /, *, after: Iterable[Step[I, Any]] = (), policy: Policy | None = None) -> AsCompensable[I, [I, A, B, C, D, E, F]]: ...
+    def compensable(
+        self,
+        a: Step[I, A],
+        b: Step[I, B],
+        c: Step[I, C],
+        d: Step[I, D],
+        e: Step[I, E],
+        f: Step[I, F],
+        /,
+        *,
+        after: Iterable[Step[I, Any]] = (),
+        policy: Policy | None = None,
+    ) -> AsCompensable[I, [I, A, B, C, D, E, F]]: ...
 
-    def compensable(self, *reads: Step[I, Any], after: Iterable[Step[I, Any]] = (), policy: Policy | None = None) -> Any:
+    def compensable(
+        self, *reads: Step[I, Any], after: Iterable[Step[I, Any]] = (), policy: Policy | None = None
+    ) -> Any:
         """A step that is undone when the run turns back."""
         return AsCompensable[I, ...](self._adder(CompensableStep[I, Any], Kind.COMPENSABLE, reads, after, policy))
 
@@ -158,22 +212,68 @@ class Declares(Generic[I]):
     def pivot(self, *, after: Iterable[Step[I, Any]] = (), policy: Policy | None = None) -> AsStep[I, [I]]: ...
 
     @overload
-    def pivot(self, a: Step[I, A], /, *, after: Iterable[Step[I, Any]] = (), policy: Policy | None = None) -> AsStep[I, [I, A]]: ...
+    def pivot(
+        self, a: Step[I, A], /, *, after: Iterable[Step[I, Any]] = (), policy: Policy | None = None
+    ) -> AsStep[I, [I, A]]: ...
 
     @overload
-    def pivot(self, a: Step[I, A], b: Step[I, B], /, *, after: Iterable[Step[I, Any]] = (), policy: Policy | None = None) -> AsStep[I, [I, A, B]]: ...
+    def pivot(
+        self, a: Step[I, A], b: Step[I, B], /, *, after: Iterable[Step[I, Any]] = (), policy: Policy | None = None
+    ) -> AsStep[I, [I, A, B]]: ...
 
     @overload
-    def pivot(self, a: Step[I, A], b: Step[I, B], c: Step[I, C], /, *, after: Iterable[Step[I, Any]] = (), policy: Policy | None = None) -> AsStep[I, [I, A, B, C]]: ...
+    def pivot(
+        self,
+        a: Step[I, A],
+        b: Step[I, B],
+        c: Step[I, C],
+        /,
+        *,
+        after: Iterable[Step[I, Any]] = (),
+        policy: Policy | None = None,
+    ) -> AsStep[I, [I, A, B, C]]: ...
 
     @overload
-    def pivot(self, a: Step[I, A], b: Step[I, B], c: Step[I, C], d: Step[I, D], /, *, after: Iterable[Step[I, Any]] = (), policy: Policy | None = None) -> AsStep[I, [I, A, B, C, D]]: ...
+    def pivot(
+        self,
+        a: Step[I, A],
+        b: Step[I, B],
+        c: Step[I, C],
+        d: Step[I, D],
+        /,
+        *,
+        after: Iterable[Step[I, Any]] = (),
+        policy: Policy | None = None,
+    ) -> AsStep[I, [I, A, B, C, D]]: ...
 
     @overload
-    def pivot(self, a: Step[I, A], b: Step[I, B], c: Step[I, C], d: Step[I, D], e: Step[I, E], /, *, after: Iterable[Step[I, Any]] = (), policy: Policy | None = None) -> AsStep[I, [I, A, B, C, D, E]]: ...
+    def pivot(
+        self,
+        a: Step[I, A],
+        b: Step[I, B],
+        c: Step[I, C],
+        d: Step[I, D],
+        e: Step[I, E],
+        /,
+        *,
+        after: Iterable[Step[I, Any]] = (),
+        policy: Policy | None = None,
+    ) -> AsStep[I, [I, A, B, C, D, E]]: ...
 
     @overload
-    def pivot(self, a: Step[I, A], b: Step[I, B], c: Step[I, C], d: Step[I, D], e: Step[I, E], f: Step[I, F], /, *, after: Iterable[Step[I, Any]] = (), policy: Policy | None = None) -> AsStep[I, [I, A, B, C, D, E, F]]: ...
+    def pivot(
+        self,
+        a: Step[I, A],
+        b: Step[I, B],
+        c: Step[I, C],
+        d: Step[I, D],
+        e: Step[I, E],
+        f: Step[I, F],
+        /,
+        *,
+        after: Iterable[Step[I, Any]] = (),
+        policy: Policy | None = None,
+    ) -> AsStep[I, [I, A, B, C, D, E, F]]: ...
 
     def pivot(self, *reads: Step[I, Any], after: Iterable[Step[I, Any]] = (), policy: Policy | None = None) -> Any:
         """The point of no return: once it has succeeded the run only goes forward. At most one in a saga."""
@@ -183,22 +283,68 @@ class Declares(Generic[I]):
     def retriable(self, *, after: Iterable[Step[I, Any]] = (), policy: Policy | None = None) -> AsStep[I, [I]]: ...
 
     @overload
-    def retriable(self, a: Step[I, A], /, *, after: Iterable[Step[I, Any]] = (), policy: Policy | None = None) -> AsStep[I, [I, A]]: ...
+    def retriable(
+        self, a: Step[I, A], /, *, after: Iterable[Step[I, Any]] = (), policy: Policy | None = None
+    ) -> AsStep[I, [I, A]]: ...
 
     @overload
-    def retriable(self, a: Step[I, A], b: Step[I, B], /, *, after: Iterable[Step[I, Any]] = (), policy: Policy | None = None) -> AsStep[I, [I, A, B]]: ...
+    def retriable(
+        self, a: Step[I, A], b: Step[I, B], /, *, after: Iterable[Step[I, Any]] = (), policy: Policy | None = None
+    ) -> AsStep[I, [I, A, B]]: ...
 
     @overload
-    def retriable(self, a: Step[I, A], b: Step[I, B], c: Step[I, C], /, *, after: Iterable[Step[I, Any]] = (), policy: Policy | None = None) -> AsStep[I, [I, A, B, C]]: ...
+    def retriable(
+        self,
+        a: Step[I, A],
+        b: Step[I, B],
+        c: Step[I, C],
+        /,
+        *,
+        after: Iterable[Step[I, Any]] = (),
+        policy: Policy | None = None,
+    ) -> AsStep[I, [I, A, B, C]]: ...
 
     @overload
-    def retriable(self, a: Step[I, A], b: Step[I, B], c: Step[I, C], d: Step[I, D], /, *, after: Iterable[Step[I, Any]] = (), policy: Policy | None = None) -> AsStep[I, [I, A, B, C, D]]: ...
+    def retriable(
+        self,
+        a: Step[I, A],
+        b: Step[I, B],
+        c: Step[I, C],
+        d: Step[I, D],
+        /,
+        *,
+        after: Iterable[Step[I, Any]] = (),
+        policy: Policy | None = None,
+    ) -> AsStep[I, [I, A, B, C, D]]: ...
 
     @overload
-    def retriable(self, a: Step[I, A], b: Step[I, B], c: Step[I, C], d: Step[I, D], e: Step[I, E], /, *, after: Iterable[Step[I, Any]] = (), policy: Policy | None = None) -> AsStep[I, [I, A, B, C, D, E]]: ...
+    def retriable(
+        self,
+        a: Step[I, A],
+        b: Step[I, B],
+        c: Step[I, C],
+        d: Step[I, D],
+        e: Step[I, E],
+        /,
+        *,
+        after: Iterable[Step[I, Any]] = (),
+        policy: Policy | None = None,
+    ) -> AsStep[I, [I, A, B, C, D, E]]: ...
 
     @overload
-    def retriable(self, a: Step[I, A], b: Step[I, B], c: Step[I, C], d: Step[I, D], e: Step[I, E], f: Step[I, F], /, *, after: Iterable[Step[I, Any]] = (), policy: Policy | None = None) -> AsStep[I, [I, A, B, C, D, E, F]]: ...
+    def retriable(
+        self,
+        a: Step[I, A],
+        b: Step[I, B],
+        c: Step[I, C],
+        d: Step[I, D],
+        e: Step[I, E],
+        f: Step[I, F],
+        /,
+        *,
+        after: Iterable[Step[I, Any]] = (),
+        policy: Policy | None = None,
+    ) -> AsStep[I, [I, A, B, C, D, E, F]]: ...
 
     def retriable(self, *reads: Step[I, Any], after: Iterable[Step[I, Any]] = (), policy: Policy | None = None) -> Any:
         """A step after the point of no return, which must succeed in the end: it is tried until it does."""
@@ -208,31 +354,76 @@ class Declares(Generic[I]):
     def neutral(self, *, after: Iterable[Step[I, Any]] = (), policy: Policy | None = None) -> AsStep[I, [I]]: ...
 
     @overload
-    def neutral(self, a: Step[I, A], /, *, after: Iterable[Step[I, Any]] = (), policy: Policy | None = None) -> AsStep[I, [I, A]]: ...
+    def neutral(
+        self, a: Step[I, A], /, *, after: Iterable[Step[I, Any]] = (), policy: Policy | None = None
+    ) -> AsStep[I, [I, A]]: ...
 
     @overload
-    def neutral(self, a: Step[I, A], b: Step[I, B], /, *, after: Iterable[Step[I, Any]] = (), policy: Policy | None = None) -> AsStep[I, [I, A, B]]: ...
+    def neutral(
+        self, a: Step[I, A], b: Step[I, B], /, *, after: Iterable[Step[I, Any]] = (), policy: Policy | None = None
+    ) -> AsStep[I, [I, A, B]]: ...
 
     @overload
-    def neutral(self, a: Step[I, A], b: Step[I, B], c: Step[I, C], /, *, after: Iterable[Step[I, Any]] = (), policy: Policy | None = None) -> AsStep[I, [I, A, B, C]]: ...
+    def neutral(
+        self,
+        a: Step[I, A],
+        b: Step[I, B],
+        c: Step[I, C],
+        /,
+        *,
+        after: Iterable[Step[I, Any]] = (),
+        policy: Policy | None = None,
+    ) -> AsStep[I, [I, A, B, C]]: ...
 
     @overload
-    def neutral(self, a: Step[I, A], b: Step[I, B], c: Step[I, C], d: Step[I, D], /, *, after: Iterable[Step[I, Any]] = (), policy: Policy | None = None) -> AsStep[I, [I, A, B, C, D]]: ...
+    def neutral(
+        self,
+        a: Step[I, A],
+        b: Step[I, B],
+        c: Step[I, C],
+        d: Step[I, D],
+        /,
+        *,
+        after: Iterable[Step[I, Any]] = (),
+        policy: Policy | None = None,
+    ) -> AsStep[I, [I, A, B, C, D]]: ...
 
     @overload
-    def neutral(self, a: Step[I, A], b: Step[I, B], c: Step[I, C], d: Step[I, D], e: Step[I, E], /, *, after: Iterable[Step[I, Any]] = (), policy: Policy | None = None) -> AsStep[I, [I, A, B, C, D, E]]: ...
+    def neutral(
+        self,
+        a: Step[I, A],
+        b: Step[I, B],
+        c: Step[I, C],
+        d: Step[I, D],
+        e: Step[I, E],
+        /,
+        *,
+        after: Iterable[Step[I, Any]] = (),
+        policy: Policy | None = None,
+    ) -> AsStep[I, [I, A, B, C, D, E]]: ...
 
     @overload
-    def neutral(self, a: Step[I, A], b: Step[I, B], c: Step[I, C], d: Step[I, D], e: Step[I, E], f: Step[I, F], /, *, after: Iterable[Step[I, Any]] = (), policy: Policy | None = None) -> AsStep[I, [I, A, B, C, D, E, F]]: ...
+    def neutral(
+        self,
+        a: Step[I, A],
+        b: Step[I, B],
+        c: Step[I, C],
+        d: Step[I, D],
+        e: Step[I, E],
+        f: Step[I, F],
+        /,
+        *,
+        after: Iterable[Step[I, Any]] = (),
+        policy: Policy | None = None,
+    ) -> AsStep[I, [I, A, B, C, D, E, F]]: ...
 
     def neutral(self, *reads: Step[I, Any], after: Iterable[Step[I, Any]] = (), policy: Policy | None = None) -> Any:
         """A step that changes nothing (a look-up, `ask`, `sleep`): nothing to undo, and it may stand anywhere."""
         return AsStep[I, ...](self._adder(Step[I, Any], Kind.NEUTRAL, reads, after, policy))
 
-
     def _adder(
         self,
-        make: "Callable[[Kind, Callable[..., Any], Sequence[Step[Any, Any]], Sequence[Step[Any, Any]], Policy | None], S]",
+        make: "Callable[[Kind, Callable[..., Any], _Steps, _Steps, Policy | None], S]",
         kind: Kind,
         reads: Sequence[Step[Any, Any]],
         after: Iterable[Step[Any, Any]],
@@ -240,12 +431,7 @@ class Declares(Generic[I]):
     ) -> "Callable[[Callable[..., Any]], S]":
         waits = tuple(after)
         for each in (*reads, *waits):
-            if not isinstance(each, Step):  # pyright: ignore[reportUnnecessaryIsInstance] - what untyped code passes
-                msg = (
-                    f"@{kind.value}(...) takes steps of this saga, got {each!r}. "
-                    f"Write @{kind.value}() with parentheses above the function."
-                )
-                raise TypeError(msg)
+            _must_be_a_step(each, kind)
 
         def add(function: Callable[..., Any]) -> S:
             step = make(kind, function, tuple(reads), waits, policy)
@@ -255,4 +441,15 @@ class Declares(Generic[I]):
         return add
 
 
+def _must_be_a_step(given: object, kind: Kind) -> None:
+    """Untyped code forgets the parentheses, and passes its function where a step is read."""
+    if not isinstance(given, Step):
+        msg = (
+            f"@{kind.value}(...) takes steps of this saga, got {given!r}. "
+            f"Write @{kind.value}() with parentheses above the function."
+        )
+        raise TypeError(msg)
+
+
 S = TypeVar("S", bound=Step[Any, Any])
+_Steps: TypeAlias = Sequence[Step[Any, Any]]

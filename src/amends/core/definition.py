@@ -1,19 +1,19 @@
 """A saga, loaded: bytes inside, values outside.
 
-`define` checks what an author wrote and makes a `Definition` of it once: the graph with its closures, and per step functions from
-bytes to bytes (decode, call the author's builder, encode). The core calls builders only through here and only while deciding;
-every exception of a builder is caught here and becomes a value.
+`define` checks what an author wrote and makes a `Definition` of it once: the graph with its closures, and per step
+functions from bytes to bytes (decode, call the author's builder, encode). The core calls builders only through here
+and only while deciding; every exception of a builder is caught here and becomes a value.
 """
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, make_dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeGuard, TypeVar, cast
 
 from amends.core.check import check_saga
-from amends.core.codec import Codec
+from amends.core.codec import Codec, TypeForm, Value
 from amends.core.declare import Step
 from amends.core.discover import operations_in
 from amends.core.errors import DefinitionInvalid, NoSuchReply, Rejected
@@ -22,7 +22,7 @@ from amends.core.functions import is_local, parameter_types, return_type, typed_
 from amends.core.graph import Vertex, arrange
 from amends.core.keys import decode_item, encode_item
 from amends.core.limits import DETAIL_CHARACTERS_MAX, ITEMS_MAX, REQUEST_BYTES_MAX
-from amends.core.operation import CALLS_BUILT, Asked, Asks, Call, Operation, Slept
+from amends.core.operation import CALLS_BUILT, Asked, Asks, Call, Operation, Slept, is_call
 from amends.core.retry import Guard, Kind, ResolvedPolicy, micros, resolve
 from amends.core.saga import Saga
 from amends.core.state import ASK, LOCAL, SLEEP, ItemRecord, RunRecord, StepRecord, StepState
@@ -66,15 +66,6 @@ class Undoing:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class LocalCode:
-    """Work done in this process: the function, its arguments from the logged body, its reply as bytes."""
-
-    function: Callable[..., Any]
-    arguments: Callable[[bytes], tuple[Any, ...]]
-    encode: Callable[[object], bytes]
-
-
 class AuthorMistake(Exception):
     """A builder gave something that can't be sent; the message says what, for the log."""
 
@@ -104,8 +95,10 @@ class StepDefinition:
         self.optional_reads = frozenset(
             name for name, type_ in zip(self.reads, kinds[1:], strict=False) if allows_none(type_)
         )
-        self._argument_types = tuple((kinds + (Any,) * len(self.reads))[: 1 + len(self.reads)]) if kinds else (
-            (saga.input_type, *(Any for _ in self.reads))
+        self._argument_types = (
+            tuple((kinds + (Any,) * len(self.reads))[: 1 + len(self.reads)])
+            if kinds
+            else ((saga.input_type, *(Any for _ in self.reads)))
         )
 
     # -- acting
@@ -134,17 +127,17 @@ class StepDefinition:
         built: list[Call[Any]] = []
         token = CALLS_BUILT.set(built)
         try:
-            value = self.function(*arguments)
+            value: object = self.function(*arguments)
         finally:
             CALLS_BUILT.reset(token)
         if value is None:
             return None
-        if isinstance(value, Call):
-            return Built("one", (self._request("", cast("Call[Any]", value), definition, record),))
-        if isinstance(value, Mapping):
-            return self._many("dict", dict(cast("Mapping[Any, Any]", value)), built, definition, record)
-        if isinstance(value, list | tuple):
-            numbered = {str(n): each for n, each in enumerate(cast("list[Any]", value))}
+        if is_call(value):
+            return Built("one", (self._request("", value, definition, record),))
+        if _is_mapping(value):
+            return self._many("dict", value, built, definition, record)
+        if _is_sequence(value):
+            numbered = {str(n): each for n, each in enumerate(value)}
             return self._many("list", numbered, built, definition, record)
         close = getattr(value, "close", None)
         if hasattr(value, "__await__") and callable(close):
@@ -153,18 +146,23 @@ class StepDefinition:
             raise AuthorMistake(msg)
         kind = type(value).__name__
         msg = (
-            f"returned {_article(kind)} {kind}, expected a Call. A plain def only builds the request. To do the work here "
-            "write async def, or put @blocking under the decorator."
+            f"returned {_article(kind)} {kind}, expected a Call. A plain def only builds the request. To do the work "
+            "here write async def, or put @blocking under the decorator."
         )
         raise AuthorMistake(msg)
 
-    def _many(  # noqa: PLR0913 - one builder's result and what it is checked against
-        self, shape: str, calls: Mapping[Any, Any], built: list[Call[Any]], definition: "Definition", record: RunRecord
+    def _many(
+        self,
+        shape: str,
+        calls: Mapping[Any, Any],
+        built: list[Call[Any]],
+        definition: "Definition",
+        record: RunRecord,
     ) -> Built:
         if self.kind is Kind.PIVOT:
             msg = (
-                f"built {len(calls)} calls, but a pivot decides once: half of a pivot can't be taken back. Make it one call, "
-                "and the others retriable steps after it."
+                f"built {len(calls)} calls, but a pivot decides once: half of a pivot can't be taken back. Make it "
+                "one call, and the others retriable steps after it."
             )
             raise AuthorMistake(msg)
         if len(calls) > ITEMS_MAX:
@@ -174,7 +172,7 @@ class StepDefinition:
             if not isinstance(name, str) or not name:
                 msg = f"names its calls; {name!r} is no name: expected a non-empty str."
                 raise AuthorMistake(msg)
-            if not isinstance(call, Call):
+            if not is_call(call):
                 msg = f"gave {type(call).__name__} for {name!r}, expected a Call."
                 raise AuthorMistake(msg)
         kept = {id(call) for call in calls.values()}
@@ -182,11 +180,15 @@ class StepDefinition:
         if shape == "dict" and lost and len(kept) == len(calls):
             shown = lost[0].what.request if isinstance(lost[0].what, Asks) else lost[0].what
             msg = (
-                f"built {len(built)} calls for {len(calls)} names, so a call got lost: {shown!r}"[:DETAIL_CHARACTERS_MAX]
+                f"built {len(built)} calls for {len(calls)} names, so a call got lost: {shown!r}"[
+                    :DETAIL_CHARACTERS_MAX
+                ]
                 + ". Merge them, or give each a name of its own."
             )
             raise AuthorMistake(msg)
-        return Built(shape, tuple(self._request(encode_item(name), call, definition, record) for name, call in calls.items()))
+        return Built(
+            shape, tuple(self._request(encode_item(name), call, definition, record) for name, call in calls.items())
+        )
 
     def _request(self, item: str, call: Call[Any], definition: "Definition", record: RunRecord) -> Request:
         match call.what:
@@ -207,10 +209,7 @@ class StepDefinition:
                 return Request(item, ASK, ASK, Guard.IDEMPOTENT, body, due_at=record.at + micros(within))
             case Slept(until=until):
                 self._must_be_neutral(SLEEP)
-                if isinstance(until, timedelta):
-                    due = record.at + micros(until)
-                else:
-                    due = micros(until - EPOCH_START)
+                due = record.at + micros(until) if isinstance(until, timedelta) else micros(until - EPOCH_START)
                 return Request(item, SLEEP, SLEEP, Guard.IDEMPOTENT, b"null", due_at=due)
 
     def _must_be_neutral(self, what: str) -> None:
@@ -226,7 +225,9 @@ class StepDefinition:
 
     # -- undoing
 
-    def build_undo(self, definition: "Definition", record: RunRecord, item: ItemRecord, reason: str) -> Undoing | BuildError:
+    def build_undo(
+        self, definition: "Definition", record: RunRecord, item: ItemRecord, reason: str
+    ) -> Undoing | BuildError:
         """What undoes this item: its operation's compensation, or the one written beside the step."""
         request = cast("Request", item.request)
         operation, body = request.undo, request.body
@@ -251,42 +252,31 @@ class StepDefinition:
     ) -> tuple[str, bytes]:
         undo = cast("Callable[..., Any]", self.undo_function)
         reply = None if item.reply is None else definition.item_value(request, item.reply, self.name)
-        call = undo(definition.input_value(record.input), reply)
-        if not isinstance(call, Call) or not isinstance(cast("Call[Any]", call).what, Asks):
+        call: object = undo(definition.input_value(record.input), reply)
+        if not is_call(call) or not isinstance(call.what, Asks):
             msg = f"its compensation returned {type(call).__name__}, expected a Call of {request.participant}."
             raise AuthorMistake(msg)
-        what = cast("Asks", cast("Call[Any]", call).what)
+        what = call.what
         if what.operation.participant != request.participant:
             msg = (
-                f"its compensation calls {what.operation.participant}, but {request.participant} acted: elsewhere there is "
-                "nothing to undo."
+                f"its compensation calls {what.operation.participant}, but {request.participant} acted: elsewhere "
+                "there is nothing to undo."
             )
             raise AuthorMistake(msg)
         return what.operation.name, self._fits(self._codec.encode(what.request))
 
     # -- work done in this process
 
-    def local_action(self) -> LocalCode:
-        """The step's own work."""
-        decode = self._codec.decoder(tuple[self._argument_types])
-        return LocalCode(self.function, decode, self._codec.encode)
+    @property
+    def argument_types(self) -> tuple[Any, ...]:
+        """The types of a local step's arguments, by which its logged body is read."""
+        return self._argument_types
 
-    def local_undo(self) -> LocalCode | None:
-        """The work that undoes it, if there is any."""
-        if self.undo_function is None:
-            return None
-        input_type = (parameter_types(self.undo_function) or (self._saga_input,))[0]
-        rest = (Any,) * len(self.reads)
-        envelope: Any = make_dataclass(
-            "Envelope", [("request", tuple[(input_type, *rest)]), ("reply", Any if self.reply_type is Any else self.reply_type | None)]
-        )
-        decode = self._codec.decoder(envelope)
-
-        def arguments(body: bytes) -> tuple[Any, ...]:
-            value = decode(body)
-            return value.request[0], value.reply
-
-        return LocalCode(self.undo_function, arguments, self._codec.encode)
+    @property
+    def undo_input_type(self) -> TypeForm:
+        """The type in which a local compensation takes the run's input."""
+        kinds = () if self.undo_function is None else parameter_types(self.undo_function)
+        return kinds[0] if kinds else self._saga_input
 
     def describe(self) -> dict[str, Any]:
         """What the digest covers."""
@@ -310,7 +300,9 @@ class StepDefinition:
         }
 
     def schemas(self) -> dict[str, Any]:
-        """Types of requests and replies by operation, for views and for telling versions apart; not part of the digest."""
+        """Types of requests and replies by operation, for views and for telling versions apart; not part of the
+        digest.
+        """
         found: dict[str, Any] = {}
         for each in self.operations:
             found[f"{each.participant}.{each.name}"] = {
@@ -362,6 +354,11 @@ class Definition:
         """Every participant that the builders can name."""
         return tuple(dict.fromkeys(participant for participant, _ in self._operations))
 
+    def owner_of(self, participant: str) -> str:
+        """The class that declares a participant, as its author wrote it."""
+        owners = (each.owner for (name, _), each in self._operations.items() if name == participant)
+        return next(owners, participant)
+
     @property
     def has_notice(self) -> bool:
         """Whether somebody is told how a run ended."""
@@ -393,12 +390,12 @@ class Definition:
         known = self.steps.get(step)
         return self.codec.decoder(Any if known is None else known.reply_type)
 
-    def item_value(self, request: Request, reply: bytes, step: str) -> Any:
+    def item_value(self, request: Request, reply: bytes, step: str) -> Value:
         """One reply as a value."""
         decode = self.reply_decoder(request.participant, request.operation, step)
         return None if decode is None else decode(reply)
 
-    def reply_value(self, record: RunRecord, step: str) -> Any:
+    def reply_value(self, record: RunRecord, step: str) -> Value:
         """What a step's readers get: a value, `None` where it was skipped, a dict or list where it made many calls."""
         known = record.steps.get(step)
         if known is None:
@@ -424,12 +421,12 @@ class Definition:
         if self._notice is None:
             return None
         try:
-            call = self._notice(self.input_value(record.input), ended)
+            call: object = self._notice(self.input_value(record.input), ended)
             if call is None:
                 return None
-            if not isinstance(call, Call) or not isinstance(cast("Call[Any]", call).what, Asks):
+            if not is_call(call) or not isinstance(call.what, Asks):
                 return BuildError(f"the notice returned {type(call).__name__}, expected a Call or None")
-            what = cast("Asks", cast("Call[Any]", call).what)
+            what = call.what
             self.learn(what.operation)
             body = self.codec.encode(what.request)
             return Request("", what.operation.participant, what.operation.name, what.operation.guard, body)
@@ -445,7 +442,15 @@ def define(saga: Saga[I], codec: Codec) -> Definition:
     return Definition(saga, codec)
 
 
-def allows_none(type_: Any) -> bool:
+def _is_mapping(value: object) -> TypeGuard[Mapping[Any, Any]]:
+    return isinstance(value, Mapping)
+
+
+def _is_sequence(value: object) -> TypeGuard[Sequence[object]]:
+    return isinstance(value, list | tuple)
+
+
+def allows_none(type_: TypeForm) -> bool:
     """Whether a parameter of this type may be given `None`."""
     return type_ is Any or type_ is None or type_ is type(None) or type(None) in getattr(type_, "__args__", ())
 

@@ -1,8 +1,8 @@
 """Which operations a step may call, found without calling its builder.
 
-The names in the builder's code, and in code nested in it, are looked up in its globals and its closure; functions of the same
-module are followed. So a missing route or compensation is known before anything runs. What can't be seen this way (an operation
-picked from a table, say) is checked when the call is built.
+The names in the builder's code, and in code nested in it, are looked up in its globals and its closure; functions of
+the same module are followed. So a missing route or compensation is known before anything runs. What can't be seen
+this way (an operation picked from a table, say) is checked when the call is built.
 """
 
 from collections.abc import Callable, Iterator
@@ -51,7 +51,7 @@ def _look(
             _look(value, found, seen)
 
 
-def _named_by(value: Any, names: set[str]) -> Iterator[Operation[..., Any, Any]]:
+def _named_by(value: object, names: set[str]) -> Iterator[Operation[..., Any, Any]]:
     """The operations a name may stand for: itself, a participant's, or those of a module's participants."""
     if isinstance(value, Operation):
         yield cast("Operation[..., Any, Any]", value)

@@ -1,9 +1,12 @@
-"""A decision being made: facts are emitted one after the other, and each is folded at once, so the next is decided on it."""
+"""A decision being made: facts are emitted one after the other, and each is folded at once, so the next is decided on
+it.
+"""
 
 from amends.core import events as e
 from amends.core.answers import Cause, Unknown
 from amends.core.definition import BuildError, Definition, StepDefinition
-from amends.core.evolve import NEVER_LEFT, apply
+from amends.core.evolve import apply
+from amends.core.folding import NEVER_LEFT
 from amends.core.keys import Phase, make_key
 from amends.core.limits import EVENTS_MAX, MISROUTED_MAX
 from amends.core.retry import Guard, Kind, OnUnknown, Patience, delay
@@ -42,7 +45,7 @@ class Draft:
             self.emit(e.Aborted(self.at, self.epoch, step, code, reason))
 
     def turned_by(self, item: ItemRecord, code: str | None, reason: str) -> None:
-        """An item turns the run back; a pivot that was only waited for does so in the name of whoever wanted to turn."""
+        """An item turns the run back; a pivot that was only waited for does so in the name of whoever asked."""
         requested = self.record.abort_requested
         if requested is not None and self.is_current_pivot(item):
             self.turn_back(None, None, requested)
@@ -125,15 +128,20 @@ class Draft:
 
 
 def give_up_action(draft: Draft, item: ItemRecord, unknown: Unknown) -> None:
-    """Nothing more is tried by itself: turn back, ask the participant, or ask a person, as the step's kind and guard say."""
+    """Nothing more is tried by itself: turn back, ask the participant, or ask a person, as the step's kind and guard
+    say.
+    """
     step, record = draft.step(item.step), draft.record
     name = item.name
-    if unknown.cause in NEVER_LEFT and item.action is not None and draft.never_left(item.action) and not step.forward_only:
+    if (
+        unknown.cause in NEVER_LEFT
+        and item.action is not None
+        and draft.never_left(item.action)
+        and not step.forward_only
+    ):
         withdrawn = unknown.cause is Cause.WITHDRAWN or record.backward
         word = "withdrawn" if withdrawn else "unreachable"
-        draft.emit(
-            e.ActionRejected(draft.at, draft.epoch, item.step, item.item, "unreachable", unknown.detail, word)
-        )
+        draft.emit(e.ActionRejected(draft.at, draft.epoch, item.step, item.item, "unreachable", unknown.detail, word))
         draft.turned_by(item, "unreachable", f"{name} could not be reached")
         return
     draft.emit(e.ActionUnknown(draft.at, draft.epoch, item.step, item.item, unknown.cause, unknown.detail))

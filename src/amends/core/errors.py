@@ -113,3 +113,11 @@ class LogDamaged(AmendsError):
 
 class LogUnavailable(AmendsError):
     """The log can't be written or reached now; what was not acknowledged isn't stored."""
+
+
+class LogBroken(LogUnavailable):
+    """The log can't be written any more by this process: stop it, and resume by starting anew."""
+
+
+class DefinitionNotHere(AmendsError):
+    """The run began with a definition that this process hasn't loaded."""

@@ -1,8 +1,8 @@
 """Facts. What happened to a run, in the past tense; the whole state of a run is the fold of these.
 
-Every event carries `at` (microseconds UTC, never decreasing within a run) and `epoch` (the owner's when it was appended; 0 where a
-visitor wrote it). Payloads (`body`, `reply`, `input`) are bytes holding JSON text, exactly as sent or received. A step that
-makes many calls names them by `item`; it is `""` for a step that makes one.
+Every event carries `at` (microseconds UTC, never decreasing within a run) and `epoch` (the owner's when it was
+appended; 0 where a visitor wrote it). Payloads (`body`, `reply`, `input`) are bytes holding JSON text, exactly as
+sent or received. A step that makes many calls names them by `item`; it is `""` for a step that makes one.
 """
 
 from dataclasses import dataclass
@@ -26,8 +26,9 @@ class Who:
 class Request:
     """One built call, logged; what is sent and re-sent is this.
 
-    `participant` is `local` for work done in this process, `ask` and `sleep` for the built-in calls; for those `due_at` says
-    when the question is void or the sleep over. `undo` names the operation that compensates (`""`: nothing does).
+    `participant` is `local` for work done in this process, `ask` and `sleep` for the built-in calls; for those
+    `due_at` says when the question is void or the sleep over. `undo` names the operation that compensates (`""`:
+    nothing does).
     """
 
     item: str
@@ -69,7 +70,9 @@ class ActionRequested:
 
 @dataclass(frozen=True, slots=True)
 class AttemptStarted:
-    """A call that no barrier protects is about to leave under this epoch (attempt 1 of a single call needs no such fact)."""
+    """A call that no barrier protects is about to leave under this epoch (attempt 1 of a single call needs no such
+    fact).
+    """
 
     at: int
     epoch: int
@@ -80,7 +83,9 @@ class AttemptStarted:
 
 @dataclass(frozen=True, slots=True)
 class AttemptFailed:
-    """A send has ended without a settled answer. `next_due` is when the same key goes out again; `None`: not by itself."""
+    """A send has ended without a settled answer. `next_due` is when the same key goes out again; `None`: not by
+    itself.
+    """
 
     at: int
     epoch: int
@@ -143,7 +148,9 @@ class ActionUnknown:
 
 @dataclass(frozen=True, slots=True)
 class SettleRequested:
-    """The participant is asked what became of an action. `seal`: `""`, or how a person settled it (`undone`, `rejected`)."""
+    """The participant is asked what became of an action. `seal`: `""`, or how a person settled it (`undone`,
+    `rejected`).
+    """
 
     at: int
     epoch: int
@@ -304,7 +311,7 @@ class CancelAsked:
 
 @dataclass(frozen=True, slots=True)
 class RetryAsked:
-    """Somebody asked for another try. `renewed`: with a new budget. `fact`: a call that may have happened is repeated."""
+    """Somebody asked for another try. `renewed`: with a new budget. `fact`: what may have happened is repeated."""
 
     at: int
     epoch: int
@@ -332,7 +339,9 @@ class Resolved:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """Somebody decided that this stays as it is. `phase` says what was left: an action not done, or an effect not undone."""
+    """Somebody decided that this stays as it is. `phase` says what was left: an action not done, or an effect not
+    undone.
+    """
 
     at: int
     epoch: int

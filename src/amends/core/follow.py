@@ -1,8 +1,8 @@
 """What follows by itself from where a run stands, run to a fixed point after every command.
 
-Forward: whatever is free to start is requested. Backward: what was, or may have been, done is undone as soon as nothing that depends
-on it remains. At the end: the run is over, and its notice is owed. A pass that decides nothing ends the loop, so the order of the
-rules in it doesn't matter for what is true in the end, only for how it reads.
+Forward: whatever is free to start is requested. Backward: what was, or may have been, done is undone as soon as
+nothing that depends on it remains. At the end: the run is over, and its notice is owed. A pass that decides nothing
+ends the loop, so the order of the rules in it doesn't matter for what is true in the end, only for how it reads.
 """
 
 from amends.core import events as e
@@ -94,7 +94,9 @@ def _settle_wish_to_turn_back(draft: Draft) -> None:
 def _advance(draft: Draft) -> None:
     """Request every step that is free to start. All builders run before any of their results counts."""
     record = draft.record
-    ready = [step for step in draft.definition.steps.values() if step.name not in record.steps and _is_free(draft, step)]
+    ready = [
+        step for step in draft.definition.steps.values() if step.name not in record.steps and _is_free(draft, step)
+    ]
     if not ready:
         return
     results = [(step, step.build(draft.definition, record)) for step in ready]
@@ -206,9 +208,7 @@ def _request_undo(draft: Draft, item: ItemRecord) -> None:
     reason = turned.reason if turned is not None else ""
     undoing = draft.step(item.step).build_undo(draft.definition, draft.record, item, reason)
     if isinstance(undoing, BuildError):
-        draft.emit(
-            e.BuildFailed(draft.at, draft.epoch, item.step, item.item, Phase.COMPENSATION, undoing.error)
-        )
+        draft.emit(e.BuildFailed(draft.at, draft.epoch, item.step, item.item, Phase.COMPENSATION, undoing.error))
         draft.mark(item.step, item.item, Phase.COMPENSATION, "author-error", undoing.error)
         return
     draft.emit(

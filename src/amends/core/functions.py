@@ -5,13 +5,18 @@ import types
 from collections.abc import Callable
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from amends.core.codec import TypeForm
 from amends.core.operation import Blocking, Call
 
 
 def is_local(function: Callable[..., Any]) -> bool:
     """An `async def`, or a plain function under `@blocking`: it does the work, rather than build a request."""
-    return isinstance(function, Blocking) or inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004 - an object whose call is async
+    return (
+        isinstance(function, Blocking)
+        or inspect.iscoroutinefunction(function)
+        or inspect.iscoroutinefunction(
+            getattr(function, "__call__", None)  # noqa: B004 - an object whose call is async
+        )
     )
 
 
@@ -48,12 +53,12 @@ def parameter_types(function: Callable[..., Any]) -> tuple[Any, ...]:
     return tuple(known.get(each.name, Any) for each in parameters(function))
 
 
-def return_type(function: Callable[..., Any]) -> Any:
+def return_type(function: Callable[..., Any]) -> TypeForm:
     """What it says it returns; `Any` if it doesn't."""
     return hints(function).get("return", Any)
 
 
-def typed_reply(function: Callable[..., Any]) -> Any:
+def typed_reply(function: Callable[..., Any]) -> TypeForm:
     """The `R` in the `Call[R]`, `dict[str, Call[R]]` or `list[Call[R]]` that a builder says it returns."""
     found = return_type(function)
     for each in (found, *get_args(found)):

@@ -1,8 +1,9 @@
 """The graph of a saga: who waits for whom, with the edges that the kinds of steps imply.
 
-Three stages follow from the kinds: what can be undone, the pivot alone, what must succeed in the end. So the pivot waits for every
-compensable step and every neutral one that isn't after it, and a retriable waits for the pivot and every compensable. Where there
-is no pivot, a retriable also waits for the neutral steps that aren't after a retriable: they could still turn the run back.
+Three stages follow from the kinds: what can be undone, the pivot alone, what must succeed in the end. So the pivot
+waits for every compensable step and every neutral one that isn't after it, and a retriable waits for the pivot and
+every compensable. Where there is no pivot, a retriable also waits for the neutral steps that aren't after a
+retriable: they could still turn the run back.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,7 +46,8 @@ def closure(edges: Mapping[str, Sequence[str]]) -> dict[str, frozenset[str]]:
 def arrange(steps: Sequence[Step[Any, Any]]) -> dict[str, Vertex]:
     """The graph in the order of writing, which is a topological one: a step can only name steps above it.
 
-    Implied edges may point downwards (a retriable written above the pivot), so closures are taken over the arranged order.
+    Implied edges may point downwards (a retriable written above the pivot), so closures are taken over the arranged
+    order.
     """
     stated = stated_edges(steps)
     above = closure(stated)

@@ -1,7 +1,7 @@
 """Idempotency keys: `<run>:<step>:<phase>`, or `<run>:<step>/<item>:<phase>` where a step makes many calls.
 
-Ids have no colon and items are percent-encoded, so a key has exactly two colons, is a legal header field and can always be
-taken apart again.
+Ids have no colon and items are percent-encoded, so a key has exactly two colons, is a legal header field and can
+always be taken apart again.
 """
 
 import re
@@ -31,7 +31,7 @@ class Phase(StrEnum):
 
 
 class BadKey(AmendsError):
-    """This is no idempotency key."""
+    """What was given is no idempotency key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +74,15 @@ def parse_key(text: str) -> Key:
     if RUN_ID.fullmatch(run) is None:
         msg = f"{run[:200]!r} is no run id: expected {RUN_ID.pattern}."
         raise BadKey(msg)
-    if STEP_NAME.fullmatch(step) is None or ("/" in vertex and quote(unquote(item), safe="~") != item) or vertex.endswith("/"):
-        msg = f"{vertex[:200]!r} is no step: expected a Python identifier, or <step>/<item> with the item percent-encoded."
+    if (
+        STEP_NAME.fullmatch(step) is None
+        or ("/" in vertex and quote(unquote(item), safe="~") != item)
+        or vertex.endswith("/")
+    ):
+        msg = (
+            f"{vertex[:200]!r} is no step: expected a Python identifier, or <step>/<item> with the item "
+            "percent-encoded."
+        )
         raise BadKey(msg)
     try:
         return Key(run, step, item, Phase(phase))

@@ -1,7 +1,7 @@
 """What services offer and what sagas ask of them: participants, operations, calls.
 
-An `Operation` is declared once, on a `Participant`, and shared by the service and the saga. Calling it builds a `Call`: the
-request as data. Nothing in this module sends anything.
+An `Operation` is declared once, on a `Participant`, and shared by the service and the saga. Calling it builds a
+`Call`: the request as data. Nothing in this module sends anything.
 """
 
 import re
@@ -10,8 +10,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import update_wrapper
-from typing import Any, ClassVar, Final, Generic, Literal, ParamSpec, Self, TypeVar, cast, overload
+from typing import Any, ClassVar, Final, Generic, Literal, ParamSpec, Self, TypeGuard, TypeVar, cast, overload
 
+from amends.core.codec import TypeForm
 from amends.core.errors import DefinitionInvalid
 from amends.core.keys import PUBLIC_NAME
 from amends.core.retry import Guard
@@ -88,12 +89,17 @@ class Call(Generic[R_co]):
         return f"<Call {self.operation}>"
 
 
+def is_call(value: object) -> TypeGuard[Call[Any]]:
+    """Whether a builder gave a call."""
+    return isinstance(value, Call)
+
+
 @dataclass(frozen=True, slots=True)
 class Undo(Generic[Q_co, R_co]):
     """What a compensation is told: the body of every compensation request.
 
-    `reply` is `None` where the orchestrator never saw it (`reply_known` is then false); behind a barrier the participant's
-    own stored reply is filled in before the handler runs.
+    `reply` is `None` where the orchestrator never saw it (`reply_known` is then false); behind a barrier the
+    participant's own stored reply is filled in before the handler runs.
     """
 
     request: Q_co
@@ -114,9 +120,9 @@ class Undo(Generic[Q_co, R_co]):
 class Rest:
     """One request of an API that never heard of us. Braces are looked up in `request`, `reply` and `key`.
 
-    `resend`: `with-key` repeats under the same key while it is kept, `always` repeats (idempotent by method), `never` sends
-    once. Statuses: `again` is no answer yet, `rejected` a definite no, `absent` (probe) nothing there, `undone` (undo)
-    already gone.
+    `resend`: `with-key` repeats under the same key while it is kept, `always` repeats (idempotent by method), `never`
+    sends once. Statuses: `again` is no answer yet, `rejected` a definite no, `absent` (probe) nothing there, `undone`
+    (undo) already gone.
     """
 
     line: str
@@ -143,7 +149,7 @@ class Rest:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where a participant is: a URL, a `Service`, an ASGI application. `at_once` bounds its calls in flight from here."""
+    """Where a participant is: a URL, a `Service`, an ASGI application. `at_once` bounds its calls in flight."""
 
     participant: str
     where: object
@@ -154,10 +160,10 @@ class Route:
 class Operation(Generic[P, Q, R]):
     """A request/reply pair of a participant. Calling it builds the request from its fields and gives a `Call`."""
 
-    def __init__(  # noqa: PLR0913 - one declaration says everything about an operation
+    def __init__(
         self,
         request: Callable[P, Q],
-        reply: Any,
+        reply: TypeForm,
         *,
         name: str | None,
         compensation: str | Rest | None,
@@ -189,6 +195,7 @@ class Operation(Generic[P, Q, R]):
         self.name = self.name or name
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
+        """A call with the request made of these fields."""
         return self.of(self.request_type(*args, **kwargs))
 
     def of(self, request: Q) -> Call[R]:
@@ -222,7 +229,7 @@ def operation(
     probe: Rest | None = None,
     late_after: timedelta = LATE_AFTER_DEFAULT,
 ) -> Operation[P, Q, R]: ...
-def operation(  # noqa: PLR0913 - as above
+def operation(
     request: Callable[..., Any],
     reply: Any = None,
     /,
@@ -245,7 +252,8 @@ def operation(  # noqa: PLR0913 - as above
 class Participant:
     """Subclass it and list the operations; the class is the namespace, it is never instantiated.
 
-    Its name is the class's in kebab-case (`OldHotel` is `old-hotel`) unless given: `class OldHotel(Participant, name="h")`.
+    Its name is the class's in kebab-case (`OldHotel` is `old-hotel`) unless given: `class OldHotel(Participant,
+    name="h")`.
     """
 
     _name: ClassVar[str]
@@ -267,7 +275,8 @@ class Participant:
                     found[each.name] = each
         cls._operations = found
 
-    def __new__(cls) -> Self:  # not `NoReturn`: mypy would take the class for a function that never returns
+    def __new__(cls) -> Self:
+        """Refused; not typed `NoReturn`, or mypy would take the class for a function that never returns."""
         msg = f"{cls.__name__} is a list of operations: call them on the class, it is never instantiated"
         raise TypeError(msg)
 
@@ -279,12 +288,12 @@ class Participant:
 
 def name_of(participant: type[Participant]) -> str:
     """The participant's name in routes, settings and views."""
-    return participant._name  # pyright: ignore[reportPrivateUsage]
+    return participant._name  # noqa: SLF001 - kept off the namespace of operations # pyright: ignore[reportPrivateUsage]
 
 
 def operations_of(participant: type[Participant]) -> Mapping[str, Operation[..., Any, Any]]:
     """The participant's operations by their names on the wire."""
-    return participant._operations  # pyright: ignore[reportPrivateUsage]
+    return participant._operations  # noqa: SLF001 - as above # pyright: ignore[reportPrivateUsage]
 
 
 def _kebab(name: str) -> str:
@@ -317,6 +326,7 @@ class Blocking(Generic[P, R]):
         update_wrapper(self, work)
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Do the work right here; a runner calls `work` on a thread instead."""
         return self.work(*args, **kwargs)
 
 

@@ -26,7 +26,7 @@ class Completed:
     read: Callable[[str], Any] | None = field(default=None, repr=False, compare=False)
 
     def reply(self, step: Step[Any, R]) -> R:
-        """What the step's participant answered; `None` for a skipped step; `NoSuchReply` if the run has no such step."""
+        """What the step's participant answered; `None` for a skipped step; `NoSuchReply` if there is no such step."""
         if self.read is None:
             msg = f"{self.run} carries no replies here. Ask the orchestrator that ran it."
             raise NoSuchReply(msg)

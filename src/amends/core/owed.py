@@ -1,7 +1,8 @@
-"""What is owed from where a run stands, not from what just happened: so recovery is the normal path, and the log is the outbox.
+"""What is owed from where a run stands, not from what just happened: so recovery is the normal path, and the log is
+the outbox.
 
-A call goes out again and again as long as it is owed; whoever sends it keeps apart what is already in flight. Nothing is owed for a
-phase that is marked: a person decides first.
+A call goes out again and again as long as it is owed; whoever sends it keeps apart what is already in flight. Nothing
+is owed for a phase that is marked: a person decides first.
 """
 
 from collections.abc import Iterator
@@ -14,10 +15,9 @@ from amends.core.retry import MICROSECONDS, Guard, Kind
 from amends.core.state import ItemRecord, RunRecord, StepState, Tries
 
 
-
 @dataclass(frozen=True, slots=True)
 class Send:
-    """A call to be made now. `starts`: the log must know of the attempt first (`Begin`), since no barrier protects it."""
+    """A call to be made now. `starts`: the log must know of it first (`Begin`), since no barrier protects it."""
 
     step: str
     item: str
@@ -48,7 +48,7 @@ def owed(definition: Definition, record: RunRecord, now: int, epoch: int) -> Owe
     later: list[Send] = []
     moments: list[int] = []
     if record.ended is not None:
-        _notice(record, now, epoch, later, moments)
+        _notice(record, now, later, moments)
         return Owed(tuple(later), min(moments, default=None))
     if record.quarantined is not None:
         return Owed((), None)
@@ -99,7 +99,7 @@ def _send(definition: Definition, item: ItemRecord, phase: Phase, tries: Tries, 
     )
 
 
-def _notice(record: RunRecord, now: int, epoch: int, sends: list[Send], moments: list[int]) -> None:
+def _notice(record: RunRecord, now: int, sends: list[Send], moments: list[int]) -> None:
     tries = record.notice
     if tries is None or tries.due is None or record.notice_delivered:
         return
@@ -122,6 +122,14 @@ def _notice(record: RunRecord, now: int, epoch: int, sends: list[Send], moments:
             starts=False,
         )
     )
+
+
+def withdrawable(definition: Definition, record: RunRecord, step: str, item: str) -> bool:
+    """Whether an action that hasn't left yet must not leave any more: the run turned back, or is about to."""
+    known = record.item(step, item)
+    if known is None or known.state is not StepState.ACTING or known.action is None or known.action.tainted:
+        return False
+    return record.backward or (record.abort_requested is not None and step == definition.pivot)
 
 
 NOTICE_TIMEOUT = 5 * MICROSECONDS

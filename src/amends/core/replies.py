@@ -4,7 +4,7 @@ from amends.core import events as e
 from amends.core.answers import Cause, Halt, Pending, SaidNo, Succeeded, Unknown
 from amends.core.commands import Reply
 from amends.core.draft import Draft, give_up_action
-from amends.core.evolve import NEVER_LEFT
+from amends.core.folding import NEVER_LEFT
 from amends.core.keys import NOTICE, Phase
 from amends.core.limits import DETAIL_CHARACTERS_MAX
 from amends.core.retry import MICROSECONDS, Guard, Kind, resolve
@@ -92,7 +92,9 @@ def _is_definite(draft: Draft, item: ItemRecord, reply: Reply) -> bool:
     tries = item.action
     if item.behind_barrier or tries is None:
         return True
-    return not tries.tainted and draft.epoch != 0 and draft.epoch == tries.open_epoch and reply.attempt == tries.sends + 1
+    return (
+        not tries.tainted and draft.epoch != 0 and draft.epoch == tries.open_epoch and reply.attempt == tries.sends + 1
+    )
 
 
 def reject(draft: Draft, item: ItemRecord, code: str | None, detail: str, word: str) -> None:
@@ -178,12 +180,11 @@ def _contradiction(draft: Draft, item: ItemRecord, reason: str) -> None:
 def _note_late(draft: Draft, item: ItemRecord, reply: Reply, *, alert: bool) -> None:
     match reply.outcome:
         case Succeeded(reply=body, word=word):
-            kept = body
+            draft.emit(e.LateReply(draft.at, draft.epoch, item.step, item.item, reply.phase, word, body, alert))
         case SaidNo(word=word):
-            kept = b"null"
+            draft.emit(e.LateReply(draft.at, draft.epoch, item.step, item.item, reply.phase, word, b"null", alert))
         case Pending() | Unknown() | Halt():
             return
-    draft.emit(e.LateReply(draft.at, draft.epoch, item.step, item.item, reply.phase, word, kept, alert))
 
 
 # -- a compensation's answer
@@ -333,23 +334,21 @@ def _notice(draft: Draft, reply: Reply) -> None:
     if tries is None or draft.record.notice_delivered:
         return
     match reply.outcome:
-        case Succeeded():
+        case Succeeded() | Pending():
             draft.emit(e.NoticeDelivered(draft.at, draft.epoch))
-            return
-        case Pending():
-            draft.emit(e.NoticeDelivered(draft.at, draft.epoch))
-            return
         case SaidNo(code=code, detail=detail):
-            unknown = Unknown(Cause.REJECTED, f"{code}: {detail}" if code else detail)
+            told = f"{code}: {detail}" if code else detail
+            _notice_failed(draft, tries, reply, Unknown(Cause.REJECTED, told))
         case Unknown() as unknown:
-            pass
+            _notice_failed(draft, tries, reply, unknown)
         case Halt(detail=detail):
             draft.emit(e.NoticeFailed(draft.at, draft.epoch, Cause.PROTOCOL, detail, None, counted=True))
-            return
+
+
+def _notice_failed(draft: Draft, tries: Tries, reply: Reply, unknown: Unknown) -> None:
     if not _is_latest(tries, reply):
         return
     due = None
     if tries.guard is not Guard.ONCE:
         due = draft.next_due(tries, NOTICE_PATIENCE, f"{draft.record.run}:{NOTICE}:action", unknown)
     draft.emit(e.NoticeFailed(draft.at, draft.epoch, unknown.cause, unknown.detail, due, unknown.counted))
-

@@ -54,8 +54,8 @@ class OnUnknown(StrEnum):
 class Retry:
     """Waits `first`, then twice as long each time up to `cap`, jittered by half.
 
-    `attempts_max` bounds the attempts that were really made (`None`: no limit); a call that an open circuit held back is
-    none. `give_up_after` bounds the whole, counted from the first request or the last `retry` of a person.
+    `attempts_max` bounds the attempts that were really made (`None`: no limit); a call that an open circuit held back
+    is none. `give_up_after` bounds the whole, counted from the first request or the last `retry` of a person.
     """
 
     attempts_max: int | None = 8
@@ -136,8 +136,8 @@ def delay(patience: Patience, key: str, sends: int, retry_after: int = 0) -> int
     """Microseconds to wait after the `sends`-th send of `key` failed.
 
     Exponential and capped, times 0.5 to 1.5. The jitter is a function of key and count, so that deciding stays a pure
-    function and no two runs come back in step. `retry_after` (microseconds, as the participant asked) is a floor, one hour
-    at the most.
+    function and no two runs come back in step. `retry_after` (microseconds, as the participant asked) is a floor, one
+    hour at the most.
     """
     exponent = min(sends - 1, 62)
     base = min(patience.cap, patience.first << exponent)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
+from amends.core.check import check_saga
 from amends.core.declare import Declares, Step
 from amends.core.operation import Call
 from amends.core.outcomes import Ended
@@ -23,7 +24,7 @@ class Saga(Declares[I], Generic[I]):
     Runs finish under the version they began with; a change of the graph needs a new version.
     """
 
-    def __init__(self, name: str, input: type[I], *, version: int = 1) -> None:  # noqa: A002 - the word of the field
+    def __init__(self, name: str, input: type[I], *, version: int = 1) -> None:
         self.name = name
         self.version = version
         self.input_type: Any = input
@@ -37,8 +38,6 @@ class Saga(Declares[I], Generic[I]):
 
     def check(self) -> list[str]:
         """Every mistake in this definition, each with where it is and what to do; empty if there is none."""
-        from amends.core.check import check_saga  # noqa: PLC0415 - check reads sagas: the other way round at import time
-
         return check_saga(self)
 
     def __repr__(self) -> str:

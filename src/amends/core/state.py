@@ -1,7 +1,7 @@
 """Where a run stands: the fold of its events (`amends.core.evolve` does the folding), and what can be read off it.
 
-A step lives its life per item: a step that makes one call has the single item `""`. What is shown as a step's state is a
-summary; nothing is decided by it that concerns an item. Records are changed only by folding, and only in copies.
+A step lives its life per item: a step that makes one call has the single item `""`. What is shown as a step's state
+is a summary; nothing is decided by it that concerns an item. Records are changed only by folding, and only in copies.
 """
 
 from collections.abc import Iterator
@@ -60,16 +60,16 @@ SETTLED: Final = frozenset({StepState.DONE, StepState.SKIPPED})
 CLEAR: Final = frozenset({StepState.REJECTED, StepState.COMPENSATED, StepState.SKIPPED})
 """Nothing of it remains, as far as the states go; a skipped one may still be owed its compensation."""
 
-_R = TypeVar("_R")
+_R = TypeVar("_R", bound="ItemRecord | Tries | RunRecord")
 
 
 @dataclass(slots=True)
 class Tries:
     """The life of one key: what is sent, how often it was tried, when it goes out next.
 
-    An attempt is *open* while its end isn't logged; `open_epoch` is the epoch it was opened under. `due` is when the next
-    send is owed, `None` for never by itself. `sends` counts every ended send, `attempts` those that used up the budget.
-    `tainted`: some send may have reached the participant, so an absence of proof is no proof of absence.
+    An attempt is *open* while its end isn't logged; `open_epoch` is the epoch it was opened under. `due` is when the
+    next send is owed, `None` for never by itself. `sends` counts every ended send, `attempts` those that used up the
+    budget. `tainted`: some send may have reached the participant, so an absence of proof is no proof of absence.
     """
 
     participant: str
@@ -99,7 +99,9 @@ class Tries:
 
 @dataclass(slots=True)
 class ItemRecord:
-    """One item of a step. `left` is the phase a person skipped it in; `settling` the phase that settles it, if one runs."""
+    """One item of a step. `left` is the phase a person skipped it in; `settling` the phase that settles it, if one
+    runs.
+    """
 
     step: str
     item: str
@@ -239,7 +241,7 @@ class RunRecord:
     quarantined: str | None = None
 
     def copy(self) -> Self:
-        """A record that can be folded further without touching this one; items and tries are copied when they change."""
+        """A record that can be folded further without touching this one; items are copied when they change."""
         new = clone(self)
         new.steps = dict(self.steps)
         new.marks = dict(self.marks)
@@ -290,6 +292,6 @@ class RunRecord:
 def clone(record: _R) -> _R:
     """A shallow copy of a slotted record; several times quicker than `copy.copy`."""
     new = object.__new__(type(record))
-    for name in record.__slots__:  # type: ignore[attr-defined] - slotted by construction
-        setattr(new, name, getattr(record, name))  # pyright: ignore[reportUnknownArgumentType]
+    for name in record.__slots__:
+        setattr(new, name, getattr(record, name))
     return new

@@ -1,6 +1,5 @@
 """How a run stands, as its author is told: the record, read with the definition at hand."""
 
-
 from amends.core.definition import Definition
 from amends.core.outcomes import Abandoned, Compensated, Completed, Ended, Outcome, Stuck, Unfinished
 from amends.core.state import RunRecord, RunState, StepState
@@ -47,8 +46,7 @@ def outcome(definition: Definition, record: RunRecord) -> Outcome:
         return Stuck(record.run, oldest.name, oldest.phase.value, reason)
     if record.quarantined is not None:
         return Stuck(record.run, "", "action", record.quarantined)
-    state = "running" if record.turned is None else "compensating"
-    return Unfinished(record.run, state, current(definition, record))
+    return Unfinished(record.run, "running" if record.turned is None else "compensating", current(definition, record))
 
 
 def current(definition: Definition, record: RunRecord) -> tuple[str, ...]:

@@ -19,7 +19,12 @@ def on_due(draft: Draft) -> None:
             _overdue(draft, draft.again(item))
     for item in list(draft.record.items()):
         tries = item.undo
-        if item.state is StepState.COMPENSATING and tries is not None and tries.pending and _is_over(tries.answer_due, draft):
+        if (
+            item.state is StepState.COMPENSATING
+            and tries is not None
+            and tries.pending
+            and _is_over(tries.answer_due, draft)
+        ):
             undo_failed(draft, draft.again(item), Unknown(Cause.NO_ANSWER, "no answer came in time"))
 
 
@@ -62,5 +67,3 @@ def _overdue(draft: Draft, item: ItemRecord) -> None:
             attempt_failed(draft, item, Unknown(Cause.NO_ANSWER, "no answer came in time"))
         case _:
             give_up_action(draft, item, Unknown(Cause.NO_ANSWER, "no answer came in time"))
-
-

@@ -1,7 +1,8 @@
 """What a person asks of a run: each verb is one fact, signed, with everything that follows from it, or a refusal.
 
-A verb never goes around the life cycle: it supplies what the machine couldn't know (`resolve`, `skip`, `answer`), gives it more
-patience (`retry`), or asks it to turn (`cancel`, `compensate`). What was supplied as a fact makes the run end `by_hand`.
+A verb never goes around the life cycle: it supplies what the machine couldn't know (`resolve`, `skip`, `answer`),
+gives it more patience (`retry`), or asks it to turn (`cancel`, `compensate`). What was supplied as a fact makes the
+run end `by_hand`.
 """
 
 from collections.abc import Callable
@@ -137,11 +138,15 @@ def _on_item(
         return ENDED
     if step not in draft.definition.steps:
         known = ", ".join(draft.definition.steps)
-        return Refusal("no-such-step", f"{record.saga} v{record.version} has no step {step}; it has {known}", status=404)
+        return Refusal(
+            "no-such-step", f"{record.saga} v{record.version} has no step {step}; it has {known}", status=404
+        )
     known_step = record.steps.get(step)
     if known_step is None:
         if (step, "", Phase.ACTION) not in record.marks:
-            return NOTHING_TO_DO if not isinstance(verb, Resolve) else Refusal("never-attempted", f"{step} never started")
+            return (
+                NOTHING_TO_DO if not isinstance(verb, Resolve) else Refusal("never-attempted", f"{step} never started")
+            )
         return act(None)
     if item is not None:
         found = known_step.items.get(item) or known_step.items.get(encode_item(item))
@@ -192,11 +197,15 @@ def _retry_mark(draft: Draft, mark: Mark, who: e.Who) -> Refusal | None:
 def _retry(draft: Draft, item: ItemRecord | None, who: e.Who, mark: Mark | None = None) -> Refusal | None:
     record = draft.record
     if item is None:  # never requested: the builder is called again
-        marks = [mark] if mark is not None else [each for each in record.marks.values() if each.step not in record.steps]
+        marks = (
+            [mark] if mark is not None else [each for each in record.marks.values() if each.step not in record.steps]
+        )
         for each in marks:
             draft.emit(e.RetryAsked(draft.at, draft.epoch, each.step, "", Phase.ACTION, who, renewed=True))
         return None
-    marks = [mark] if mark is not None else [m for m in record.marks.values() if (m.step, m.item) == (item.step, item.item)]
+    marks = (
+        [mark] if mark is not None else [m for m in record.marks.values() if (m.step, m.item) == (item.step, item.item)]
+    )
     if marks:
         return _retry_stuck(draft, item, marks[0], who)
     tries = _active(item)
@@ -236,9 +245,7 @@ def _retry_stuck(draft: Draft, item: ItemRecord, mark: Mark, who: e.Who) -> Refu
     return None
 
 
-def _ask_again(  # noqa: PLR0913 - the facts of one wish
-    draft: Draft, item: ItemRecord, phase: Phase, who: e.Who, *, renewed: bool, fact: bool = False
-) -> None:
+def _ask_again(draft: Draft, item: ItemRecord, phase: Phase, who: e.Who, *, renewed: bool, fact: bool = False) -> None:
     draft.emit(e.RetryAsked(draft.at, draft.epoch, item.step, item.item, phase, who, renewed, fact))
 
 
@@ -250,7 +257,7 @@ def _resolve(draft: Draft, item: ItemRecord | None, verb: Resolve) -> Refusal | 
         return Refusal("never-attempted", f"{verb.step} never started: nothing of it can be known")
     marks = [m for m in draft.record.marks.values() if (m.step, m.item) == (item.step, item.item)]
     if any(mark.reason in {"contradiction", "late-success"} for mark in marks):
-        _resolved(draft, item, Phase.ACTION, "acknowledged", b"null", verb.who)
+        _resolved(draft, item, Phase.ACTION, "acknowledged", verb)
         return None
     tries = _active(item)
     if tries is not None and tries.is_open:
@@ -277,12 +284,14 @@ def _resolve_action(draft: Draft, item: ItemRecord, verb: Resolve) -> Refusal | 
             if step.forward_only:
                 return Refusal("past-pivot", "it must succeed in the end: skip it, or say that it succeeded")
             if item.behind_barrier:
-                _resolved(draft, item, Phase.ACTION, "sealing", b"null", verb.who)
+                _resolved(draft, item, Phase.ACTION, "sealing", verb)
                 settle_action(draft, draft.again(item), seal="rejected")
                 return None
             if draft.at < may_arrive_until(draft, item) and step.kind is not Kind.NEUTRAL:
-                return Refusal("in-flight", "a copy of the call may still arrive: nobody can say yet that it never will")
-            _resolved(draft, item, Phase.ACTION, "rejected", b"null", verb.who)
+                return Refusal(
+                    "in-flight", "a copy of the call may still arrive: nobody can say yet that it never will"
+                )
+            _resolved(draft, item, Phase.ACTION, "rejected", verb)
             draft.turned_by(item, None, f"{item.name} said no: {verb.who.reason}")
             return None
 
@@ -297,23 +306,26 @@ def _resolve_succeeded(draft: Draft, item: ItemRecord, verb: Resolve) -> Refusal
                 decode(reply)
         except Exception as wrong:  # noqa: BLE001 - whatever a decoder says about a person's input is told to that person
             return Refusal("reply-invalid", f"this is no reply of {item.name}: {wrong}", status=422)
-    _resolved(draft, item, Phase.ACTION, "succeeded", reply, verb.who)
+    _resolved(draft, item, Phase.ACTION, "succeeded", verb)
     return None
 
 
 def _resolve_undo(draft: Draft, item: ItemRecord, verb: Resolve) -> Refusal | None:
     if verb.outcome != "undone" or verb.reply is not None:
-        return Refusal("compensating", f"{item.name} is being undone: the outcome can only be undone, without a reply", status=422)
+        return Refusal(
+            "compensating", f"{item.name} is being undone: the outcome can only be undone, without a reply", status=422
+        )
     if not item.behind_barrier or item.found == "succeeded":
-        _resolved(draft, item, Phase.COMPENSATION, "undone", b"null", verb.who)
+        _resolved(draft, item, Phase.COMPENSATION, "undone", verb)
     else:
-        _resolved(draft, item, Phase.COMPENSATION, "sealing", b"null", verb.who)
+        _resolved(draft, item, Phase.COMPENSATION, "sealing", verb)
         settle_action(draft, draft.again(item), seal="undone")
     return None
 
 
-def _resolved(draft: Draft, item: ItemRecord, phase: Phase, outcome: str, reply: bytes, who: e.Who) -> None:  # noqa: PLR0913 - one signed fact
-    draft.emit(e.Resolved(draft.at, draft.epoch, item.step, item.item, phase, outcome, reply, who))
+def _resolved(draft: Draft, item: ItemRecord, phase: Phase, outcome: str, verb: Resolve) -> None:
+    reply = verb.reply if outcome == "succeeded" and verb.reply is not None else b"null"
+    draft.emit(e.Resolved(draft.at, draft.epoch, item.step, item.item, phase, outcome, reply, verb.who))
 
 
 # -- skip

@@ -1,7 +1,7 @@
 """The barrier without durability, for tests and for trying things out: rows and business data in one dictionary each.
 
-It keeps the contract of the others, all of it: one transaction at a time, twins wait, and what isn't committed is gone.
-Handlers may block or be awaited; they are given a dictionary of their own to keep business data in.
+It keeps the contract of the others, all of it: one transaction at a time, twins wait, and what isn't committed is
+gone. Handlers may block or be awaited; they are given a dictionary of their own to keep business data in.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ import copy
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Generator
 from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import asynccontextmanager, contextmanager
@@ -35,8 +35,8 @@ class _Content:
 class MemoryInbox:
     """An inbox in memory. `data` is the committed business data: read it freely, write it in handlers."""
 
-    def __init__(self, data: MemoryData | None = None) -> None:
-        self._turn = _Turn()
+    def __init__(self, data: MemoryData | None = None, *, lock_wait_seconds: float = LOCK_WAIT_SECONDS) -> None:
+        self._turn = _Turn(lock_wait_seconds)
         self._content = _Content(data={} if data is None else data)
         self._joinable: MemoryTransaction | None = None
 
@@ -46,31 +46,32 @@ class MemoryInbox:
         return self._content.data
 
     @contextmanager
-    def open(self) -> Iterator["MemoryTransaction"]:
+    def open(self) -> Generator["MemoryTransaction", None, None]:
         self._turn.take()
-        try:
-            yield MemoryTransaction(self, self._content.copied())
-        finally:
-            self._turn.pass_on()
+        with self._opened() as tx:
+            yield tx
 
     @asynccontextmanager
-    async def open_async(self) -> AsyncIterator["AsyncMemoryTransaction"]:
+    async def open_async(self) -> AsyncGenerator["AsyncMemoryTransaction", None]:
         await self._turn.take_async()
-        try:
-            yield AsyncMemoryTransaction(MemoryTransaction(self, self._content.copied()))
-        finally:
-            self._turn.pass_on()
+        with self._opened() as tx:
+            yield AsyncMemoryTransaction(tx)
 
     @contextmanager
-    def transaction(self) -> Iterator[MemoryData]:
+    def transaction(self) -> Generator[MemoryData, None, None]:
         """A transaction for the service's own use: committed at the end, rolled back if an exception leaves it."""
         with self.open() as tx:
-            self._joinable = tx
-            try:
-                yield tx.handle
-            finally:
-                self._joinable = None
+            yield tx.handle
             tx.commit()
+
+    @contextmanager
+    def _opened(self) -> Generator["MemoryTransaction", None, None]:
+        tx = self._joinable = MemoryTransaction(self, self._content.copied())
+        try:
+            yield tx
+        finally:
+            self._joinable = None
+            self._turn.pass_on()
 
     def join(self, handle: MemoryData, /) -> "MemoryTransaction":
         if self._joinable is None or handle is not self._joinable.handle:
@@ -202,7 +203,8 @@ class AsyncMemoryTransaction:
 class _Turn:
     """A lock that threads and tasks wait for in one queue, each for so long and no longer."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience_seconds: float) -> None:
+        self._patience_seconds = patience_seconds
         self._guard = threading.Lock()
         self._taken = False
         self._waiting: deque[Future[None]] = deque()
@@ -212,7 +214,7 @@ class _Turn:
         if waiting is None:
             return
         try:
-            waiting.result(LOCK_WAIT_SECONDS)
+            waiting.result(self._patience_seconds)
         except FutureTimeoutError:
             self._leave(waiting)
             raise _busy() from None
@@ -222,7 +224,7 @@ class _Turn:
         if waiting is None:
             return
         try:
-            async with asyncio.timeout(LOCK_WAIT_SECONDS):
+            async with asyncio.timeout(self._patience_seconds):
                 await asyncio.wrap_future(waiting)
         except TimeoutError:
             self._leave(waiting)

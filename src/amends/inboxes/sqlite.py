@@ -1,16 +1,18 @@
 """The barrier's rows in a SQLite file, beside the service's own tables. Handlers are given the `sqlite3.Connection`.
 
-One connection does all of it, behind a lock: SQLite has one writer anyway, waiting for a lock is fair and takes no polling,
-and a single writing connection keeps clear of the faults of SQLite's write-ahead log under several. Other processes wait in
-`BEGIN IMMEDIATE`, which comes before anything is read; a deferred transaction that has read can't wait.
+One connection does all of it, behind a lock: SQLite has one writer anyway, waiting for a lock is fair and takes no
+polling, and a single writing connection keeps clear of the faults of SQLite's write-ahead log under several. Other
+processes wait in `BEGIN IMMEDIATE`, which comes before anything is read; a deferred transaction that has read can't
+wait.
 
-A handler that commits would part its effect from the row. SQLite asks an authorizer about every statement it prepares, so
-while a handler runs COMMIT, ROLLBACK and BEGIN are refused there, and what was written stays in the transaction.
+A handler that commits would part its effect from the row. SQLite asks an authorizer about every statement it
+prepares, so while a handler runs COMMIT, ROLLBACK and BEGIN are refused there, and what was written stays in the
+transaction.
 """
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from os import PathLike, fspath
 from typing import Final
@@ -28,12 +30,15 @@ class SqliteInbox:
     The barrier's tables are made when they are missing. Every commit reaches the disk (`synchronous=FULL`).
     """
 
-    def __init__(self, path: str | PathLike[str], /, *, create: bool = True) -> None:
+    def __init__(
+        self, path: str | PathLike[str], /, *, create: bool = True, lock_wait_seconds: float = LOCK_WAIT_SECONDS
+    ) -> None:
+        self._lock_wait_seconds = lock_wait_seconds
         self._lock = threading.Lock()
         self._handler_runs = False
         self._refused = False
         self._connection = sqlite3.connect(
-            fspath(path), timeout=LOCK_WAIT_SECONDS, isolation_level=None, check_same_thread=False
+            fspath(path), timeout=lock_wait_seconds, isolation_level=None, check_same_thread=False
         )
         self._connection.execute("pragma journal_mode = wal")
         self._connection.execute("pragma synchronous = full")
@@ -53,7 +58,7 @@ class SqliteInbox:
             self._connection.close()
 
     @contextmanager
-    def open(self) -> Iterator["SqliteTransaction"]:
+    def open(self) -> Generator["SqliteTransaction", None, None]:
         connection = self._begin()
         self._refused = False
         try:
@@ -67,7 +72,7 @@ class SqliteInbox:
                 self._lock.release()
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> Generator[sqlite3.Connection, None, None]:
         """A transaction for the service's own use: committed at the end, rolled back if an exception leaves it."""
         with self.open() as tx:
             yield tx.handle
@@ -87,7 +92,7 @@ class SqliteInbox:
         return None
 
     def _begin(self) -> sqlite3.Connection:
-        if not self._lock.acquire(timeout=LOCK_WAIT_SECONDS):
+        if not self._lock.acquire(timeout=self._lock_wait_seconds):
             msg = "another call has the database"
             raise Busy(msg)
         try:

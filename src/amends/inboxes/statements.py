@@ -1,7 +1,7 @@
 """The barrier's SQL, once per database, with named parameters as `sqlite3` and SQLAlchemy's `text` take them.
 
-Times are microseconds UTC towards Python. PostgreSQL keeps them as `timestamptz`, SQLite as whole microseconds; both are the
-database's own time, never this process's.
+Times are microseconds UTC towards Python. PostgreSQL keeps them as `timestamptz`, SQLite as whole microseconds;
+both are the database's own time, never this process's.
 """
 
 from collections.abc import Sequence
@@ -10,6 +10,8 @@ from typing import Any, Final
 
 from amends.core.retry import Kind
 from amends.ports.inbox import BARRIER_TABLE, PURGED_TABLE, Row, RowState
+
+# ruff: noqa: S608 - what is put in are the names of our tables and the words of a dialect, never a value
 
 _KEY: Final = "where run = :run and step = :step"
 _READ: Final = (
@@ -40,8 +42,8 @@ class Statements:
 def _statements(*, now: str, ago: str, moment: str, as_number: str, greatest: str, for_update: str) -> Statements:
     return Statements(
         insert=(
-            f"insert into {BARRIER_TABLE} (run, step, state, kind, operation, request_print, compensation_print, epoch, "
-            f"created_at, touched_at) values (:run, :step, :state, :kind, :operation, :request_print, "
+            f"insert into {BARRIER_TABLE} (run, step, state, kind, operation, request_print, compensation_print, "
+            f"epoch, created_at, touched_at) values (:run, :step, :state, :kind, :operation, :request_print, "
             f":compensation_print, :epoch, {now}, {now}) on conflict (run, step) do nothing"
         ),
         lock=f"{_READ} {for_update}".strip(),
@@ -146,5 +148,3 @@ def row_of(found: Sequence[Any]) -> Row:
 
 def _bytes(value: bytes | memoryview | None) -> bytes | None:
     return None if value is None else bytes(value)
-
-

@@ -1,4 +1,6 @@
-"""The door for web servers: `POST <anything>/<operation>` as plain ASGI, so that it mounts anywhere and needs no framework."""
+"""The door for web servers: `POST <anything>/<operation>` as plain ASGI, so that it mounts anywhere and needs no
+framework.
+"""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
@@ -120,7 +122,7 @@ async def _lifespan(service: Served[A], receive: Receive, send: Send) -> None:
 
 
 def read_once(headers: Iterable[tuple[str, str]]) -> Mapping[str, str] | Answer:
-    """Headers by lower-case name. One that the barrier reads must not come twice: which of them would be meant?"""
+    """Headers by lower-case name. One that the barrier reads must not come twice: nobody could say which is meant."""
     found: dict[str, str] = {}
     for name, value in headers:
         lower = name.lower()

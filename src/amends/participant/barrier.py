@@ -1,10 +1,11 @@
 """The barrier: repeated, empty and late calls are settled inside the service's own transaction.
 
-Each phase is one transaction, written here once as a generator that yields steps; `amends.participant.driver` performs them
-on an inbox, blocking or awaited. Rules of this file:
+Each phase is one transaction, written here once as a generator that yields steps; `amends.participant.driver`
+performs them on an inbox, blocking or awaited. Rules of this file:
 
 * The insert comes first. A concurrent twin makes it wait, so what `lock` reads afterwards is settled.
-* A generator never commits. It returns a `Verdict`; the word of the contract is put on the answer after the commit returned.
+* A generator never commits. It returns a `Verdict`; the word of the contract is put on the answer after the commit
+  returned.
 * Where the table says "roll back everything", the verdict isn't committed and the row was never there.
 * Errors of business code other than the contract's own never reach this file: the driver ends the transaction.
 
@@ -33,16 +34,16 @@ from amends.participant.steps import Asking, Done, Postponed, Program, Refused, 
 from amends.ports.inbox import Busy, Row, RowState
 
 GONE_MAX: Final = 3
-"""How often a row may vanish between the insert that met it and the read: a twin that rolled back, a purge."""
+"""How often a row may vanish between the insert that met it and the read: the twin rolled back, or a purge came."""
 
 LATE_MICROSECONDS: Final = 3_600 * 1_000_000
-"""How far the clocks of the orchestrator and of this database may differ before a purged row could be taken for none."""
+"""How far the clocks of orchestrator and database may differ before a purged row could be taken for none."""
 
 HANDLER_COMMITTED: Final = "handler-committed"
 
 
 class Blocked(AmendsError):
-    """This work isn't pending (any more): it was undone, settled or never taken on. The business change must not happen."""
+    """The work isn't pending (any more): undone, settled or never taken on. The business change must not happen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ def program(call: Call) -> Program:
             return probe(call)
         case Phase.SEAL:
             return seal(call)
-        case _ as never:  # pyright: ignore[reportUnnecessaryComparison] - closed for mypy's sake
+        case _ as never:
             assert_never(never)
 
 
@@ -110,11 +111,14 @@ def action(call: Call) -> Program:
             yield from steps.update(call.changed(fresh, RowState.PENDING))
             return Verdict(plain(202), "pending", commit=True)
         case Refused(error=error):
-            said = problem(409, "rejected", error.detail, code=error.code)
+            return (yield from _refuse(call, fresh, problem(409, "rejected", error.detail, code=error.code)))
         case TooMuch(size=size):
-            said = _too_large(size)
+            return (yield from _refuse(call, fresh, _too_large(size)))
         case _ as never:
             assert_never(never)
+
+
+def _refuse(call: Call, fresh: Row, said: Answer) -> Program:
     if call.incoming.kind is Kind.RETRIABLE:
         # Remembered, it could never succeed later; and a retriable must, in the end.
         return Verdict(said, "rejected", commit=False)
@@ -247,7 +251,7 @@ def _seal_undone(call: Call, row: Row) -> Program:
             yield from steps.update(replace(call.changed(row, RowState.COMPENSATED), compensation_reply=None))
             return Verdict(_stored(row), "succeeded", commit=True)
         case RowState.COMPENSATED if row.compensation_reply is None:
-            # The same seal again, its first answer lost: "already undone" would make the person leave the effect in place.
+            # The same seal again, its answer lost: told "already undone", the person would leave the effect in place.
             return Verdict(_stored(row), "succeeded", commit=False)
         case RowState.REJECTED | RowState.BLOCKED:
             return Verdict(plain(200), "noop", commit=False)
@@ -273,11 +277,10 @@ def answer_pending(run: str, step: str, said: bytes | Rejected) -> Asking[Answer
             return (yield from _answer_action(row, said))
         case Row(state=RowState.COMPENSATING, holder=None):
             return (yield from _answer_compensation(row, said))
-        case None:
-            msg = f"{run}, {step}: there is no such work here. Roll back: the business change must not happen."
-        case Row():
-            msg = f"{run}, {step} is {row.state.value}, not pending. Roll back: the business change must not happen."
-    raise Blocked(msg)
+        case _:
+            found = "not known here" if row is None else f"{row.state.value}, not pending"
+            msg = f"{run}, {step} is {found}. Roll back: the business change must not happen."
+            raise Blocked(msg)
 
 
 def _answer_action(row: Row, said: bytes | Rejected) -> Asking[Answer]:
@@ -359,5 +362,5 @@ def _too_large(size: int) -> Answer:
 
 
 def _handler_committed(call: Call) -> Verdict:
-    detail = f"{call.incoming.operation} ended the transaction itself, so the effect and the barrier's row could part."
+    detail = f"{call.incoming.operation} ended the transaction itself: its effect and the barrier's row could part."
     return Verdict(problem(500, HANDLER_COMMITTED, detail, code=HANDLER_COMMITTED), None, commit=False)

@@ -1,8 +1,8 @@
 """Performs the barrier's steps on an inbox: one loop that blocks, one that awaits, and one table of what errors mean.
 
-An error of any step or of the handler ends the transaction; leaving the inbox's context rolls it back. What it means is the
-inbox's to say (`classify`). Everything that isn't known is a 503 without an outcome: nobody learns anything from it but that
-the same request may be sent again.
+An error of any step or of the handler ends the transaction; leaving the inbox's context rolls it back. What it
+means is the inbox's to say (`classify`). Everything that isn't known is a 503 without an outcome: nobody learns
+anything from it but that the same request may be sent again.
 """
 
 import logging
@@ -76,9 +76,7 @@ def drive(inbox: Inbox[Tx], begin: Callable[[], Program], doing: Doing[Tx], name
     return _disordered(name)
 
 
-async def drive_async(
-    inbox: AsyncInbox[Tx], begin: Callable[[], Program], doing: DoingAsync[Tx], name: str
-) -> Answer:
+async def drive_async(inbox: AsyncInbox[Tx], begin: Callable[[], Program], doing: DoingAsync[Tx], name: str) -> Answer:
     """`drive`, awaited. A cancellation rolls back and goes on."""
     for _ in range(WHOLE_RUNS_MAX):
         try:
@@ -165,13 +163,16 @@ def _perform(tx: Transaction[Tx], step: Step, doing: Doing[Tx]) -> object:
         case Read(run=run, step=name):
             return tx.read(run, name)
         case Update(row=row):
-            return tx.update(row)
+            tx.update(row)
+            return None
         case Delete(run=run, step=name):
-            return tx.delete(run, name)
+            tx.delete(run, name)
+            return None
         case ReadPurgedThrough():
             return tx.purged_through()
         case Savepoint():
-            return tx.savepoint()
+            tx.savepoint()
+            return None
         case Work(row=undone):
             return doing(tx.handle, undone)
         case Release():
@@ -191,13 +192,16 @@ async def _perform_async(tx: AsyncTransaction[Tx], step: Step, doing: DoingAsync
         case Read(run=run, step=name):
             return await tx.read(run, name)
         case Update(row=row):
-            return await tx.update(row)
+            await tx.update(row)
+            return None
         case Delete(run=run, step=name):
-            return await tx.delete(run, name)
+            await tx.delete(run, name)
+            return None
         case ReadPurgedThrough():
             return await tx.purged_through()
         case Savepoint():
-            return await tx.savepoint()
+            await tx.savepoint()
+            return None
         case Work(row=undone):
             return await doing(tx.handle, undone)
         case Release():
@@ -217,9 +221,7 @@ def _meaning(error: Exception, name: str) -> Answer | None:
         case NotSerializable():
             return None
         case Busy():
-            return problem(
-                409, "in-progress", str(error), code="in-progress", retry_after_seconds=RETRY_AFTER_SECONDS
-            )
+            return problem(409, "in-progress", str(error), code="in-progress", retry_after_seconds=RETRY_AFTER_SECONDS)
         case TableMissing():
             detail = f"{name}: {error}"
             log.error("%s", detail)

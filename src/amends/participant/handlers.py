@@ -1,7 +1,7 @@
 """A service's handlers as the barrier's work: decode, call, encode, and sort out how it ended.
 
-Requests are decoded only when business code is really about to run. A repeat is answered from its row though the types have
-changed since, and an undo of nothing needs no understanding of what it would undo.
+Requests are decoded only when business code is really about to run. A repeat is answered from its row though the
+types have changed since, and an undo of nothing needs no understanding of what it would undo.
 """
 
 import inspect
@@ -41,7 +41,7 @@ def name_of_handler(handler: Callable[..., Any]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """Business code of one phase of one operation. `replies` knows how to read the reply of every operation served here."""
+    """Business code of one phase of one operation. `replies` reads the replies of all the participant's operations."""
 
     operation: Operation[..., Any, Any]
     code: Callable[..., Any]
@@ -55,7 +55,7 @@ class Handler:
     def work(self, incoming: Incoming, body: bytes) -> Callable[[Any, Row | None], Ended]:
         """The work of one call, blocking."""
 
-        def doing(handle: Any, row: Row | None) -> Ended:
+        def doing(handle: object, row: Row | None) -> Ended:
             argument = self._argument(body, row)
             with _Calling(incoming.info()):
                 try:
@@ -69,7 +69,7 @@ class Handler:
     def work_async(self, incoming: Incoming, body: bytes) -> Callable[[Any, Row | None], Awaitable[Ended]]:
         """The work of one call, awaited."""
 
-        async def doing(handle: Any, row: Row | None) -> Ended:
+        async def doing(handle: object, row: Row | None) -> Ended:
             argument = self._argument(body, row)
             with _Calling(incoming.info()):
                 try:

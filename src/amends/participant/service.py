@@ -1,8 +1,9 @@
 """A participant's operations served: handlers, the barrier around them, and the doors to them.
 
-A call goes through `admit` (headers, names, sizes: no database), then through the barrier in one transaction of the inbox.
-`handle` is the door within a process; `asgi()` and `wsgi()` are the same behind a web server. Handlers that block run on a
-few threads of the service's own, the whole transaction on one of them, so that an event loop never waits for a database.
+A call goes through `admit` (headers, names, sizes: no database), then through the barrier in one transaction of the
+inbox. `handle` is the door within a process; `asgi()` and `wsgi()` are the same behind a web server. Handlers that
+block run on a few threads of the service's own, the whole transaction on one of them, so that an event loop never
+waits for a database.
 """
 
 import asyncio
@@ -37,7 +38,7 @@ R = TypeVar("R")
 Tx = TypeVar("Tx")
 
 THREADS_DEFAULT: Final = min(16, (os.cpu_count() or 1) + 4)
-"""Handlers that block wait for their database most of the time; more threads than connections only wait for each other."""
+"""Handlers that block wait for their database most of the time; too many only wait for each other."""
 
 WAITING_MAX: Final = 1_000
 """Calls that wait for a thread; beyond it the caller is told to come back rather than to time out in a queue."""
@@ -129,9 +130,11 @@ class Service(Generic[Tx]):
         where = f"Service({self._participant.__name__})"
         asynchronous = is_async(code)
         if operations_of(self._participant).get(operation.name) is not operation:
-            raise DefinitionInvalid([f"{where}: {operation!r} is not an operation of {self._participant.__name__}."])
+            msg = f"{where}: {operation!r} is not one of its operations."
+            raise DefinitionInvalid([msg])
         if name in served:
-            raise DefinitionInvalid([f"{where}: {name} is already served by {name_of_handler(served[name].code)}."])
+            msg = f"{where}: {name} is already served by {name_of_handler(served[name].code)}."
+            raise DefinitionInvalid([msg])
         if asynchronous and self._async_inbox is None:
             msg = (
                 f"{where}: {name_of_handler(code)} is async, but {self._inbox_name} blocks. "
@@ -215,7 +218,7 @@ class Service(Generic[Tx]):
         self._waiting += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(
-                self._threads, partial(context.run, self.answer_blocking, admitted, body)
+                self._threads, lambda: context.run(self.answer_blocking, admitted, body)
             )
         finally:
             self._waiting -= 1
@@ -228,9 +231,9 @@ class Service(Generic[Tx]):
     def answer(self, tx: Tx, run: str, step: str, reply: object) -> Answer:
         """Answer pending work (`raise Later`) in `tx`, the transaction of the business change; a `Rejected` is a no.
 
-        `step` is the step's name, or `step/item`. Raises `Blocked` if the work isn't pending any more: then the business
-        change must not happen, so let it leave the transaction. Post what is returned to the call's callback once the
-        transaction is committed, until it is taken (2xx, 409 or 410).
+        `step` is the step's name, or `step/item`. Raises `Blocked` if the work isn't pending any more: then the
+        business change must not happen, so let it leave the transaction. Post what is returned to the call's callback
+        once the transaction is committed, until it is taken (2xx, 409 or 410).
         """
         if self._inbox is None:
             msg = f"{self._inbox_name} is awaited: await answer_async() instead"
@@ -251,7 +254,7 @@ class Service(Generic[Tx]):
     # -- upkeep
 
     def purge(self, older_than: timedelta = KEEP_DEFAULT) -> int:
-        """Forget what was last touched longer ago than this; how many rows it were. Late calls get `barrier-expired`."""
+        """Forget rows last touched longer ago than this; gives how many. Late calls get `barrier-expired`."""
         if self._inbox is None:
             msg = f"{self._inbox_name} is awaited: await purge_async() instead"
             raise TypeError(msg)

@@ -1,12 +1,14 @@
 """Where a service keeps the barrier's rows: in its own database, in the very transaction its business code writes in.
 
-There is one row per `(run, step)`, for both phases, so there is one lock order. The barrier itself is written once, as
-generators that yield the steps below (`amends.participant.barrier`); an inbox performs them on a transaction of its own kind.
-An implementation keeps these rules:
+There is one row per `(run, step)`, for both phases, so there is one lock order. The barrier itself is written once,
+as generators that yield the steps below (`amends.participant.barrier`); an inbox performs them on a transaction of
+its own kind. An implementation keeps these rules:
 
-* `insert` comes first in every transaction and waits for a twin that is still undecided; a locking read never comes first.
+* `insert` comes first in every transaction and waits for a twin that is still undecided; a locking read never comes
+  first.
 * `lock` is a statement of its own, so that under READ COMMITTED it sees what the twin committed.
-* `purged_through` too: an insert that waited for a purge must see the mark that purge moved. It can't be part of the insert.
+* `purged_through` too: an insert that waited for a purge must see the mark that purge moved. It can't be part of
+  the insert.
 * Waiting for a lock ends after `LOCK_WAIT_SECONDS` with an error that `classify` calls `Busy`.
 * Nothing is committed except by `commit`, and leaving the context without it rolls everything back.
 
@@ -25,7 +27,7 @@ Tx = TypeVar("Tx")
 Tx_co = TypeVar("Tx_co", covariant=True)
 
 LOCK_WAIT_SECONDS: Final = 2
-"""How long a call waits for a twin before it is told to come back: less than half of the default time-out of a call."""
+"""How long a call waits for a twin before it is told to come back: less than half of a call's default time-out."""
 
 BARRIER_TABLE: Final = "amends_barrier"
 PURGED_TABLE: Final = "amends_barrier_purged"
@@ -45,11 +47,11 @@ class RowState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The barrier's row. `step` is `step` or `step/item`; prints are SHA-256 of operation name, a zero byte and the body.
+    """The barrier's row. `step` may be `step/item`; prints are SHA-256 of operation name, a zero byte and the body.
 
     The answer of the action is kept as it was sent (`reply_status`, `reply_type`, `reply`). A `COMPENSATED` row without
-    `compensation_reply` was sealed after a person undid it: no code of the service ran. `holder` is who performs an effect
-    outside of any transaction; such rows are not made yet, and nobody touches one that has a holder.
+    `compensation_reply` was sealed after a person undid it: no code of the service ran. `holder` is who performs an
+    effect outside of any transaction; such rows are not made yet.
     """
 
     run: str
@@ -150,9 +152,7 @@ class RollBack:
     """Undo what the handler wrote, back to the savepoint. Gives False as `Release` does."""
 
 
-Step: TypeAlias = (
-    Insert | Lock | Read | Update | Delete | ReadPurgedThrough | Savepoint | Work | Release | RollBack
-)
+Step: TypeAlias = Insert | Lock | Read | Update | Delete | ReadPurgedThrough | Savepoint | Work | Release | RollBack
 
 
 # -- who performs them
@@ -196,7 +196,7 @@ class Transaction(Protocol[Tx_co]):
         ...
 
     def purge(self, age: int, limit: int) -> int:
-        """Move the mark to `age` microseconds ago (never back), then delete up to `limit` older rows; how many it were."""
+        """Move the mark to `age` microseconds ago, never back; then delete up to `limit` older rows. Gives how many."""
         ...
 
     def savepoint(self) -> None:
@@ -254,7 +254,7 @@ class AsyncTransaction(Protocol[Tx_co]):
         ...
 
     async def purge(self, age: int, limit: int) -> int:
-        """Move the mark to `age` microseconds ago (never back), then delete up to `limit` older rows; how many it were."""
+        """Move the mark to `age` microseconds ago, never back; then delete up to `limit` older rows. Gives how many."""
         ...
 
     async def savepoint(self) -> None:

@@ -207,7 +207,7 @@ class TransactionLog(LogReader, Protocol):
         ...
 
     async def append(self, batch: Sequence[Start | Append]) -> Sequence[Written]:
-        """Write a batch, atomically per entry, durably on return; a verdict per entry, in order. A run is in it once."""
+        """Write a batch, atomically per entry, durably on return: a verdict per entry. A run stands in it once."""
         ...
 
     async def claim(self, known: Sequence[SagaKey], now: int, limit: int) -> Sequence[StoredRun]:
@@ -231,7 +231,7 @@ class TransactionLog(LogReader, Protocol):
         ...
 
     async def setting(self, name: str, value: bytes) -> bytes:
-        """The value kept under this name; `value` is stored first if there is none (once, if two ask at once, too)."""
+        """The value kept under this name; `value` is stored first if there is none (once, even if two ask at once)."""
         ...
 
     async def purge(self, ended_before: int, limit: int) -> int:

@@ -22,7 +22,7 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from amends.participant.service import Service
+from amends.participant import Service
 from amends.shop import inventory, payment, shipping
 from amends.shop.catalogue import Catalogue
 from amends.shop.database import Database
@@ -82,7 +82,7 @@ def application(
     saga = Faults(saga, plan, note_fault, break_connection)
 
     async def healthz(_: Request) -> Response:
-        async with database.sessions() as session:
+        async with database.reading() as session:
             await session.execute(select(1))
         return _json({"service": name, "ok": True})
 
@@ -91,7 +91,7 @@ def application(
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
-        await database.prepare(kind.base, lambda: kind.opening(catalogue))
+        await prepare(name, database, catalogue)
         yield
         await database.close()
 
@@ -103,13 +103,19 @@ def application(
     )
 
 
+async def prepare(name: str, database: Database, catalogue: Catalogue) -> None:
+    """Make the tables of the service `name`, and stock up if they are new."""
+    kind = KINDS[name]
+    await database.prepare(kind.base, lambda: kind.opening(catalogue))
+
+
 async def fired_so_far(database: Database, table: Table) -> dict[str, Any]:
     """How many faults have been fired, altogether and by kind."""
-    async with database.sessions() as session:
+    async with database.reading() as session:
         counted = await session.execute(
             select(table.c.kind, func.count()).group_by(table.c.kind).order_by(table.c.kind)
         )
-        by_kind: dict[str, int] = dict(counted.tuples().all())
+        by_kind: dict[str, int] = dict(counted.all())
     return {"fired": sum(by_kind.values()), "by_kind": by_kind}
 
 
@@ -152,7 +158,7 @@ def _reader(database: Database, table: Table) -> Callable[[Request], Any]:
         asked = request.query_params.get("limit", "")
         limit = min(int(asked), ROWS_MAX) if asked.isdecimal() else ROWS_DEFAULT
         order = [table.c.id.desc()] if "id" in table.c else list(table.primary_key)
-        async with database.sessions() as session:
+        async with database.reading() as session:
             rows = (await session.execute(wanted.order_by(*order).limit(limit))).mappings().all()
         return _json([dict(row) for row in rows])
 

@@ -111,7 +111,7 @@ async def read_inventory(url: str) -> Books:
     async with snapshot(url) as db:
         return Books(
             "inventory",
-            [Holding(*row) for row in (await db.execute(select(stock.sku, stock.opening, stock.free))).tuples()],
+            [Holding(*row) for row in (await db.execute(select(stock.sku, stock.opening, stock.free)))],
             await _effects(db, "reservation", made, made.sku, made.quantity),
             await _journal(db, inventory.Journal),
             await _faults(db, inventory.Fault),
@@ -124,10 +124,7 @@ async def read_payment(url: str) -> Books:
     async with snapshot(url) as db:
         return Books(
             "payment",
-            [
-                Holding(*row)
-                for row in (await db.execute(select(account.customer, account.opening, account.balance))).tuples()
-            ],
+            [Holding(*row) for row in (await db.execute(select(account.customer, account.opening, account.balance)))],
             [
                 *await _effects(db, "charge", charge, charge.customer, charge.cents),
                 *await _effects(db, "hold", hold, hold.customer, hold.cents),
@@ -144,7 +141,7 @@ async def read_shipping(url: str) -> Books:
         days = await db.execute(select(day.carrier + " " + day.day, day.capacity, day.capacity - day.booked))
         return Books(
             "shipping",
-            [Holding(*row) for row in days.tuples()],
+            [Holding(*row) for row in days],
             await _effects(db, "shipment", made, made.carrier + " " + made.day, literal(1)),
             await _journal(db, shipping.Journal),
             await _faults(db, shipping.Fault),
@@ -159,17 +156,17 @@ async def _effects(
     amount: SQLColumnExpression[int],
 ) -> list[Effect]:
     rows = await db.execute(select(of.id, of.run, of.key, of.state, of.undone, subject, amount).order_by(of.id))
-    return [Effect(kind, *row) for row in rows.tuples()]
+    return [Effect(kind, *row) for row in rows]
 
 
 async def _journal(db: AsyncConnection, of: type[records.JournalLine]) -> list[Line]:
     rows = await db.execute(select(of.run, of.key, of.subject, of.amount).order_by(of.id))
-    return [Line(*row) for row in rows.tuples()]
+    return [Line(*row) for row in rows]
 
 
 async def _faults(db: AsyncConnection, of: type[records.FaultRecord]) -> dict[str, int]:
     rows = await db.execute(select(of.kind, func.count()).group_by(of.kind))
-    return dict(rows.tuples().all())
+    return dict(rows.all())
 
 
 # -- the log

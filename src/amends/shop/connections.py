@@ -1,7 +1,7 @@
 """A way to break a connection for real: uvicorn's HTTP protocol, told to remember its open connections."""
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 from starlette.types import Scope
 from typing_extensions import override
@@ -30,10 +30,13 @@ class Connections:
             _peer: Any = None
 
             @override
-            def connection_made(self, transport: asyncio.Transport) -> None:
-                self._peer = transport.get_extra_info("peername")
-                connections[tuple(self._peer)] = transport
-                super().connection_made(transport)
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                made = cast(
+                    "asyncio.Transport", transport
+                )  # as every transport of a stream is, and uvicorn says itself
+                self._peer = made.get_extra_info("peername")
+                connections[tuple(self._peer)] = made
+                super().connection_made(made)
 
             @override
             def connection_lost(self, exc: Exception | None) -> None:

@@ -1,28 +1,36 @@
 """One service's database, SQLite or PostgreSQL, named by a plain URL."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, Final, Protocol
+from typing import Final
 
-from sqlalchemy import event, func, select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 
-BUSY_SECONDS: Final = 5
-"""How long SQLite waits for its one write lock before it gives up."""
+from amends.inboxes.sqlalchemy import sqlite_settings
 
 POOL: Final = 8
-"""Connections. SQLite has one writer anyway; more of them only wait for each other."""
+"""Connections to PostgreSQL."""
+
+READERS: Final = 2
+"""Connections to SQLite for people who look."""
 
 
 class Database:
-    """Sessions on one database. `sqlite:///path` and `postgresql://...` are enough; the async driver is chosen here."""
+    """Sessions on one database. `sqlite:///path` and `postgresql://...` are enough; the async driver is chosen here.
+
+    `sessions` are for what writes. SQLite has one writer, and waiting for its lock is neither fair nor quick; so there
+    is one writing connection, and calls queue for it here. `reading` never waits for writers.
+    """
 
     def __init__(self, url: str) -> None:
-        self.url = url
-        self.engine = create_async_engine(driver_url(url), pool_size=POOL, max_overflow=0, connect_args=_arguments(url))
-        if url.startswith("sqlite"):
-            event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
+        sqlite = url.startswith("sqlite")
+        self.engine = create_async_engine(driver_url(url), pool_size=1 if sqlite else POOL, max_overflow=0)
+        self._readers = create_async_engine(driver_url(url), pool_size=READERS) if sqlite else self.engine
+        if sqlite:
+            sqlite_settings(self.engine)
         self.sessions: async_sessionmaker[AsyncSession] = async_sessionmaker(self.engine, expire_on_commit=False)
+        self.reading: async_sessionmaker[AsyncSession] = async_sessionmaker(self._readers)
 
     async def prepare(self, base: type[DeclarativeBase], stock_up: Callable[[], Iterable[object]]) -> None:
         """Make the tables, and fill them once: a database that has seen a start before keeps what it has."""
@@ -35,6 +43,7 @@ class Database:
 
     async def close(self) -> None:
         """Let go of every connection."""
+        await self._readers.dispose()
         await self.engine.dispose()
 
 
@@ -43,25 +52,3 @@ def driver_url(url: str) -> str:
     scheme, colon, rest = url.partition(":")
     drivers = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
     return drivers.get(scheme, scheme) + colon + rest
-
-
-def _arguments(url: str) -> dict[str, Any]:
-    return {"timeout": BUSY_SECONDS} if url.startswith("sqlite") else {}
-
-
-class _Cursor(Protocol):
-    def execute(self, statement: str, /) -> object: ...
-    def close(self) -> object: ...
-
-
-class _Connection(Protocol):
-    def cursor(self) -> _Cursor: ...
-
-
-def _prepare_sqlite(connection: _Connection, _record: object) -> None:
-    """Readers don't wait for the writer; what is committed survives a power failure (the default,
-    `synchronous=FULL`).
-    """
-    cursor = connection.cursor()
-    cursor.execute("pragma journal_mode = wal")
-    cursor.close()

@@ -113,9 +113,16 @@ class Faults:
             await self.app(scope, receive, send)
             return
         await self.note(Fired(kind, key, attempt))
-        await self._fire(kind, _Request(self.app, scope, await _body(receive)), send)
+        request = _Request(self.app, scope, await _body(receive))
+        if await self._fire(kind, request, send):
+            self.break_connection(scope)
+            while (await receive())[
+                "type"
+            ] != "http.disconnect":  # the server learns of it with the next turn of the loop
+                pass
 
-    async def _fire(self, kind: Kind, request: "_Request", send: Send) -> None:
+    async def _fire(self, kind: Kind, request: "_Request", send: Send) -> bool:
+        """Do what is done before the connection breaks; whether it breaks then."""
         match kind:
             case Kind.ERROR_BEFORE:
                 await _server_error(send)
@@ -130,13 +137,13 @@ class Faults:
                 await asyncio.sleep(self.plan.hang_seconds)
                 await _answer(answer, send)
             case Kind.DROP_BEFORE:
-                self.break_connection(request.scope)
+                return True
             case Kind.DROP_AFTER:
                 await request.handle()
-                self.break_connection(request.scope)
+                return True
             case Kind.CUT_ANSWER:
                 await _cut(await request.handle(), send)
-                self.break_connection(request.scope)
+                return True
             case Kind.TWICE_AT_ONCE:
                 copies = [asyncio.create_task(request.handle()) for _ in range(2)]
                 done, _ = await asyncio.wait(copies, return_when=asyncio.FIRST_COMPLETED)
@@ -149,6 +156,7 @@ class Faults:
                 await _answer(await request.handle(), send)
                 await asyncio.sleep(self.plan.hang_seconds)
                 await request.handle()
+        return False
 
 
 def call_of(scope: Scope) -> tuple[str, int]:

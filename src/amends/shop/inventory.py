@@ -12,7 +12,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from amends.core.errors import CannotCompensate, Rejected
 from amends.core.operation import Undo
 from amends.inboxes.sqlalchemy import SqlAlchemyInbox, barrier_table
-from amends.participant.service import Service
+from amends.participant import Service
 from amends.ports.this_call import this_call
 from amends.shop.catalogue import SCARCE, Catalogue
 from amends.shop.contract import Inventory, Reserved, ReserveItems
@@ -97,7 +97,7 @@ async def release(undo: Undo[ReserveItems, Reserved], db: AsyncSession) -> None:
     row = undone.one_or_none()
     if row is None:
         raise CannotCompensate(f"there is no reservation {undo.made.reservation}", code="no-such-reservation")
-    sku, quantity = row.tuple()
+    sku, quantity = row
     await db.execute(update(Stock).where(Stock.sku == sku).values(free=Stock.free + quantity))
     db.add(Journal(run=call.run, key=call.key, what="release", subject=sku, amount=quantity))
 

@@ -13,7 +13,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from amends.core.errors import CannotCompensate, Rejected
 from amends.core.operation import Undo
 from amends.inboxes.sqlalchemy import SqlAlchemyInbox, barrier_table
-from amends.participant.service import Service
+from amends.participant import Service
 from amends.ports.this_call import this_call
 from amends.shop.catalogue import PENNILESS, PENNILESS_CENTS, Catalogue
 from amends.shop.contract import CaptureHold, Charged, Held, Payment, TakeMoney
@@ -93,7 +93,8 @@ async def refund(undo: Undo[TakeMoney, Charged], db: AsyncSession) -> None:
     row = undone.one_or_none()
     if row is None:
         raise CannotCompensate(f"there is no charge {undo.made.charge}", code="no-such-charge")
-    await _credit("refund", *row.tuple(), db)
+    customer, cents = row
+    await _credit("refund", customer, cents, db)
 
 
 async def hold(request: TakeMoney, db: AsyncSession) -> Held:
@@ -117,7 +118,8 @@ async def unhold(undo: Undo[TakeMoney, Held], db: AsyncSession) -> None:
     row = undone.one_or_none()
     if row is None:
         raise CannotCompensate(f"hold {undo.made.hold} was captured or never made", code="not-held")
-    await _credit("unhold", *row.tuple(), db)
+    customer, cents = row
+    await _credit("unhold", customer, cents, db)
 
 
 async def capture(request: CaptureHold, db: AsyncSession) -> Charged:
@@ -133,7 +135,7 @@ async def capture(request: CaptureHold, db: AsyncSession) -> Charged:
         if await db.get(Hold, request.hold) is None:
             raise Rejected(f"there is no hold {request.hold}", code="no-such-hold")
         raise Rejected(f"hold {request.hold} holds nothing any more", code="not-held")
-    customer, cents = row.tuple()
+    customer, cents = row
     call = this_call()
     made = Charge(run=call.run, key=call.key, customer=customer, cents=cents, hold=request.hold)
     db.add_all([made, _entry("capture", customer, 0)])

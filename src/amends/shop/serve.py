@@ -14,9 +14,10 @@ from dataclasses import fields
 from typing import Final
 
 import uvicorn
+from sqlalchemy.exc import SQLAlchemyError
 from typing_extensions import override
 
-from amends.shop.app import KINDS, application
+from amends.shop.app import KINDS, application, prepare
 from amends.shop.catalogue import Catalogue
 from amends.shop.connections import Connections
 from amends.shop.database import Database
@@ -28,7 +29,11 @@ GRACE_SECONDS: Final = 5
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serve until told to stop."""
-    asyncio.run(serve(parser().parse_args(arguments)))
+    told = parser().parse_args(arguments)
+    try:
+        asyncio.run(serve(told))
+    except SQLAlchemyError as error:
+        sys.exit(f"{told.service} can't use its database: {getattr(error, 'orig', None) or error}")
 
 
 def parser() -> ArgumentParser:
@@ -55,10 +60,13 @@ def parser() -> ArgumentParser:
 async def serve(told: Namespace) -> None:
     """Serve one service as told on the command line."""
     connections = Connections()
+    catalogue = Catalogue(**{each.name: getattr(told, each.name) for each in fields(Catalogue)})
+    database = Database(told.database or f"sqlite:///{told.service}.db")
+    await prepare(told.service, database, catalogue)  # a server that can't start would only log why
     app = application(
         told.service,
-        Database(told.database or f"sqlite:///{told.service}.db"),
-        Catalogue(**{each.name: getattr(told, each.name) for each in fields(Catalogue)}),
+        database,
+        catalogue,
         plan=Plan(
             seed=told.seed,
             rate=PROFILES[told.faults] if told.fault_rate is None else told.fault_rate,
@@ -81,10 +89,10 @@ async def serve(told: Namespace) -> None:
             timeout_graceful_shutdown=GRACE_SECONDS,
         ),
     )
-    async with asyncio.TaskGroup() as tasks:
-        serving = tasks.create_task(server.serve())
-        company = tasks.create_task(_stop_with_stdin(server)) if told.while_stdin else None
-        await serving
+    company = asyncio.create_task(_stop_with_stdin(server)) if told.while_stdin else None
+    try:
+        await server.serve()
+    finally:
         if company is not None:
             company.cancel()
 

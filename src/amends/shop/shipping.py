@@ -14,7 +14,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from amends.core.errors import CannotCompensate, Rejected
 from amends.core.operation import Undo
 from amends.inboxes.sqlalchemy import SqlAlchemyInbox, barrier_table
-from amends.participant.service import Service
+from amends.participant import Service
 from amends.ports.this_call import this_call
 from amends.shop import contract
 from amends.shop.catalogue import FERRY, TOWNS, Catalogue
@@ -117,7 +117,7 @@ async def cancel(undo: Undo[SendParcel, contract.Shipment], db: AsyncSession) ->
     row = undone.one_or_none()
     if row is None:
         raise CannotCompensate(f"there is no shipment {undo.made.tracking}", code="no-such-shipment")
-    carrier, day = row.tuple()
+    carrier, day = row
     await db.execute(update(Day).where(Day.carrier == carrier, Day.day == day).values(booked=Day.booked - 1))
     db.add(Journal(run=call.run, key=call.key, what="cancel", subject=f"{carrier} {day}", amount=1))
 

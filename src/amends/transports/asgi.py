@@ -19,6 +19,9 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 App: TypeAlias = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
+SHUTDOWN_SECONDS: Final = 10.0
+"""What an application gets to end; then it is cancelled."""
+
 _VERSIONS: Final = {"version": "3.0", "spec_version": "2.4"}
 
 
@@ -42,7 +45,11 @@ class AsgiTransport:
                 failed = await self._lifespan.started()
                 if failed:
                     return NotSent(f"{shown} did not start: {failed}")
-                exchange = _Exchange(self._request(call), call.body)
+                try:
+                    request = self._request(call)
+                except Exception as error:  # noqa: BLE001 - a mapping that fetches a token runs its author's code
+                    return NotSent(f"the headers of the route to {call.participant} can't be had: {error}")
+                exchange = _Exchange(request, call.body)
                 task = asyncio.create_task(exchange.run(self._app), name=call.key)
                 self._calls.add(task)
                 task.add_done_callback(self._calls.discard)
@@ -157,14 +164,15 @@ class _Lifespan:
 
     async def stop(self) -> None:
         self._inbox.put_nowait({"type": "lifespan.shutdown"})
-        await self._task
+        await asyncio.wait([self._task], timeout=SHUTDOWN_SECONDS)
+        self._task.cancel()
 
     async def _run(self, app: App) -> None:
         scope: MutableMapping[str, Any] = {"type": "lifespan", "asgi": _VERSIONS, "state": self.state}
         try:
             await app(scope, self._inbox.get, self._send)
         except Exception:  # noqa: BLE001 - the protocol's way to say "I have no lifespan"
-            pass
+            self.state.clear()
         finally:
             self._say("")
 

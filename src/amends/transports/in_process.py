@@ -2,7 +2,8 @@
 
 Work is answered as a participant would answer, by `saga-outcome`, so that the core knows no difference. What sets it
 apart: a thread can't be stopped. So a time-out ends only the waiting, and a repeat with the same key joins the attempt
-that still runs instead of starting another beside it. After a crash nobody knows how far it had come: a repeat runs anew.
+that still runs instead of starting another beside it. After a crash nobody knows how far it had come: a repeat runs
+anew.
 """
 
 import asyncio
@@ -56,7 +57,7 @@ def local_action(function: Callable[..., Awaitable[Any]], codec: Codec, argument
 def local_compensation(
     function: Callable[..., Awaitable[Any]], codec: Codec, input_type: Annotation, reply_type: Annotation
 ) -> LocalWork:
-    """The undoing of local work: it is called with the run's input, the action's first argument, and the reply or `None`."""
+    """What undoes local work: called with the run's input (the action's first argument) and the reply or `None`."""
     read_input, read_reply = codec.decoder(input_type), codec.decoder(reply_type)
 
     def arguments(body: bytes) -> Sequence[object]:
@@ -131,17 +132,21 @@ class LocalTransport:
     def _start(self, call: Outgoing, work: LocalWork, arguments: Sequence[object]) -> "_Attempt":
         info = _info(call)
         job: Future[Came] | None = None
-        if isinstance(work.function, Blocking):
+        if _blocks(work.function):
             if self._threads is None:
                 self._threads = ThreadPoolExecutor(self._at_once, thread_name_prefix="amends-local")
-            blocking = cast("Blocking[..., Any]", work.function)
-            job = self._threads.submit(copy_context().run, _do_blocking, info, work, blocking.work, arguments)
+            function = cast("Blocking[..., Any]", work.function).work
+            job = self._threads.submit(copy_context().run, _do_blocking, info, work, function, arguments)
             task = asyncio.create_task(_follow(job, call), name=call.key)
         else:
             task = asyncio.create_task(_do(info, work, arguments), name=call.key)
         attempt = self._running[call.key] = _Attempt(task, job)
         task.add_done_callback(lambda _: self._running.pop(call.key, None))
         return attempt
+
+
+def _blocks(function: object) -> bool:
+    return isinstance(function, Blocking)
 
 
 @dataclass(slots=True)
@@ -284,7 +289,10 @@ class ServiceTransport:
 
     async def send(self, call: Outgoing) -> Came:
         shown = f"python:{call.participant}/{call.operation}"
-        headers = {**{name.lower(): value for name, value in self._given.items()}, **call_headers(call)}
+        try:
+            headers = {**{name.lower(): value for name, value in self._given.items()}, **call_headers(call)}
+        except Exception as error:  # noqa: BLE001 - a mapping that fetches a token runs its author's code
+            return NotSent(f"the headers of the route to {call.participant} can't be had: {error}")
         try:
             async with asyncio.timeout(call.timeout_seconds):
                 said = await self._service.handle(headers, call.operation, call.body)

@@ -127,7 +127,8 @@ class SqliteLog:
             lane.stop()
             self._lock.drop()
 
-    async def _write(self, work: Callable[[Writer], R]) -> R:
+    async def write(self, work: Callable[[Writer], R]) -> R:
+        """Have it done on the writing thread."""
         if self._lane is None or self._writer is None:
             raise LogUnavailable(f"{self._path} isn't open.")
         return await self._lane.call(partial(work, self._writer))
@@ -138,22 +139,22 @@ class SqliteLog:
         return await self._reading.call(question)
 
     async def define(self, saga: SagaKey, graph: bytes, *, beside: bool = False) -> bytes | None:
-        return await self._write(lambda writer: writer.define(saga, graph, beside=beside))
+        return await self.write(lambda writer: writer.define(saga, graph, beside=beside))
 
     async def append(self, batch: Sequence[Start | Append]) -> Sequence[Written]:
-        return await self._write(lambda writer: writer.append(batch))
+        return await self.write(lambda writer: writer.append(batch))
 
     async def claim(self, known: Sequence[SagaKey], now: int, limit: int) -> Sequence[StoredRun]:
-        return await self._write(lambda writer: writer.claim(known, now, limit))
+        return await self.write(lambda writer: writer.claim(known, now, limit))
 
     async def release(self, run: str, epoch: int, version: int, due_at: int | None) -> bool:
-        return await self._write(lambda writer: writer.release(run, epoch, version, due_at))
+        return await self.write(lambda writer: writer.release(run, epoch, version, due_at))
 
     async def setting(self, name: str, value: bytes) -> bytes:
-        return await self._write(lambda writer: writer.setting(name, value))
+        return await self.write(lambda writer: writer.setting(name, value))
 
     async def purge(self, ended_before: int, limit: int) -> int:
-        return await self._write(lambda writer: writer.purge(ended_before, limit))
+        return await self.write(lambda writer: writer.purge(ended_before, limit))
 
     async def read(self, run: str) -> StoredRun | None:
         return await self._read(lambda reader: reader.read(run))
@@ -181,15 +182,21 @@ class SqliteLog:
 
 
 def check_place(path: Path) -> None:
-    """Say plainly what is wrong with the place, before SQLite says it can't open it."""
+    """Say plainly what is wrong with the place, before SQLite says that it can't open it."""
+    directory = path.resolve().parent
     if path.is_dir():
         raise LogUnavailable(f"{path} is a directory. Name a file in it: sqlite:///{path}/amends.db")
-    if not path.parent.is_dir():
-        raise LogUnavailable(f"{path}: there is no directory {path.absolute().parent}. Make it, or name another file.")
-    # The write-ahead log is made beside the file, so a writable file alone isn't enough.
-    if not os.access(path.parent, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+    if not directory.is_dir():
+        raise LogUnavailable(f"{path}: there is no directory {directory}. Make it, or name another file.")
+    # The lock and the write-ahead log are made beside the file, so a writable file alone isn't enough.
+    if not may(directory, os.W_OK | os.X_OK):
         raise LogUnavailable(
-            f"{path}: the directory {path.absolute().parent} can't be written. Its owner must allow it."
+            f"{path}: the directory {directory} can't be written by this user. Its owner must allow it."
         )
-    if path.exists() and not os.access(path, os.R_OK | os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+    if path.exists() and not may(path, os.R_OK | os.W_OK):
         raise LogUnavailable(f"{path} can't be read and written by this user. Its owner must allow it.")
+
+
+def may(path: Path, what: int) -> bool:
+    """Whether the user as whom the process acts is allowed to."""
+    return os.access(path, what, effective_ids=os.access in os.supports_effective_ids)

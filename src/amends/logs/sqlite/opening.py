@@ -27,6 +27,12 @@ BUSY_SECONDS = 5.0
 CHECKED_BYTES_MAX = 64 * 2**20
 """Up to this size the whole file is checked at opening (under a second); damage in a larger one is met in reading."""
 
+CACHE_KIBIBYTES = 32 * 1024
+"""Room for the rows of some ten thousand runs; SQLite's own 2 MiB would read them from the file again and again."""
+
+CHECKPOINT_PAGES = 8_000
+"""How long the write-ahead log grows (32 MiB) before its pages go to the file: a busy row goes once, not each time."""
+
 WAL_BYTES_KEPT = 64 * 2**20
 """What the write-ahead log may keep on disk after a checkpoint."""
 
@@ -68,12 +74,16 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
 
 
 def open_for_reading(path: Path) -> sqlite3.Connection:
-    """A connection that never writes; needs no lock."""
+    """A connection that never writes; needs no lock.
+
+    The file is left to SQLite alone: were this process the log's owner, closing it by other means would lose SQLite's
+    own locks on it.
+    """
     if not path.exists():
         raise LogUnavailable(f"There is no log at {path}.")
-    if not check(path, whole=False):
-        raise LogUnavailable(f"{path} is empty: no log was ever opened here.")
     try:
+        if not check_content(path, "ro", whole=False):
+            raise LogUnavailable(f"{path} is empty: no log was ever opened here.")
         return connect(path, "ro")
     except sqlite3.Error as error:
         raise LogUnavailable(f"{path} can't be read: {error}.") from error
@@ -87,11 +97,13 @@ def prepare(path: Path, connection: sqlite3.Connection, *, is_new: bool) -> None
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA fullfsync = ON")  # macOS, where fsync alone doesn't reach the disk; no effect elsewhere
     connection.execute("PRAGMA checkpoint_fullfsync = ON")
+    connection.execute(f"PRAGMA cache_size = -{CACHE_KIBIBYTES}")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
     connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}")
     if is_new:
         marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
         connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} {marks} COMMIT;")
-        sync_directory(path.parent)
+        sync_directory(path.resolve().parent)
 
 
 def sync_directory(directory: Path) -> None:
@@ -103,8 +115,11 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def check(path: Path, *, whole: bool = True) -> bool:
-    """Whether there is a log (else an empty file); what isn't a sound log of ours is refused. Changes nothing."""
+def check(path: Path) -> bool:
+    """Whether there is a log (else an empty file); what isn't a sound log of ours is refused. Changes nothing.
+
+    For the one who holds the lock.
+    """
     try:
         size = path.stat().st_size
         if size == 0:
@@ -113,13 +128,13 @@ def check(path: Path, *, whole: bool = True) -> bool:
             check_header(path, file.read(HEADER_BYTES), size)
     except OSError as error:
         raise LogUnavailable(f"{path} can't be read: {error.strerror}.") from error
-    whole = whole and size <= CHECKED_BYTES_MAX
+    whole = size <= CHECKED_BYTES_MAX
     try:
         return check_content(path, "ro", whole=whole)
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_READONLY and whole:
+        if kind_of(error) == sqlite3.SQLITE_READONLY:
             # A process died while it made the file: what it began is rolled back by whoever may write.
-            return check_content(path, "rw", whole=True)
+            return check_content(path, "rw", whole=whole)
         raise LogUnavailable(f"{path} can't be read: {error}.") from error
 
 
@@ -172,6 +187,12 @@ def check_content(path: Path, mode: Literal["ro", "rw"], *, whole: bool) -> bool
         raise LogDamaged(damaged(path, str(error))) from error
     finally:
         connection.close()
+
+
+def kind_of(error: sqlite3.Error) -> int:
+    """SQLite's primary result code; `SQLITE_ERROR` where Python itself complains, which gives none."""
+    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    return code & 0xFF
 
 
 def damaged(path: Path, finding: str) -> str:

@@ -39,12 +39,12 @@ SELECT owner, epoch, format, (SELECT append_id FROM events WHERE run = id AND ve
 SELECT append_id FROM events WHERE run = ? AND version = 1;
 
 -- name: claimable
--- Runs that need somebody and whose saga is known, most overdue first.
+-- Runs that need somebody and whose saga is known, most overdue first. (+saga: by who has them, not by all runs of a saga.)
 WITH needy (id, due_at) AS (
-    SELECT id, due_at FROM runs WHERE owner IS NULL AND due_at <= :now AND (saga, saga_version, digest) IN (
+    SELECT id, due_at FROM runs WHERE owner IS NULL AND due_at <= :now AND (+saga, saga_version, digest) IN (
         SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]') FROM json_each(:known))
     UNION ALL
-    SELECT id, due_at FROM runs WHERE (owner < :me OR owner > :me) AND (saga, saga_version, digest) IN (
+    SELECT id, due_at FROM runs WHERE (owner < :me OR owner > :me) AND (+saga, saga_version, digest) IN (
         SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]') FROM json_each(:known))
 )
 SELECT id FROM needy ORDER BY due_at IS NULL, due_at LIMIT :limit;

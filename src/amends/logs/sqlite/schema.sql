@@ -37,8 +37,8 @@ CREATE TABLE events (
     epoch     INTEGER NOT NULL,                -- 0: a visitor wrote it
     append_id BLOB    NOT NULL,                -- the same append sent again is recognised by it
     at        INTEGER NOT NULL,
-    PRIMARY KEY (run, version)
-) WITHOUT ROWID;
+    PRIMARY KEY (run, version)                 -- with a rowid: all bodies of a batch go to the end of one tree
+);
 
 -- The graphs that runs began with.
 CREATE TABLE sagas (
@@ -78,7 +78,7 @@ CREATE INDEX runs_owned ON runs (owner, due_at) WHERE owner IS NOT NULL;
 -- Lists, newest first: all, by state, by saga.
 CREATE INDEX runs_newest ON runs (created_at, id);
 CREATE INDEX runs_by_state ON runs (state, created_at, id);
-CREATE INDEX runs_by_saga ON runs (saga, saga_version, created_at, id);
+CREATE INDEX runs_by_saga ON runs (saga, created_at, id);
 -- Which graphs are still needed.
 CREATE INDEX runs_unended ON runs (saga, saga_version, digest) WHERE ended_at IS NULL;
 -- What may be purged.

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from amends.core.errors import LogUnavailable
-from amends.logs.sqlite.opening import open_for_writing
+from amends.logs.sqlite.opening import kind_of, open_for_writing
 from amends.logs.sqlite.reader import Reader
 from amends.logs.sqlite.statements import SQL
 from amends.ports.log import Append, SagaKey, Start, StoredRun, Written
@@ -50,37 +50,39 @@ class Writer:
     def __init__(self, path: Path, worker: str) -> None:
         self._path = path
         self._worker = worker
-        self._db = open_for_writing(path)
-        self._cursor = self._db.cursor()
-        self._reader = Reader(path, self._db)
+        self.connection = open_for_writing(path)
+        self._cursor = self.connection.cursor()
+        self._reader = Reader(path, self.connection)
         self.broken: str | None = None
         """Why nothing is written any more."""
         try:
-            self._transact(self._begin_work)
+            self.transact(self._begin_work)
         except BaseException:
-            self._db.close()
+            self._cursor.close()
+            self.connection.close()
             raise
 
     def _begin_work(self) -> None:
-        self._db.execute(SQL["bury_workers"])
-        self._db.execute(SQL["forget_workers"])
-        self._db.execute(SQL["begin_work"], (self._worker,))
+        self.connection.execute(SQL["bury_workers"])
+        self.connection.execute(SQL["forget_workers"])
+        self.connection.execute(SQL["begin_work"], (self._worker,))
 
     def close(self) -> None:
         """Say goodbye, if the file can still be written."""
         try:
             if self.broken is None:
-                self._transact(lambda: self._db.execute(SQL["end_work"], (self._worker,)))
+                self.transact(lambda: self.connection.execute(SQL["end_work"], (self._worker,)))
         except LogUnavailable:
             pass  # the next opening counts this worker as gone whether it said so or not
         finally:
-            self._db.close()
+            self._cursor.close()  # a statement still held would keep the file open, and its write-ahead log unemptied
+            self.connection.close()
 
     # -- appends
 
     def append(self, batch: Sequence[Start | Append]) -> Sequence[Written]:
         assert len({entry.run for entry in batch}) == len(batch), "a run stands in a batch once"
-        return self._transact(lambda: self._append(batch))
+        return self.transact(lambda: self._append(batch))
 
     def _append(self, batch: Sequence[Start | Append]) -> Sequence[Written]:
         verdicts: list[Written] = []
@@ -161,7 +163,7 @@ class Writer:
             started_by = self._reader.value(SQL["started_by"], (entry.run,))
             return Written.ACCEPTED if started_by == entry.append_id else Written.EXISTS
         row: tuple[str | None, int, int, bytes | None] | None
-        row = self._db.execute(SQL["refused"], (entry.expected + 1, entry.run)).fetchone()
+        row = self.connection.execute(SQL["refused"], (entry.expected + 1, entry.run)).fetchone()
         if row is None:
             return Written.NO_SUCH_RUN
         owner, epoch, is_kept, append_id = row
@@ -175,23 +177,23 @@ class Writer:
     # -- owning
 
     def claim(self, known: Sequence[SagaKey], now: int, limit: int) -> Sequence[StoredRun]:
-        return self._transact(lambda: self._claim(known, now, limit))
+        return self.transact(lambda: self._claim(known, now, limit))
 
     def _claim(self, known: Sequence[SagaKey], now: int, limit: int) -> Sequence[StoredRun]:
         keys = as_json([(saga.name, saga.version, saga.digest) for saga in known])
         asked = {"known": keys, "now": now, "me": self._worker, "limit": limit}
-        ids: list[tuple[str]] = self._db.execute(SQL["claimable"], asked).fetchall()
+        ids: list[tuple[str]] = self.connection.execute(SQL["claimable"], asked).fetchall()
         self._cursor.executemany(SQL["claim"], [(self._worker, run) for (run,) in ids])
         return [claimed for (run,) in ids if (claimed := self._reader.whole_run(run)) is not None]
 
     def release(self, run: str, epoch: int, version: int, due_at: int | None) -> bool:
         released = (due_at, run, self._worker, epoch, version)
-        return self._transact(lambda: self._db.execute(SQL["release"], released).rowcount == 1)
+        return self.transact(lambda: self.connection.execute(SQL["release"], released).rowcount == 1)
 
     # -- what is kept once
 
     def define(self, saga: SagaKey, graph: bytes, *, beside: bool) -> bytes | None:
-        return self._transact(lambda: self._define(saga, graph, beside=beside))
+        return self.transact(lambda: self._define(saga, graph, beside=beside))
 
     def _define(self, saga: SagaKey, graph: bytes, *, beside: bool) -> bytes | None:
         if self._reader.value(SQL["graph"], (saga.name, saga.version, saga.digest)) is not None:
@@ -199,43 +201,44 @@ class Writer:
         other = self._reader.value(SQL["other_graph"], (saga.name, saga.version))
         if other is not None and not beside:
             return other
-        self._db.execute(SQL["keep_graph"], (saga.name, saga.version, saga.digest, graph))
+        self.connection.execute(SQL["keep_graph"], (saga.name, saga.version, saga.digest, graph))
         return None
 
     def setting(self, name: str, value: bytes) -> bytes:
-        return self._transact(lambda: self._setting(name, value))
+        return self.transact(lambda: self._setting(name, value))
 
     def _setting(self, name: str, value: bytes) -> bytes:
-        self._db.execute(SQL["keep_setting"], (name, value))
+        self.connection.execute(SQL["keep_setting"], (name, value))
         kept = self._reader.value(SQL["setting"], (name,))
         assert kept is not None
         return kept
 
     def purge(self, ended_before: int, limit: int) -> int:
-        return self._transact(lambda: self._purge(ended_before, limit))
+        return self.transact(lambda: self._purge(ended_before, limit))
 
     def _purge(self, ended_before: int, limit: int) -> int:
-        ids: list[tuple[str]] = self._db.execute(SQL["purgeable"], (ended_before, limit)).fetchall()
-        self._db.executemany(SQL["purge_events"], ids)
-        self._db.executemany(SQL["purge_tags"], [(run, run) for (run,) in ids])
-        self._db.executemany(SQL["purge_row"], ids)
+        ids: list[tuple[str]] = self.connection.execute(SQL["purgeable"], (ended_before, limit)).fetchall()
+        self.connection.executemany(SQL["purge_events"], ids)
+        self.connection.executemany(SQL["purge_tags"], [(run, run) for (run,) in ids])
+        self.connection.executemany(SQL["purge_row"], ids)
         return len(ids)
 
     # -- transactions
 
-    def _transact(self, work: Callable[[], R]) -> R:
+    def transact(self, work: Callable[[], R]) -> R:
+        """Do it in one transaction, or nothing of it."""
         if self.broken is not None:
             raise LogUnavailable(self.broken)
         try:
-            self._db.execute("BEGIN IMMEDIATE")
+            self.connection.execute("BEGIN IMMEDIATE")
             result = work()
-            self._db.execute("COMMIT")
+            self.connection.execute("COMMIT")
         except MISTAKES:
             self._roll_back()
             raise
         except sqlite3.Error as error:
             self._roll_back()
-            if self.broken is None and error.sqlite_errorcode & 0xFF not in PASSING:
+            if self.broken is None and kind_of(error) not in PASSING:
                 self._break(error)
             raise LogUnavailable(
                 self.broken or f"{self._path}: {error}. Nothing of this was written; try again."
@@ -248,16 +251,15 @@ class Writer:
     def _roll_back(self) -> None:
         """Undo what was begun; some failures have done so already."""
         try:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
         except sqlite3.Error as error:
             self._break(error)
 
     def _break(self, error: sqlite3.Error) -> None:
+        name = getattr(error, "sqlite_errorname", type(error).__name__)
         self.broken = (
-            f"{self._path}: {error} ({error.sqlite_errorname}). It isn't known what is on the disk, "
-            "so nothing is written any more. "
-            "Mend the disk and start the process again: what was acknowledged is there."
+            f"{self._path}: {error} ({name}). It isn't known what is on the disk, so nothing is written any more. "
         )
 
 

@@ -1,0 +1,412 @@
+"""Where adapters are chosen: logs by URL, routes by what they point at; and the orchestrator that lives in your own process.
+
+Adapters are imported when they are asked for, so `import amends` needs next to nothing, and a missing extra is an error that names it.
+"""
+
+import asyncio
+import importlib
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar, cast
+
+from amends.codecs.events import EventCodec
+from amends.codecs.json import JsonCodec, canonical
+from amends.core.check import check_sagas
+from amends.core.commands import Abandon, Answer, Cancel, Resolve, Retry, Skip, Verb
+from amends.core.declare import Step
+from amends.core.definition import EPOCH_START, Definition, define
+from amends.core.errors import AmendsError, DefinitionInvalid, NoRoute, NoSuchSaga
+from amends.core.events import Who
+from amends.core.keys import Phase
+from amends.core.operation import AT_ONCE_DEFAULT, Route
+from amends.core.outcomes import Outcome
+from amends.core.retry import micros
+from amends.core.saga import Saga
+from amends.core.state import BUILT_IN, LOCAL, RunRecord
+from amends.core.summary import outcome
+from amends.engine.driven import Driven
+from amends.engine.engine import RUNS_MAX, Engine, Started
+from amends.engine.lanes import Lane
+from amends.ports.clock import Clock, SystemClock
+from amends.ports.log import TransactionLog
+from amends.ports.runs import Run
+from amends.ports.transport import Transport
+from amends.transports.in_process import LocalTransport, LocalWork, local_action, local_compensation
+
+I = TypeVar("I")  # noqa: E741 - the field's letter for a saga's input
+R = TypeVar("R")
+
+LOCAL_AT_ONCE: Final = 256
+"""Steps done in this process at a time, per saga; those that block share as many threads as the machine bears."""
+
+
+def open_log(url: str) -> TransactionLog:
+    """The log that a URL names, not opened yet: `memory:` or `sqlite:///path` (`sqlite:////absolute/path`)."""
+    scheme, _, rest = url.partition(":")
+    match scheme:
+        case "memory":
+            from amends.logs.memory import MemoryLog  # noqa: PLC0415 - adapters are imported when they are asked for
+
+            return MemoryLog()
+        case "sqlite":
+            from amends.logs.sqlite.log import SqliteLog  # noqa: PLC0415 - as above
+
+            path = rest.removeprefix("///")
+            if not rest.startswith("///") or not path:
+                msg = f"{url}: expected sqlite:///file.db, or sqlite:////absolute/file.db."
+                raise AmendsError(msg)
+            return SqliteLog(path)
+        case _:
+            msg = f"{url}: no log is known by {scheme or 'this'}:. Known are memory: and sqlite:///file.db."
+            raise AmendsError(msg)
+
+
+def open_route(route: Route) -> Transport:
+    """The way to where a route points: a URL, `python:module:name`, a `Service`, or an ASGI application."""
+    where = route.where
+    if isinstance(where, str):
+        scheme, _, rest = where.partition(":")
+        match scheme:
+            case "http" | "https":
+                from amends.transports.http import HttpTransport  # noqa: PLC0415 - as above
+
+                return HttpTransport(where, route.headers, at_once=route.at_once)
+            case "python":
+                where = load(rest)
+            case _:
+                msg = f"{route.participant}: no way to {where}. Known are http://..., https://... and python:module:name."
+                raise NoRoute(msg)
+    if hasattr(where, "handle"):
+        from amends.transports.in_process import ServiceTransport  # noqa: PLC0415 - as above
+
+        return ServiceTransport(cast("Any", where), route.headers)
+    if callable(where):
+        from amends.transports.asgi import AsgiTransport  # noqa: PLC0415 - as above
+
+        return AsgiTransport(cast("Any", where), headers=route.headers)
+    msg = f"{route.participant}: {where!r} is no place to send calls to: expected a URL, a Service or an ASGI application."
+    raise NoRoute(msg)
+
+
+def load(name: str) -> object:
+    """What `module:name` means, as on a command line; a clear error where it means nothing."""
+    module_name, _, attribute = name.partition(":")
+    try:
+        found: object = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (module_name == error.name or module_name.startswith(f"{error.name}.")):
+            msg = f"there is no module {module_name}. Is it installed, or is this its folder?"
+            raise AmendsError(msg) from error
+        raise
+    for part in attribute.split(".") if attribute else ():
+        if not hasattr(found, part):
+            msg = f"{module_name} has no {attribute}."
+            raise AmendsError(msg)
+        found = getattr(found, part)
+    return found
+
+
+def load_definitions(sagas: Iterable[Saga[Any]]) -> list[Definition]:
+    """Check and load sagas together; `DefinitionInvalid` lists every mistake of all of them."""
+    listed = list(sagas)
+    mistakes = check_sagas(listed)
+    if mistakes:
+        raise DefinitionInvalid(mistakes)
+    codec = JsonCodec()
+    return [define(each, codec) for each in listed]
+
+
+class Lanes:
+    """The queue in front of every participant, and in front of each saga's own work."""
+
+    def __init__(self, definitions: Iterable[Definition], routes: Iterable[Route]) -> None:
+        self._lanes: dict[str, Lane] = {}
+        self._local: dict[int, Lane] = {}
+        listed = list(definitions)
+        given = {route.participant: route for route in routes}
+        missing = [
+            _no_route(definition, participant)
+            for definition in listed
+            for participant in definition.participants
+            if participant not in given and participant not in BUILT_IN
+        ]
+        if missing:
+            raise NoRoute("\n".join(dict.fromkeys(missing)))
+        for name, route in given.items():
+            self._lanes[name] = Lane(name, open_route(route), route.at_once)
+        for definition in listed:
+            transport = LocalTransport(_finder(definition), at_once=AT_ONCE_DEFAULT)
+            self._local[id(definition)] = Lane(LOCAL, transport, LOCAL_AT_ONCE)
+
+    def lane_of(self, definition: Definition, participant: str) -> Lane:
+        """Where calls to this participant queue."""
+        if participant == LOCAL:
+            return self._local[id(definition)]
+        try:
+            return self._lanes[participant]
+        except KeyError:
+            lane = self._lanes[participant] = Lane(participant, _Nowhere(participant), AT_ONCE_DEFAULT)
+            return lane
+
+    async def close(self) -> None:
+        """Let go of all connections and threads."""
+        for lane in (*self._lanes.values(), *self._local.values()):
+            await lane.transport.close()
+
+
+class _Nowhere:
+    """A participant that turned up in a built call and has no route: nothing is sent, and the run waits."""
+
+    def __init__(self, participant: str) -> None:
+        self._participant = participant
+
+    async def send(self, call: object) -> Any:  # noqa: ARG002 - the port's signature
+        from amends.core.answers import NotSent  # noqa: PLC0415
+
+        return NotSent(f"no route for {self._participant}")
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
+
+
+def _no_route(definition: Definition, participant: str) -> str:
+    owner = definition.owner_of(participant)
+    return (
+        f"no route for {owner}, which {definition.saga} v{definition.version} needs. "
+        f'Add {owner}.at("http://...") or [participants.{participant}] url = ... in amends.toml.'
+    )
+
+
+def _finder(definition: Definition) -> Callable[[str, Phase], LocalWork | None]:
+    known: dict[tuple[str, Phase], LocalWork] = {}
+    for step in definition.steps.values():
+        if not step.is_local:
+            continue
+        known[step.name, Phase.ACTION] = local_action(step.function, definition.codec, step.argument_types)
+        if step.undo_function is not None:
+            known[step.name, Phase.COMPENSATION] = local_compensation(
+                step.undo_function, definition.codec, step.undo_input_type, step.reply_type
+            )
+    return lambda operation, phase: known.get((operation, phase))
+
+
+class EmbeddedRun:
+    """One run of an `Orchestrator`."""
+
+    def __init__(self, engine: Engine, run: str, started: Started | None = None) -> None:
+        self._engine = engine
+        self._driven: Driven | None = None if started is None else started.driven
+        self._started = started
+        self.id = run
+
+    @property
+    def version(self) -> int:
+        """The version of the saga it runs under; known once this process has started it."""
+        if self._started is None:
+            msg = f"{self.id} was not started here: its version is known from its outcome"
+            raise AmendsError(msg)
+        return self._started.definition.version
+
+    @property
+    def is_new(self) -> bool:
+        """Whether this call started it."""
+        return self._started is not None and self._started.is_new
+
+    async def outcome(self, *, wait: timedelta | None = None) -> Outcome:
+        """How it ended, or why it is stuck; with `wait`, as it stands when that is over."""
+        seconds = None if wait is None else wait.total_seconds()
+        definition, record = await self._engine.settled(self.id, seconds, self._driven)
+        return outcome(definition, record)
+
+
+class Orchestrator:
+    """Runs sagas in this process. Entering it opens the log and resumes every unfinished run of the sagas it has loaded.
+
+    ```python
+    async with Orchestrator([place_order], log="sqlite:///orders.db", routes=[...]) as runs:
+        run = await runs.start(place_order, order, id=order.id)
+    ```
+    Leaving it sends nothing more, gives calls in flight ten seconds, and closes the log; what is unfinished goes on at the next start.
+    Errors at entering: `DefinitionInvalid`, `NoRoute`, `LogInUse`, `LogDamaged`, `LogUnavailable`.
+    """
+
+    def __init__(
+        self,
+        sagas: Iterable[Saga[Any]],
+        *,
+        log: str | TransactionLog = "memory:",
+        routes: Iterable[Route] = (),
+        runs_max: int = RUNS_MAX,
+        clock: Clock | None = None,
+    ) -> None:
+        self._sagas = list(sagas)
+        self._log = log
+        self._routes = list(routes)
+        self._runs_max = runs_max
+        self._clock = clock or SystemClock()
+        self._codec = JsonCodec()
+        self._definitions: dict[int, Definition] = {}
+        self._engine: Engine | None = None
+        self._lanes: Lanes | None = None
+
+    async def __aenter__(self) -> Self:
+        definitions = load_definitions(self._sagas)
+        self._definitions = {id(saga): each for saga, each in zip(self._sagas, definitions, strict=True)}
+        self._lanes = Lanes(definitions, self._routes)
+        engine = Engine(
+            definitions,
+            log=open_log(self._log) if isinstance(self._log, str) else self._log,
+            lane_of=self._lanes.lane_of,
+            events=EventCodec(),
+            codec=self._codec,
+            canonical=canonical,
+            clock=self._clock,
+            runs_max=self._runs_max,
+        )
+        try:
+            await engine.open()
+        except BaseException:
+            await self._lanes.close()
+            raise
+        self._engine = engine
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            await engine.close()
+        if self._lanes is not None:
+            await self._lanes.close()
+
+    @property
+    def engine(self) -> Engine:
+        """The engine inside, for servers and tools built on it."""
+        if self._engine is None:
+            msg = "the orchestrator isn't open: use it as `async with Orchestrator(...) as runs:`"
+            raise AmendsError(msg)
+        return self._engine
+
+    async def start(
+        self,
+        saga: Saga[I],
+        input: I,  # noqa: A002 - the word of the field
+        *,
+        id: str | None = None,  # noqa: A002 - the word of the field
+        deadline: timedelta | datetime | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> Run:
+        """Begin a run; once this returns it survives any crash. The same id with the same input again is the same run.
+
+        Raises `InputInvalid` (with the path), `RunExists` (same id, other input), `Overloaded`, `LogUnavailable`, and whatever a
+        builder of the first steps raises; none of these leaves a run behind.
+        """
+        definition = self._definition_of(saga)
+        body = self._codec.encode(input)
+        until = None if deadline is None else self._moment(deadline)
+        started = await self.engine.start(definition, body, run=id, deadline=until, tags=tags)
+        return EmbeddedRun(self.engine, started.run, started)
+
+    def get(self, id: str) -> Run:  # noqa: A002 - the word of the field
+        """A run by its id; `NoSuchRun` when its outcome is asked for and there is none."""
+        return EmbeddedRun(self.engine, id)
+
+    async def cancel(self, id: str, *, reason: str) -> None:  # noqa: A002 - the word of the field
+        """Turn a run back; `PastPivot` where that is no longer possible."""
+        await self._steer(id, reason, lambda at, epoch, who: Cancel(at, epoch, who))
+
+    async def compensate(self, id: str, *, reason: str) -> None:  # noqa: A002 - the word of the field
+        """Turn a run back, and stop waiting for a person where a barrier lets us undo without knowing."""
+        await self._steer(id, reason, lambda at, epoch, who: Cancel(at, epoch, who, "compensate"))
+
+    async def retry(self, id: str, *, reason: str, step: Step[Any, Any] | None = None, item: str | None = None) -> None:  # noqa: A002 - the word of the field
+        """Try a step again, or everything that is stuck."""
+        name = None if step is None else step.name
+        await self._steer(id, reason, lambda at, epoch, who: Retry(at, epoch, who, name, item))
+
+    async def resolve(  # noqa: PLR0913 - what a person vouches for
+        self,
+        id: str,  # noqa: A002 - the word of the field
+        step: Step[Any, R],
+        outcome: str,
+        *,
+        reason: str,
+        reply: R | None = None,
+        item: str | None = None,
+    ) -> None:
+        """Vouch for what became of a step: `succeeded` (with its reply), `rejected` or `undone`."""
+        if outcome not in {"succeeded", "rejected", "undone"}:
+            msg = f"outcome {outcome!r}: expected succeeded, rejected or undone"
+            raise ValueError(msg)
+        known: Any = outcome
+        body = self._codec.encode(reply) if reply is not None else None
+        await self._steer(
+            id, reason, lambda at, epoch, who: Resolve(at, epoch, who, step.name, known, body, item)
+        )
+
+    async def skip(self, id: str, step: Step[Any, Any], *, reason: str, item: str | None = None) -> None:  # noqa: A002 - the word of the field
+        """Leave a step as it is."""
+        await self._steer(id, reason, lambda at, epoch, who: Skip(at, epoch, who, step.name, item))
+
+    async def abandon(self, id: str, *, reason: str) -> None:  # noqa: A002 - the word of the field
+        """End a stuck run as it is."""
+        await self._steer(id, reason, lambda at, epoch, who: Abandon(at, epoch, who))
+
+    async def answer(self, id: str, step: Step[Any, R], reply: R) -> None:  # noqa: A002 - the word of the field
+        """Answer a question that a step asked; the same answer again is fine."""
+        body = self._codec.encode(reply)
+        await self._steer(id, "answered", lambda at, epoch, who: Answer(at, epoch, who, step.name, body))
+
+    async def decline(self, id: str, step: Step[Any, Any], reason: str) -> None:  # noqa: A002 - the word of the field
+        """Decline a question that a step asked: the step is rejected."""
+        await self._steer(id, reason, lambda at, epoch, who: Answer(at, epoch, who, step.name, None))
+
+    async def _steer(self, run: str, reason: str, verb: Callable[[int, int, Who], Verb]) -> RunRecord:
+        who = Who(by="embedded", reason=reason)
+        return await self.engine.steer(run, lambda at, epoch: verb(at, epoch, who))
+
+    def _definition_of(self, saga: Saga[Any]) -> Definition:
+        known = self._definitions.get(id(saga))
+        if known is None:
+            names = ", ".join(f"{each.name} v{each.version}" for each in self._sagas)
+            msg = f"{saga.name} v{saga.version} isn't loaded here, only {names}. Give it to Orchestrator([...])."
+            raise NoSuchSaga(msg)
+        return known
+
+    def _moment(self, deadline: timedelta | datetime) -> int:
+        if isinstance(deadline, timedelta):
+            return self._clock.now() + micros(deadline)
+        if deadline.tzinfo is None:
+            msg = "a deadline needs a time zone: datetime(..., tzinfo=UTC)"
+            raise ValueError(msg)
+        return micros(deadline.astimezone(UTC) - EPOCH_START)
+
+
+def run(
+    saga: Saga[I],
+    input: I,  # noqa: A002 - the word of the field
+    /,
+    *,
+    log: str = "memory:",
+    id: str | None = None,  # noqa: A002 - the word of the field
+    routes: Iterable[Route] = (),
+) -> Outcome:
+    """Run one saga to its end (or until a person is needed) and say how it went. For scripts; elsewhere use `Orchestrator`.
+
+    With a durable log and an id, the same line run again after a crash goes on where it stopped.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        pass
+    else:
+        msg = "run() can't be used inside a running event loop. Use `async with Orchestrator([saga]) as runs:` there."
+        raise AmendsError(msg)
+
+    async def main() -> Outcome:
+        async with Orchestrator([saga], log=log, routes=routes) as runs:
+            return await (await runs.start(saga, input, id=id)).outcome()
+
+    return asyncio.run(main())

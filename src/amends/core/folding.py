@@ -1,0 +1,141 @@
+"""The small strokes of folding: items, their keys' lives, marks.
+
+Each hands out or puts back copies that belong to the caller, so a record handed out earlier stays what it was.
+"""
+
+from amends.core import events as e
+from amends.core.answers import Cause
+from amends.core.keys import Phase
+from amends.core.retry import Guard
+from amends.core.state import ItemRecord, RunRecord, StepRecord, StepState, Tries, clone
+
+NEVER_LEFT = frozenset({Cause.NOT_SENT, Cause.WITHDRAWN})
+"""Ends of an attempt in which provably no byte of the request left."""
+
+
+def find_item(record: RunRecord, step: str, item: str) -> ItemRecord:
+    """A copy of one item; the history is broken if it speaks of one that was never requested."""
+    found = record.item(step, item)
+    if found is None:
+        msg = f"{record.run}: the history speaks of {step!r}/{item!r}, which was never requested"
+        raise TypeError(msg)
+    return clone(found)
+
+
+def find_tries(record: RunRecord, step: str, item: str, phase: Phase) -> tuple[ItemRecord, Tries]:
+    """A copy of one item with a copy of the life of one of its keys."""
+    owner = find_item(record, step, item)
+    tries = owner.tries(phase)
+    if tries is None:
+        msg = f"{record.run}: the history speaks of a {phase} of {owner.name} that was never requested"
+        raise TypeError(msg)
+    tries = clone(tries)
+    match phase:
+        case Phase.ACTION:
+            owner.action = tries
+        case Phase.COMPENSATION:
+            owner.undo = tries
+        case Phase.PROBE | Phase.SEAL:
+            owner.settle = tries
+    return owner, tries
+
+
+def keep(record: RunRecord, item: ItemRecord) -> None:
+    """Put an item back, in a copy of its step."""
+    old = record.steps[item.step]
+    before = old.items.get(item.item)
+    counts = dict(old.counts)
+    if before is not None:
+        counts[before.state] -= 1
+    counts[item.state] = counts.get(item.state, 0) + 1
+    items = dict(old.items)
+    items[item.item] = item
+    record.steps[item.step] = StepRecord(old.name, old.kind, old.shape, items, counts)
+
+
+def put_single(record: RunRecord, step: str, state: StepState) -> ItemRecord:
+    """A step that makes no call has one item all the same."""
+    item = ItemRecord(step=step, item="", state=state, request=None)
+    record.steps[step] = StepRecord(step, None, "one", {"": item}, {state: 1})
+    lift(record, step, "")
+    return item
+
+
+def new_tries(event: e.Event, call: e.Request | e.CompensationRequested | e.NoticeRequested | Tries) -> Tries:
+    """The life of a key begins."""
+    return Tries(
+        participant=call.participant,
+        operation=call.operation,
+        guard=call.guard,
+        body=call.body,
+        since=event.at,
+        budget_from=event.at,
+        first_epoch=event.epoch,
+        open_epoch=event.epoch,
+        due=event.at,
+    )
+
+
+def attempt_ended(tries: Tries, event: e.AttemptFailed | e.ActionUnknown | e.NoticeFailed, *, counted: bool) -> None:
+    """A send has ended without a settled answer."""
+    cause, epoch = event.cause, event.epoch
+    if cause not in NEVER_LEFT:
+        tries.tainted = True
+    elif tries.guard is Guard.BARRIER:
+        tries.tainted = tries.tainted or epoch != tries.first_epoch
+    elif tries.open_epoch is not None:
+        tries.tainted = tries.tainted or epoch != tries.open_epoch
+    tries.open_epoch = None
+    tries.pending = False
+    tries.sends += 1
+    tries.attempts += counted
+    tries.misrouted += cause is Cause.MISROUTED
+    tries.last_end = event.at
+    tries.cause = cause
+    tries.detail = event.detail
+
+
+def took_on(tries: Tries, at: int, answer_due: int) -> None:
+    """The participant took the work on and answers later."""
+    if tries.is_open:
+        tries.sends += 1
+    tries.open_epoch = None
+    tries.due = None
+    tries.tainted = True
+    tries.pending = True
+    tries.last_end = at
+    tries.answer_due = answer_due if tries.answer_due is None else tries.answer_due
+
+
+def silence(tries: Tries) -> None:
+    """Nothing of this key goes out any more."""
+    tries.open_epoch = None
+    tries.due = None
+    tries.pending = False
+
+
+def no_settling(item: ItemRecord) -> None:
+    """Nobody asks any more what became of the action."""
+    item.settle = None
+    item.settling = None
+    item.seal = ""
+
+
+def settle(record: RunRecord, item: ItemRecord, state: StepState, at: int) -> None:
+    """What became of the action is known for good."""
+    if item.action is not None:
+        item.action = clone(item.action)
+        if item.action.is_open or item.action.due is not None:
+            item.action.sends += 1
+        item.action.last_end = at
+        silence(item.action)
+    no_settling(item)
+    item.state = state
+    for phase in (Phase.ACTION, Phase.PROBE, Phase.SEAL):
+        lift(record, item.step, item.item, phase)
+
+
+def lift(record: RunRecord, step: str, item: str, *phases: Phase) -> None:
+    """A person is no longer needed for these phases of an item; for any, if none is named."""
+    for phase in phases or Phase:
+        record.marks.pop((step, item, phase), None)

@@ -1,0 +1,63 @@
+"""One timer for all runs: a heap of moments, and one call of the loop's clock for the earliest."""
+
+import asyncio
+from collections.abc import Callable
+from heapq import heappop, heappush
+from itertools import count
+
+from amends.core.retry import MICROSECONDS
+from amends.engine.driven import Driven
+from amends.ports.clock import Clock
+
+
+class Alarm:
+    """Rings for a run when its moment has come. A run has one moment; setting another forgets the earlier one."""
+
+    def __init__(self, clock: Clock, ring: Callable[[Driven], None]) -> None:
+        self._clock = clock
+        self._ring = ring
+        self._heap: list[tuple[int, int, Driven]] = []
+        self._order = count()
+        self._timer: asyncio.TimerHandle | None = None
+        self._set_for: int | None = None
+
+    def set(self, driven: Driven, when: int | None) -> None:
+        """Ring for this run at `when` (microseconds UTC), or not at all."""
+        if driven.wake == when:
+            return
+        driven.wake = when
+        if when is None:
+            return
+        heappush(self._heap, (when, next(self._order), driven))
+        self._aim()
+
+    def close(self) -> None:
+        """Ring no more."""
+        self._heap.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _aim(self) -> None:
+        while self._heap and (self._heap[0][2].dropped or self._heap[0][2].wake != self._heap[0][0]):
+            heappop(self._heap)
+        if not self._heap:
+            return
+        earliest = self._heap[0][0]
+        if self._timer is not None:
+            if self._set_for is not None and self._set_for <= earliest:
+                return
+            self._timer.cancel()
+        self._set_for = earliest
+        delay = max(0.0, (earliest - self._clock.now()) / MICROSECONDS)
+        self._timer = asyncio.get_running_loop().call_later(delay, self._fire)
+
+    def _fire(self) -> None:
+        self._timer = None
+        now = self._clock.now()
+        while self._heap and self._heap[0][0] <= now:
+            when, _, driven = heappop(self._heap)
+            if driven.wake == when and not driven.dropped:
+                driven.wake = None
+                self._ring(driven)
+        self._aim()

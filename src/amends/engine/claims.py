@@ -1,0 +1,109 @@
+"""Taking over runs that need somebody: at the start, when they are due, when slots get free. Forever, never only at start-up."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Final
+
+from amends.core.definition import Definition
+from amends.core.errors import LogDamaged, LogUnavailable
+from amends.core.retry import MICROSECONDS
+from amends.engine.reading import record_of
+from amends.engine.worker import Worker
+from amends.ports.clock import Clock
+from amends.ports.events import EventCodec
+from amends.ports.log import SagaKey, TransactionLog
+
+POLL_SECONDS: Final = 1.0
+SLICE_MAX: Final = 200
+
+_LOGGER = logging.getLogger("amends.engine")
+
+
+class Claims:
+    """Claims runs for one worker, up to `runs_max` in memory."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 - what it takes to take over
+        self,
+        log: TransactionLog,
+        worker: Worker,
+        definitions: Mapping[SagaKey, Definition],
+        events: EventCodec,
+        clock: Clock,
+        runs_max: int,
+    ) -> None:
+        self._log = log
+        self._worker = worker
+        self._definitions = definitions
+        self._events = events
+        self._clock = clock
+        self._runs_max = runs_max
+        self._look = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._more = False
+        self.unreadable: dict[str, str] = {}
+
+    def start(self) -> None:
+        """Begin to claim."""
+        self._task = asyncio.create_task(self._run(), name="amends-claims")
+
+    async def close(self) -> None:
+        """Claim no more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def look(self) -> None:
+        """Something needs somebody now."""
+        self._look.set()
+
+    def freed(self) -> None:
+        """A slot got free; look, if more is waiting than the slots could hold."""
+        if self._more:
+            self._look.set()
+
+    async def _run(self) -> None:
+        while True:
+            self._look.clear()
+            try:
+                again = await self.sweep()
+                due = None if again else await self._log.next_due()
+            except LogUnavailable as error:
+                _LOGGER.warning("runs can't be claimed: %s", error)
+                again, due = False, None
+            if again:
+                continue
+            wait = POLL_SECONDS
+            if due is not None:
+                wait = min(wait, max(0.01, (due - self._clock.now()) / MICROSECONDS))
+            if self._more:
+                wait = POLL_SECONDS
+            await self._wait(wait)
+
+    async def _wait(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._look.wait()
+        except TimeoutError:
+            pass
+
+    async def sweep(self) -> bool:
+        """Claim what there are slots for; whether there may be more for slots that are still free."""
+        free = min(self._runs_max - len(self._worker.runs), SLICE_MAX)
+        if free <= 0:
+            self._more = True
+            return False
+        claimed = await self._log.claim(list(self._definitions), self._clock.now(), free)
+        self._more = len(claimed) >= free
+        for stored in claimed:
+            definition = self._definitions[SagaKey(stored.saga, stored.saga_version, stored.digest)]
+            try:
+                record = record_of(stored, self._events)
+            except LogDamaged as error:
+                self.unreadable[stored.run] = str(error)
+                _LOGGER.error("%s", error)
+                continue
+            self._worker.take(definition, record, stored.epoch, adopted=True)
+        return self._more and len(self._worker.runs) < self._runs_max
+
+

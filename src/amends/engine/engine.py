@@ -1,0 +1,391 @@
+"""The engine behind every orchestrator: runs are started, driven, asked for, and steered by people.
+
+It is given ports only (log, transports, codecs, clock); which ones is decided by whoever composes it.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Final
+
+from amends.core import commands as c
+from amends.core import decider
+from amends.core.codec import Codec, Undecodable
+from amends.core.definition import Definition
+from amends.core.errors import (
+    DefinitionInvalid,
+    DefinitionNotHere,
+    InputInvalid,
+    LogBroken,
+    LogUnavailable,
+    NoSuchRun,
+    Overloaded,
+    PastPivot,
+    Refused,
+    RunExists,
+    TooLarge,
+)
+from amends.core.keys import RUN_ID
+from amends.core.limits import REQUEST_BYTES_MAX, TAG_CHARACTERS_MAX, TAGS_MAX
+from amends.core.owed import owed
+from amends.core.state import RunRecord
+from amends.engine.claims import Claims
+from amends.engine.driven import Asked, Driven
+from amends.engine.projection import project
+from amends.engine.worker import LaneOf, Moved, Worker, stored
+from amends.engine.reading import record_of
+from amends.engine.writer import Writer
+from amends.ports.clock import Clock
+from amends.ports.events import EventCodec
+from amends.ports.log import Append, SagaKey, Start, StoredRun, TransactionLog, Written
+from datetime import timedelta
+
+RUNS_MAX: Final = 1_000
+"""Runs in memory per process; more wait in the log."""
+
+STARTS_WAITING_MAX: Final = 20_000
+"""Appends that may wait for the log before new runs are turned away."""
+
+VISITS_MAX: Final = 5
+"""How often a verb is decided anew when somebody else was quicker."""
+
+GRACE_SECONDS: Final = 10.0
+
+_LOGGER = logging.getLogger("amends.engine")
+
+
+@dataclass(slots=True)
+class Started:
+    """A run that was started, or had been. `driven` is set while this process drives it since its start."""
+
+    run: str
+    definition: Definition
+    is_new: bool
+    driven: Driven | None
+
+
+class Engine:
+    """Everything between the ports and the public API. Enter it to open the log and resume what is unfinished."""
+
+    def __init__(  # noqa: PLR0913 - what an engine is made of
+        self,
+        definitions: Iterable[Definition],
+        *,
+        log: TransactionLog,
+        lane_of: LaneOf,
+        events: EventCodec,
+        codec: Codec,
+        canonical: Callable[[bytes], bytes],
+        clock: Clock,
+        runs_max: int = RUNS_MAX,
+    ) -> None:
+        self.definitions: dict[SagaKey, Definition] = {
+            SagaKey(each.saga, each.version, each.digest): each for each in definitions
+        }
+        self.log = log
+        self._codec = codec
+        self._canonical = canonical
+        self._events = events
+        self._clock = clock
+        self._runs_max = runs_max
+        self._starting = 0
+        self._watchers: dict[str, list[asyncio.Future[RunRecord]]] = {}
+        self._writer = Writer(log, self._log_broke)
+        self.worker = Worker(log, self._writer, lane_of, events, codec, clock, self._changed, self._freed)
+        self._claims = Claims(log, self.worker, self.definitions, events, clock, runs_max)
+        self.broken: asyncio.Event = asyncio.Event()
+        self._broken_by: LogBroken | None = None
+
+    async def open(self) -> None:
+        """Open the log, tell it the graphs, and go on with everything that is unfinished."""
+        await self.log.open()
+        try:
+            await self._define()
+        except BaseException:
+            await self.log.close()
+            raise
+        self._writer.start()
+        self._claims.start()
+
+    async def close(self, grace_seconds: float = GRACE_SECONDS) -> None:
+        """No new claims and sends; calls in flight get their time; what they said is written; the log is closed."""
+        await self._claims.close()
+        await self.worker.close(grace_seconds)
+        await self._writer.close()
+        await self.log.close()
+        for watchers in self._watchers.values():
+            for each in watchers:
+                each.cancel()
+
+    async def _define(self) -> None:
+        mistakes: list[str] = []
+        for key, definition in self.definitions.items():
+            if await self.log.define(key, definition.graph()) is not None:
+                mistakes.append(
+                    f"{key.name} v{key.version} is not the {key.name} v{key.version} that runs in this log began with. "
+                    f"Set version={key.version + 1} on this one and keep the old one loaded, or take the change back."
+                )
+        if mistakes:
+            raise DefinitionInvalid(mistakes)
+
+    # -- starting
+
+    def latest(self, saga: str, version: int | None = None) -> Definition | None:
+        """The definition under which a new run starts: this version, or the highest that is loaded."""
+        known = [each for each in self.definitions.values() if each.saga == saga and version in {None, each.version}]
+        return max(known, key=lambda each: each.version, default=None)
+
+    async def start(  # noqa: PLR0913 - a run's start has this many sides
+        self,
+        definition: Definition,
+        body: bytes,
+        *,
+        run: str | None = None,
+        deadline: int | None = None,
+        tags: Mapping[str, str] | None = None,
+        by: str = "embedded",
+    ) -> Started:
+        """Begin a run whose input is this JSON; when this returns it is durable."""
+        if self._broken_by is not None:
+            raise self._broken_by
+        if self._writer.waiting > STARTS_WAITING_MAX:
+            msg = f"{self._writer.waiting} appends wait for the log"
+            raise Overloaded(msg, retry_after=timedelta(seconds=1))
+        _check_size(body)
+        tags = _checked_tags(tags or {})
+        at = self._clock.now()
+        run = run if run is not None else new_run_id(at)
+        if RUN_ID.fullmatch(run) is None:
+            msg = f"{run!r} is no run id: expected {RUN_ID.pattern}"
+            raise InputInvalid(msg, path="id")
+        try:
+            definition.input_value(body)
+        except Undecodable as error:
+            raise InputInvalid(error.detail, path=error.path) from error
+        start_print = self._start_print(definition, body)
+        owned = len(self.worker.runs) + self._starting < self._runs_max
+        epoch = 1 if owned else 0
+        decision = decider.start(definition, c.Start(at, epoch, run, body, deadline, by))
+        owing = owed(definition, decision.record, at, epoch)
+        idle = decision.record.ended is not None and not owing.sends
+        entry = Start(
+            run=run,
+            saga=definition.saga,
+            saga_version=definition.version,
+            digest=definition.digest,
+            start_print=start_print,
+            deadline=deadline,
+            tags=tags,
+            at=at,
+            append_id=secrets.token_bytes(8),
+            events=stored(self._events, decision.events),
+            row=project(definition, decision.record, None if idle else at if owing.sends else owing.wake, self._codec),
+            owned=owned and not idle,
+        )
+        self._starting += owned
+        try:
+            verdict = await self._write(entry)
+        finally:
+            self._starting -= owned
+        if verdict is not Written.ACCEPTED:
+            return await self._started_before(run, definition, start_print)
+        if idle:
+            self._changed(definition, decision.record)
+            return Started(run, definition, is_new=True, driven=Driven(definition, decision.record, 0, dropped=True))
+        if not owned:
+            self._claims.look()
+            return Started(run, definition, is_new=True, driven=None)
+        driven = self.worker.take(definition, decision.record, epoch, adopted=False)
+        return Started(run, definition, is_new=True, driven=driven)
+
+    def _start_print(self, definition: Definition, body: bytes) -> bytes:
+        return sha256(definition.saga.encode() + b"\0" + self._canonical(body)).digest()
+
+    async def _write(self, entry: Start | Append) -> Written:
+        answer: asyncio.Future[Written] = asyncio.get_running_loop().create_future()
+
+        def done(verdict: Written | LogUnavailable) -> None:
+            if answer.done():
+                return
+            if isinstance(verdict, LogUnavailable):
+                answer.set_exception(verdict)
+            else:
+                answer.set_result(verdict)
+
+        self._writer.put(entry, done)
+        return await answer
+
+    async def _started_before(self, run: str, definition: Definition, start_print: bytes) -> Started:
+        row = await self.log.read_row(run)
+        if row is None:
+            msg = f"{run} can't be started: the log refused it"
+            raise LogUnavailable(msg)
+        if row.start_print != start_print:
+            what = f"saga {row.saga}" if row.saga != definition.saga else "another input"
+            msg = (
+                f"{run} was started with {what} already. Starting again with the same input is fine; "
+                "another one needs another id."
+            )
+            raise RunExists(msg)
+        return Started(run, self.definition_of(row), is_new=False, driven=self.worker.runs.get(run))
+
+    # -- looking
+
+    def definition_of(self, row: StoredRun) -> Definition:
+        """The definition a stored run began with; `DefinitionNotHere` if this process hasn't loaded it."""
+        found = self.definitions.get(SagaKey(row.saga, row.saga_version, row.digest))
+        if found is None:
+            msg = f"{row.run} began with {row.saga} v{row.saga_version}, which isn't loaded here. Load it too."
+            raise DefinitionNotHere(msg)
+        return found
+
+    async def read(self, run: str) -> tuple[StoredRun, Definition, RunRecord]:
+        """A run as the log has it; `NoSuchRun` if it doesn't."""
+        row = await self.log.read(run)
+        if row is None:
+            msg = f"there is no run {run}"
+            raise NoSuchRun(msg)
+        return row, self.definition_of(row), record_of(row, self._events)
+
+    async def settled(self, run: str, wait_seconds: float | None, driven: Driven | None = None) -> tuple[Definition, RunRecord]:
+        """The record once the run has ended or is stuck; as it stands when `wait_seconds` are over."""
+        clock = asyncio.get_running_loop()
+        until = None if wait_seconds is None else clock.time() + wait_seconds
+        while True:
+            changed = self._watch(run)
+            try:
+                known = driven if driven is not None and (not driven.dropped or driven.record.ended) else self.worker.runs.get(run)
+                if known is not None:
+                    definition, record = known.definition, known.record
+                else:
+                    _, definition, record = await self.read(run)
+                left = None if until is None else until - clock.time()
+                if is_settled(record) or (left is not None and left <= 0):
+                    return definition, record
+                if self._broken_by is not None:
+                    raise self._broken_by
+                await asyncio.wait([changed], timeout=left)
+                if changed.done() and not changed.cancelled():
+                    record = changed.result()
+                    if is_settled(record):
+                        return definition, record
+            finally:
+                self._unwatch(run, changed)
+
+    def _watch(self, run: str) -> "asyncio.Future[RunRecord]":
+        future: asyncio.Future[RunRecord] = asyncio.get_running_loop().create_future()
+        self._watchers.setdefault(run, []).append(future)
+        return future
+
+    def _unwatch(self, run: str, future: "asyncio.Future[RunRecord]") -> None:
+        watchers = self._watchers.get(run)
+        if watchers is not None and future in watchers:
+            watchers.remove(future)
+            if not watchers:
+                del self._watchers[run]
+
+    def _changed(self, definition: Definition, record: RunRecord) -> None:  # noqa: ARG002 - observers will want it
+        watchers = self._watchers.get(record.run)
+        if watchers and is_settled(record):
+            for each in watchers:
+                if not each.done():
+                    each.set_result(record)
+
+    def _freed(self) -> None:
+        self._claims.freed()
+
+    def _log_broke(self, error: LogBroken) -> None:
+        _LOGGER.error("the log broke, this process must be started anew: %s", error)
+        self._broken_by = error
+        self.broken.set()
+        for watchers in self._watchers.values():
+            for each in watchers:
+                if not each.done():
+                    each.set_exception(error)
+
+    # -- steering
+
+    async def steer(self, run: str, verb: Callable[[int, int], c.Verb]) -> RunRecord:
+        """Do what a person asks, as one append; `verb` is given the time and the epoch. `Refused` says why not."""
+        for _ in range(VISITS_MAX):
+            driven = self.worker.runs.get(run)
+            if driven is not None:
+                try:
+                    answer: asyncio.Future[RunRecord | c.Refusal] = asyncio.get_running_loop().create_future()
+                    self.worker.offer(driven, Asked(verb(self._clock.now(), driven.epoch), answer))
+                    decided = await answer
+                except Moved:
+                    continue
+                if isinstance(decided, c.Refusal):
+                    raise refused(decided)
+                return decided
+            record = await self._visit(run, verb(self._clock.now(), 0))
+            if record is not None:
+                return record
+        msg = f"{run} keeps changing; ask again"
+        raise Overloaded(msg, retry_after=timedelta(seconds=1))
+
+    async def _visit(self, run: str, verb: c.Verb) -> RunRecord | None:
+        """Decide on a run that nobody drives here; `None` if somebody else wrote first."""
+        row, definition, record = await self.read(run)
+        decided = decider.decide(definition, record, verb)
+        if isinstance(decided, c.Refusal):
+            raise refused(decided)
+        if not decided.events:
+            return record
+        after = decided.record
+        at = after.at
+        owing = owed(definition, after, at, 0)
+        idle = after.ended is not None and not owing.sends
+        entry = Append(
+            run=run,
+            expected=row.version,
+            epoch=None,
+            append_id=secrets.token_bytes(8),
+            at=at,
+            events=stored(self._events, decided.events),
+            row=project(definition, after, None if idle else at, self._codec),
+        )
+        if await self._write(entry) is not Written.ACCEPTED:
+            return None
+        self._changed(definition, after)
+        self._claims.look()
+        return after
+
+
+def is_settled(record: RunRecord) -> bool:
+    """It has ended, or only a person can move it."""
+    return record.ended is not None or bool(record.marks) or record.quarantined is not None
+
+
+def refused(refusal: c.Refusal) -> Refused:
+    """A refusal as the exception that the caller gets."""
+    if refusal.problem == "past-pivot":
+        return PastPivot(refusal.detail)
+    return Refused(refusal.problem, refusal.detail, status=refusal.status)
+
+
+def new_run_id(at: int) -> str:
+    """A run id that sorts by time: milliseconds since 1970, then randomness."""
+    return f"{at // 1_000:012x}{secrets.token_hex(8)}"
+
+
+def _check_size(body: bytes) -> None:
+    if len(body) > REQUEST_BYTES_MAX:
+        msg = f"the input has {len(body)} bytes; the limit is {REQUEST_BYTES_MAX}"
+        raise TooLarge(msg)
+
+
+def _checked_tags(tags: Mapping[str, str]) -> Mapping[str, str]:
+    if len(tags) > TAGS_MAX:
+        msg = f"{len(tags)} tags; the limit is {TAGS_MAX}"
+        raise InputInvalid(msg, path="tags")
+    for name, value in tags.items():
+        for each in (name, value):
+            if not isinstance(each, str) or not each or len(each) > TAG_CHARACTERS_MAX:  # pyright: ignore[reportUnnecessaryIsInstance] - untyped code
+                msg = f"{name!r}: tags are text of 1 to {TAG_CHARACTERS_MAX} characters"
+                raise InputInvalid(msg, path=f"tags.{name}")
+    return dict(tags)

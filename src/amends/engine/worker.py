@@ -1,0 +1,380 @@
+"""The worker: moves what the core decided. There is no recovery in it: a run that was claimed is driven like any other.
+
+One event loop, no task per run. Everything that happens to a run is a command; commands that came while an append was in flight are
+decided together in the next one. A call leaves only after the append that owes it is durable (`_written`, then `_pay`), and its answer is
+the next command. What is in flight, queued or timed is memory only: it is all derived again from the record.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Coroutine, Iterable
+from functools import partial
+from typing import Final
+
+from amends.core import commands as c
+from amends.core.answers import Cause, Lost, Outcome, Unknown, read_answer
+from amends.core.codec import Codec
+from amends.core.decider import decide
+from amends.core.definition import Definition
+from amends.core.errors import AmendsError, LogUnavailable
+from amends.core.events import Event
+from amends.core.evolve import apply
+from amends.core.keys import Phase, make_key
+from amends.core.owed import Owed, deadline_of, owed, withdrawable
+from amends.core.retry import MICROSECONDS, Kind
+from amends.core.state import RunRecord
+from amends.engine.alarm import Alarm
+from amends.engine.driven import Asked, Driven
+from amends.engine.lanes import Lane, Ready
+from amends.engine.projection import project
+from amends.engine.writer import Writer
+from amends.ports.clock import Clock
+from amends.ports.events import EventCodec
+from amends.ports.log import Append, StoredEvent, TransactionLog, Written
+from amends.ports.transport import Outgoing
+
+EVICT_AFTER: Final = 5 * MICROSECONDS
+"""A run that only waits, for longer than this, waits in the log and not in memory."""
+
+LaneOf = Callable[[Definition, str], Lane]
+Changed = Callable[[Definition, RunRecord], None]
+
+_LOGGER = logging.getLogger("amends.engine")
+
+
+class Worker:
+    """Drives runs. `changed` is told of every record that became durable; `freed` when a run left memory."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 - what a worker is made of
+        self,
+        log: TransactionLog,
+        writer: Writer,
+        lane_of: LaneOf,
+        events: EventCodec,
+        codec: Codec,
+        clock: Clock,
+        changed: Changed,
+        freed: Callable[[], None],
+    ) -> None:
+        self.runs: dict[str, Driven] = {}
+        self._log = log
+        self._writer = writer
+        self._lane_of = lane_of
+        self._events = events
+        self._codec = codec
+        self._clock = clock
+        self._changed = changed
+        self._freed = freed
+        self._alarm = Alarm(clock, self._ring)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
+
+    # -- taking runs on and letting them go
+
+    def take(self, definition: Definition, record: RunRecord, epoch: int, *, adopted: bool) -> Driven:
+        """Drive this run from where its durable record stands."""
+        driven = Driven(definition, record, epoch)
+        self.runs[record.run] = driven
+        if adopted:
+            driven.commands.append(Asked(c.Adopted(self._clock.now(), epoch)))
+            self._pump(driven)
+        else:
+            self._pay(driven)
+        return driven
+
+    def offer(self, driven: Driven, asked: Asked) -> None:
+        """Something happened to a run, or is asked of it."""
+        driven.commands.append(asked)
+        self._pump(driven)
+
+    async def close(self, grace_seconds: float) -> None:
+        """Send nothing more, give calls in flight their time, then stop. The log tells the next worker where to go on."""
+        self._closing = True
+        self._alarm.close()
+        flying = {task for driven in self.runs.values() for task in driven.tasks}
+        if flying:
+            await asyncio.wait(flying, timeout=grace_seconds)
+        for driven in list(self.runs.values()):
+            for task in driven.tasks:
+                task.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*flying, *self._tasks, return_exceptions=True)
+
+    def _drop(self, driven: Driven) -> None:
+        driven.dropped = True
+        if self.runs.get(driven.run) is driven:
+            del self.runs[driven.run]
+        for ready in driven.calls.values():
+            ready.gone = True
+            if not ready.sent:
+                self._next(ready)
+        for task in driven.tasks:
+            task.cancel()
+        for asked in (*driven.deciding, *driven.commands):
+            if asked.answer is not None and not asked.answer.done():
+                asked.answer.set_exception(Moved())
+        driven.commands.clear()
+        self._freed()
+
+    # -- deciding and appending
+
+    def _pump(self, driven: Driven) -> None:
+        """Decide everything that was asked, as one append; nothing while the last one is in flight."""
+        if driven.appending or driven.dropped or not driven.commands:
+            return
+        asked, driven.commands = driven.commands, []
+        at = self._clock.now()
+        record, events = driven.record, list[Event]()
+        refused: list[tuple[Asked, c.Refusal]] = []
+        try:
+            for each in asked:
+                decided = decide(driven.definition, record, each.command)
+                if isinstance(decided, c.Refusal):
+                    refused.append((each, decided))
+                elif decided.events:
+                    events.extend(decided.events)
+                    record = decided.record
+        except Exception as error:  # noqa: BLE001 - a bug here must cost one run its progress, not all runs
+            self._broken(driven, asked, error)
+            return
+        for each, refusal in refused:
+            if each.answer is not None and not each.answer.done():
+                each.answer.set_result(refusal)
+        if not events:
+            _tell(asked, record)
+            self._pay(driven)
+            return
+        owing = owed(driven.definition, record, at, driven.epoch)
+        driven.deciding = asked
+        driven.appending = True
+        driven.releasing = self._may_wait_in_the_log(driven, record, owing, at)
+        entry = Append(
+            run=driven.run,
+            expected=driven.record.length,
+            epoch=driven.epoch,
+            append_id=secrets.token_bytes(8),
+            at=at,
+            events=stored(self._events, events),
+            row=project(driven.definition, record, owing.wake if not owing.sends else at, self._codec),
+            release=driven.releasing,
+        )
+        self._writer.put(entry, partial(self._written, driven, record))
+
+    def _may_wait_in_the_log(self, driven: Driven, record: RunRecord, owing: Owed, at: int) -> bool:
+        """Nothing to do for a while, or for good: no memory is held for it."""
+        if owing.sends or driven.calls:
+            return False
+        return record.ended is not None or owing.wake is None or owing.wake - at > EVICT_AFTER
+
+    def _written(self, driven: Driven, record: RunRecord, verdict: Written | LogUnavailable) -> None:
+        driven.appending = False
+        asked, driven.deciding = driven.deciding, []
+        match verdict:
+            case Written.ACCEPTED:
+                driven.record = record
+                self._changed(driven.definition, record)
+                _tell(asked, record)
+                if driven.releasing:
+                    self._let_go(driven)
+                    return
+                self._pay(driven)
+                self._pump(driven)
+            case Written.MOVED_ON:
+                driven.commands = asked + driven.commands
+                self._spawn(self._reread(driven))
+            case LogUnavailable():
+                for each in asked:
+                    if each.answer is not None and not each.answer.done():
+                        each.answer.set_exception(verdict)
+                self._drop(driven)
+            case Written.NOT_YOURS | Written.NO_SUCH_RUN | Written.EXISTS:
+                _LOGGER.info("%s has another owner by now: dropped here", driven.run)
+                driven.deciding = asked
+                self._drop(driven)
+
+    def _let_go(self, driven: Driven) -> None:
+        """The run waits in the log, or has ended. What was asked of it meanwhile is asked of the log by whoever asked."""
+        self._drop(driven)
+
+    async def _release(self, driven: Driven, wake: int | None) -> None:
+        """Let go of a run that nothing is owed for, without a fact to write."""
+        driven.appending = True
+        try:
+            released = await self._log.release(driven.run, driven.epoch, driven.record.length, wake)
+        except LogUnavailable as error:
+            _LOGGER.warning("%s can't be released: %s", driven.run, error)
+            released = True  # whoever opens the log next finds its owner gone
+        driven.appending = False
+        if released:
+            self._let_go(driven)
+        else:
+            await self._reread(driven)
+
+    async def _reread(self, driven: Driven) -> None:
+        """A visitor wrote: fold its facts, then decide the same commands again on what is now true."""
+        driven.appending = True
+        try:
+            written = await self._log.read_events(driven.run, driven.record.length)
+        except LogUnavailable as error:
+            _LOGGER.warning("%s can't be read again: %s", driven.run, error)
+            self._drop(driven)
+            return
+        record = driven.record.copy()
+        for each in written:
+            apply(record, self._events.decode(each.kind, each.body, each.at, each.epoch))
+        driven.record = record
+        driven.appending = False
+        self._changed(driven.definition, record)
+        if not driven.commands:
+            driven.commands.append(Asked(c.Due(self._clock.now(), driven.epoch)))
+        self._pump(driven)
+
+    def _broken(self, driven: Driven, asked: Iterable[Asked], error: Exception) -> None:
+        _LOGGER.error("%s: deciding failed; the run is left as it is", driven.run, exc_info=error)
+        for each in asked:
+            if each.answer is not None and not each.answer.done():
+                each.answer.set_exception(AmendsError(f"{driven.run}: deciding failed: {error}"))
+        driven.commands.clear()
+
+    # -- paying what is owed
+
+    def _pay(self, driven: Driven) -> None:
+        """Send every call that is owed and not yet in flight; set the alarm for what is owed later."""
+        if self._closing or driven.dropped:
+            return
+        owing = owed(driven.definition, driven.record, self._clock.now(), driven.epoch)
+        calls = driven.calls
+        if not owing.sends and not calls:
+            self._alarm.set(driven, owing.wake)
+            if not driven.commands and self._may_wait_in_the_log(driven, driven.record, owing, self._clock.now()):
+                self._spawn(self._release(driven, owing.wake))
+            return
+        wanted: set[tuple[str, str, Phase]] = set()
+        for send in owing.sends:
+            key = (send.step, send.item, send.phase)
+            wanted.add(key)
+            ready = calls.get(key)
+            if ready is None:
+                ready = calls[key] = Ready(driven, send, self._lane_of(driven.definition, send.participant))
+                if ready.lane.enter(ready):
+                    self._go(ready)
+            elif not ready.sent:
+                ready.send = send
+                if ready.has_slot and not send.starts:
+                    self._dispatch(ready)
+        self._withdraw(driven, wanted)
+        self._alarm.set(driven, owing.wake)
+
+    def _withdraw(self, driven: Driven, wanted: set[tuple[str, str, Phase]]) -> None:
+        """Take back what hasn't left and is no longer owed, or must not leave since the run turned back."""
+        withdrawn: list[Asked] = []
+        for key, ready in list(driven.calls.items()):
+            if ready.sent or (ready.has_slot and not ready.send.starts):
+                continue
+            step, item, phase = key
+            turned = phase is Phase.ACTION and withdrawable(driven.definition, driven.record, step, item)
+            if key in wanted and not turned:
+                continue
+            del driven.calls[key]
+            ready.gone = True
+            self._next(ready)
+            if turned:
+                never = Unknown(Cause.WITHDRAWN, "taken back before it was sent", counted=False)
+                withdrawn.append(Asked(self._reply(ready, never)))
+        if withdrawn:
+            driven.commands.extend(withdrawn)
+            self._pump(driven)
+
+    def _go(self, ready: Ready) -> None:
+        """It has its slot: send it, after the log knows of it where no barrier protects it."""
+        if ready.send.starts:
+            send = ready.send
+            begin = c.Begin(self._clock.now(), ready.driven.epoch, send.step, send.item, send.phase)
+            self.offer(ready.driven, Asked(begin))
+        else:
+            self._dispatch(ready)
+
+    def _dispatch(self, ready: Ready) -> None:
+        ready.sent = True
+        task = asyncio.get_running_loop().create_task(self._call(ready))
+        ready.driven.tasks.add(task)
+        task.add_done_callback(ready.driven.tasks.discard)
+
+    async def _call(self, ready: Ready) -> None:
+        send, driven = ready.send, ready.driven
+        outgoing = Outgoing(
+            key=make_key(driven.run, send.step, send.item, send.phase),
+            run=driven.run,
+            step=send.step,
+            item=send.item,
+            phase=send.phase,
+            participant=send.participant,
+            operation=send.operation,
+            guard=send.guard,
+            kind=send.kind,
+            body=send.body,
+            attempt=send.attempt,
+            epoch=driven.epoch,
+            since=send.since,
+            timeout_seconds=send.timeout / MICROSECONDS,
+            deadline=deadline_of(driven.record),
+            seal=send.seal or None,
+        )
+        try:
+            came = await ready.lane.transport.send(outgoing)
+        except asyncio.CancelledError:
+            self._next(ready)
+            raise
+        except Exception as error:  # noqa: BLE001 - a transport's bug must not lose the call: nobody knows what became of it
+            _LOGGER.error("%s: the transport failed", outgoing.key, exc_info=error)
+            came = Lost(Cause.LOST, f"the transport failed: {error}")
+        decode = None
+        if send.phase is not Phase.COMPENSATION:
+            decode = driven.definition.reply_decoder(send.participant, send.operation, send.step)
+        retriable = send.kind is Kind.RETRIABLE
+        outcome = read_answer(came, phase=send.phase, retriable=retriable, decode=decode, now=self._clock.now())
+        self._answered(ready, outcome)
+
+    def _answered(self, ready: Ready, outcome: Outcome) -> None:
+        driven, send = ready.driven, ready.send
+        del driven.calls[send.step, send.item, send.phase]
+        self._next(ready)
+        if not driven.dropped:
+            self.offer(driven, Asked(self._reply(ready, outcome)))
+
+    def _reply(self, ready: Ready, outcome: Outcome) -> c.Reply:
+        send = ready.send
+        now = self._clock.now()
+        return c.Reply(now, ready.driven.epoch, send.step, send.item, send.phase, send.attempt, outcome)
+
+    def _next(self, ready: Ready) -> None:
+        following = ready.lane.leave(ready)
+        if following is not None:
+            if self._closing:
+                return
+            self._go(following)
+
+    def _ring(self, driven: Driven) -> None:
+        self.offer(driven, Asked(c.Due(self._clock.now(), driven.epoch)))
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+class Moved(AmendsError):
+    """The run left this worker before the command was decided: ask again, through the log."""
+
+
+def stored(codec: EventCodec, events: Iterable[Event]) -> list[StoredEvent]:
+    """Facts as the log keeps them."""
+    return [StoredEvent(*codec.encode(event), event.epoch, event.at) for event in events]
+
+
+def _tell(asked: Iterable[Asked], record: RunRecord) -> None:
+    for each in asked:
+        if each.answer is not None and not each.answer.done():
+            each.answer.set_result(record)

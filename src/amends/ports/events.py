@@ -1,0 +1,17 @@
+"""How facts are written down: the port between the core's events and the log's bytes."""
+
+from typing import Protocol
+
+from amends.core.events import Event
+
+
+class EventCodec(Protocol):
+    """Events as (kind, body); `at` and `epoch` are columns of their own and not in the body."""
+
+    def encode(self, event: Event) -> tuple[str, bytes]:
+        """The event's kind and its body as JSON text."""
+        ...
+
+    def decode(self, kind: str, body: bytes, at: int, epoch: int) -> Event:
+        """The event again; `Undecodable` if it can't be read."""
+        ...

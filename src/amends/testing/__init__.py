@@ -1,0 +1,1 @@
+"""Tools for testing sagas, services, and adapters that others write."""

@@ -1,0 +1,715 @@
+"""What every inbox must do, as tests: subclass `InboxContract`, give it a fixture `bench`, and pytest runs the rest.
+
+A bench says how business rows are written and read in the inbox's own kind of transaction; the suite brings the
+service. Handlers are written once and awaited; for an inbox that blocks they are run to their end on the spot, so the
+bench of such an inbox must never really wait.
+"""
+# ruff: noqa: D102, FBT001 - the name of a test says what it protects
+
+import asyncio
+import json
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Generic, TypeVar
+
+import pytest
+
+from amends.core.errors import CannotCompensate, Later, Rejected
+from amends.core.limits import REPLY_BYTES_MAX, REQUEST_BYTES_MAX
+from amends.core.operation import Participant, Undo, operation
+from amends.participant.answer import Answer
+from amends.participant.barrier import Blocked
+from amends.participant.service import Service
+from amends.ports.inbox import AsyncInbox, Inbox, Row
+from amends.ports.this_call import this_call
+
+T = TypeVar("T")
+Tx = TypeVar("Tx")
+
+PATIENCE_SECONDS: Final = 0.2
+"""Benches make their inbox with this as its lock wait, so that being told to come back takes no two seconds."""
+
+DEADLINE_SECONDS: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """A request."""
+
+    sku: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """A reply."""
+
+    id: str
+
+
+class Stock(Participant):
+    """The participant under test."""
+
+    reserve = operation(Reserve, Reservation, compensation="release")
+
+
+class Bench(ABC, Generic[Tx]):
+    """An inbox with a table of business rows beside it."""
+
+    inbox: Inbox[Tx] | AsyncInbox[Tx]
+    refuses_commits = True
+    """Whether a handler that commits is caught before it does harm."""
+
+    @property
+    def blocks(self) -> bool:
+        """Whether handlers are to be plain functions."""
+        return not isinstance(self.inbox, AsyncInbox)
+
+    @abstractmethod
+    async def put(self, tx: Tx, name: str) -> None:
+        """Write a business row."""
+
+    @abstractmethod
+    async def take(self, tx: Tx, name: str) -> None:
+        """Delete a business row."""
+
+    @abstractmethod
+    async def rows(self) -> list[str]:
+        """Names of the committed business rows, as somebody else reads them."""
+
+    @abstractmethod
+    async def end(self, tx: Tx, how: str) -> None:
+        """`commit` or `rollback`, as a handler must not."""
+
+    @abstractmethod
+    async def drop(self) -> None:
+        """Take the barrier's tables away."""
+
+
+Code = Callable[[Any, Any], Coroutine[Any, Any, Any]]
+
+
+def at_once(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run what never really waits."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    coroutine.close()
+    msg = "the bench of an inbox that blocks must not wait"
+    raise AssertionError(msg)
+
+
+@dataclass
+class Shop(Generic[Tx]):
+    """A service over the bench's inbox. `acts` and `undoes` are what the handlers do; tests replace them."""
+
+    bench: Bench[Tx]
+    runs: list[str] = field(default_factory=list[str])
+    undone: list[Undo[Reserve, Reservation]] = field(default_factory=list[Undo[Reserve, Reservation]])
+
+    def __post_init__(self) -> None:
+        self.acts: Code = self.act
+        self.undoes: Code = self.undo
+        self.service: Service[Tx] = Service(Stock, self.bench.inbox, threads=8)
+
+        async def reserve(request: Reserve, tx: Tx) -> Reservation:
+            self.runs.append(this_call().key)
+            made: Reservation = await self.acts(request, tx)
+            return made
+
+        async def release(undo: Undo[Reserve, Reservation], tx: Tx) -> None:
+            self.undone.append(undo)
+            await self.undoes(undo, tx)
+
+        if self.bench.blocks:
+            self.service.action(Stock.reserve)(lambda request, tx: at_once(reserve(request, tx)))
+            self.service.compensation(Stock.reserve)(lambda undo, tx: at_once(release(undo, tx)))
+        else:
+            self.service.action(Stock.reserve)(reserve)
+            self.service.compensation(Stock.reserve)(release)
+
+    async def act(self, request: Reserve, tx: Tx) -> Reservation:
+        await self.bench.put(tx, this_call().run + this_call().item)
+        return Reservation(f"made-{len(self.runs)}")
+
+    async def undo(self, undo: Undo[Reserve, Reservation], tx: Tx) -> None:
+        await self.bench.take(tx, this_call().run + this_call().item)
+
+    async def call(
+        self,
+        phase: str,
+        *,
+        run: str = "run-1",
+        body: bytes | None = None,
+        kind: str = "compensable",
+        since: datetime | None = None,
+        **headers: str,
+    ) -> Answer:
+        moment = datetime.now(UTC) if since is None else since
+        given = {
+            "Idempotency-Key": f'"{run}:reserve:{phase}"',
+            "Saga-Kind": kind,
+            "Saga-Since": moment.isoformat(),
+            "Saga-Epoch": "1",
+            **{name.replace("_", "-"): value for name, value in headers.items()},
+        }
+        name = "release" if phase == "compensation" else "reserve"
+        return await self.service.handle(given, name, body or (UNDO if phase == "compensation" else BODY))
+
+    async def row(self, run: str = "run-1") -> Row | None:
+        inbox = self.bench.inbox
+        if isinstance(inbox, AsyncInbox):
+            async with inbox.open_async() as tx:
+                return await tx.read(run, "reserve")
+        with inbox.open() as tx:
+            return tx.read(run, "reserve")
+
+    async def purge(self) -> None:
+        """Everything is older than a second from now."""
+        inbox = self.bench.inbox
+        if isinstance(inbox, AsyncInbox):
+            async with inbox.open_async() as tx:
+                assert await tx.purge(-1_000_000, 100) >= 0
+                await tx.commit()
+            return
+        with inbox.open() as tx:
+            assert tx.purge(-1_000_000, 100) >= 0
+            tx.commit()
+
+    async def answer(self, reply: object, *, write: str = "answered", run: str = "run-1") -> Answer:
+        """Answer pending work in one transaction with a business row."""
+        inbox = self.bench.inbox
+        if isinstance(inbox, AsyncInbox):
+            async with inbox.open_async() as tx:
+                await self.bench.put(tx.handle, write)
+                said = await self.service.answer_async(tx.handle, run, "reserve", reply)
+                await tx.commit()
+                return said
+        with inbox.open() as tx:
+            await self.bench.put(tx.handle, write)
+            said = self.service.answer(tx.handle, run, "reserve", reply)
+            tx.commit()
+            return said
+
+
+BODY: Final = b'{"sku":"sku-1"}'
+UNDO: Final = b'{"request":{"sku":"sku-1"},"reply":null,"reply_known":false,"reason":"hold said no"}'
+
+
+def outcome(answer: Answer) -> tuple[int, str | None]:
+    """Status and the contract's word."""
+    return answer.status, answer.headers.get("saga-outcome")
+
+
+def name_of_problem(answer: Answer) -> str:
+    """The last part of its type."""
+    assert answer.headers["content-type"] == "application/problem+json"
+    return str(json.loads(answer.body)["type"]).removeprefix("urn:amends:")
+
+
+async def later(*_: object) -> None:
+    """A handler that answers later."""
+    raise Later
+
+
+async def refuses(*_: object) -> None:
+    """A handler that says no."""
+    raise Rejected("no", code="none-left")
+
+
+class InboxContract(Generic[Tx]):
+    """The barrier's promises, kept on this inbox."""
+
+    @pytest.fixture
+    def shop(self, bench: Bench[Tx]) -> Shop[Tx]:
+        return Shop(bench)
+
+    # -- actions, row by row
+
+    async def test_an_action_acts_once_and_its_answer_is_replayed_byte_for_byte(self, shop: Shop[Tx]) -> None:
+        first = await shop.call("action")
+        assert outcome(first) == (200, "succeeded")
+        assert json.loads(first.body) == {"id": "made-1"}
+        assert await shop.call("action") == first
+        assert shop.runs == ["run-1:reserve:action"]
+        assert await shop.bench.rows() == ["run-1"]
+
+    async def test_the_same_key_with_other_bytes_is_refused(self, shop: Shop[Tx]) -> None:
+        await shop.call("action")
+        other = await shop.call("action", body=b'{"sku":"sku-2"}')
+        assert (outcome(other), name_of_problem(other)) == ((422, None), "key-reused")
+        assert len(shop.runs) == 1
+
+    async def test_a_rejection_leaves_no_effect_and_is_replayed(self, shop: Shop[Tx]) -> None:
+        async def writes_then_refuses(request: Reserve, tx: Tx) -> None:
+            await shop.act(request, tx)
+            raise Rejected("out of stock", code="out-of-stock")
+
+        shop.acts = writes_then_refuses
+        first = await shop.call("action")
+        assert outcome(first) == (409, "rejected")
+        said = json.loads(first.body)
+        assert (said["type"], said["code"], said["detail"]) == ("urn:amends:rejected", "out-of-stock", "out of stock")
+        shop.acts = shop.act
+        assert await shop.call("action") == first
+        assert len(shop.runs) == 1
+        assert await shop.bench.rows() == []
+
+    async def test_a_retriables_rejection_is_not_remembered(self, shop: Shop[Tx]) -> None:
+        shop.acts = refuses
+        assert outcome(await shop.call("action", kind="retriable")) == (409, "rejected")
+        assert await shop.row() is None
+        shop.acts = shop.act
+        assert outcome(await shop.call("action", kind="retriable")) == (200, "succeeded")
+
+    async def test_pending_work_keeps_what_it_wrote_and_says_so_again(self, shop: Shop[Tx]) -> None:
+        async def takes_it_on(request: Reserve, tx: Tx) -> None:
+            await shop.act(request, tx)
+            raise Later
+
+        shop.acts = takes_it_on
+        assert outcome(await shop.call("action")) == (202, "pending")
+        assert outcome(await shop.call("action")) == (202, "pending")
+        assert len(shop.runs) == 1
+        assert await shop.bench.rows() == ["run-1"]
+
+    async def test_an_error_rolls_everything_back_and_the_next_attempt_acts(self, shop: Shop[Tx]) -> None:
+        async def breaks(request: Reserve, tx: Tx) -> None:
+            await shop.act(request, tx)
+            raise ValueError("4111 1111 1111 1111")
+
+        shop.acts = breaks
+        answer = await shop.call("action")
+        assert outcome(answer) == (503, None)
+        assert b"4111" not in answer.body
+        assert await shop.row() is None
+        assert await shop.bench.rows() == []
+        shop.acts = shop.act
+        assert outcome(await shop.call("action")) == (200, "succeeded")
+
+    async def test_a_reply_that_is_too_large_leaves_no_effect_and_is_a_no(self, shop: Shop[Tx]) -> None:
+        async def says_too_much(request: Reserve, tx: Tx) -> Reservation:
+            await shop.act(request, tx)
+            return Reservation("x" * REPLY_BYTES_MAX)
+
+        shop.acts = says_too_much
+        answer = await shop.call("action")
+        assert (outcome(answer), name_of_problem(answer)) == ((409, "rejected"), "reply-too-large")
+        assert await shop.bench.rows() == []
+        assert await shop.call("action") == answer
+
+    async def test_a_reply_of_another_type_is_an_error_and_nothing_is_kept(self, shop: Shop[Tx]) -> None:
+        async def forgets_the_reply(request: Reserve, tx: Tx) -> None:
+            await shop.act(request, tx)
+
+        shop.acts = forgets_the_reply
+        assert outcome(await shop.call("action")) == (503, None)
+        assert await shop.row() is None
+        assert await shop.bench.rows() == []
+
+    async def test_a_request_that_does_not_decode_is_refused_and_leaves_no_row(self, shop: Shop[Tx]) -> None:
+        answer = await shop.call("action", body=b'{"sku":7}')
+        assert (outcome(answer), name_of_problem(answer)) == ((400, None), "request-invalid")
+        assert "$.sku" in json.loads(answer.body)["detail"]
+        assert await shop.row() is None
+        assert shop.runs == []
+
+    async def test_a_body_over_the_limit_never_reaches_the_database(self, shop: Shop[Tx]) -> None:
+        answer = await shop.call("action", body=b" " * (REQUEST_BYTES_MAX + 1))
+        assert (outcome(answer), name_of_problem(answer)) == ((413, None), "too-large")
+        assert await shop.row() is None
+
+    @pytest.mark.parametrize("how", ["commit", "rollback"])
+    @pytest.mark.parametrize("swallowed", [False, True])
+    async def test_a_handler_that_ends_the_transaction_is_caught_and_nothing_is_written(
+        self, shop: Shop[Tx], how: str, swallowed: bool
+    ) -> None:
+        if not shop.bench.refuses_commits:
+            pytest.skip("there is nothing a handler could end")
+
+        async def ends(request: Reserve, tx: Tx) -> Reservation:
+            made = await shop.act(request, tx)
+            try:
+                await shop.bench.end(tx, how)
+            except Exception:
+                if not swallowed:
+                    raise
+            return made
+
+        shop.acts = ends
+        answer = await shop.call("action")
+        assert (outcome(answer), name_of_problem(answer)) == ((500, None), "handler-committed")
+        assert await shop.row() is None
+        assert await shop.bench.rows() == []
+
+    async def test_items_of_a_step_live_their_own_lives(self, shop: Shop[Tx]) -> None:
+        for item in ("a", "b"):
+            key = f"run-1:reserve/{item}:action"
+            assert outcome(await shop.call("action", Idempotency_Key=key)) == (200, "succeeded")
+        assert len(shop.runs) == 2
+
+    async def test_the_epoch_is_kept_with_the_row(self, shop: Shop[Tx]) -> None:
+        await shop.call("action", Saga_Epoch="12")
+        await shop.call("compensation", Saga_Epoch="13")
+        row = await shop.row()
+        assert row is not None
+        assert row.epoch == 13
+
+    # -- twins
+
+    async def test_many_twins_at_once_act_once(self, shop: Shop[Tx]) -> None:
+        answers = await asyncio.gather(*[shop.call("action") for _ in range(8)])
+        assert len(shop.runs) == 1
+        assert await shop.bench.rows() == ["run-1"]
+        assert {outcome(each) for each in answers} <= {(200, "succeeded"), (409, None)}
+        assert len({each.body for each in answers if each.status == 200}) == 1
+
+    async def test_a_twin_waits_for_the_first_and_gets_its_answer(self, shop: Shop[Tx]) -> None:
+        gate = Gate()
+        shop.acts = gate.around(shop)
+        first = asyncio.create_task(shop.call("action"))
+        await gate.entered_by_somebody()
+        twin = asyncio.create_task(shop.call("action"))
+        await asyncio.sleep(0)
+        gate.open()
+        assert outcome(await first) == (200, "succeeded")
+        answer = await twin
+        assert answer == await first
+        assert len(shop.runs) == 1
+
+    async def test_a_twin_that_waited_too_long_is_told_to_come_back(self, shop: Shop[Tx]) -> None:
+        gate = Gate()
+        shop.acts = gate.around(shop)
+        first = asyncio.create_task(shop.call("action"))
+        await gate.entered_by_somebody()
+        twin = await shop.call("action")
+        assert (outcome(twin), name_of_problem(twin)) == ((409, None), "in-progress")
+        assert twin.headers["retry-after"] == "1"
+        gate.open()
+        assert outcome(await first) == (200, "succeeded")
+        assert len(shop.runs) == 1
+
+    async def test_a_compensation_waits_for_the_running_action_and_undoes_it(self, shop: Shop[Tx]) -> None:
+        gate = Gate()
+        shop.acts = gate.around(shop)
+        action = asyncio.create_task(shop.call("action"))
+        await gate.entered_by_somebody()
+        undo = asyncio.create_task(shop.call("compensation"))
+        await asyncio.sleep(0)
+        gate.open()
+        assert outcome(await action) == (200, "succeeded")
+        assert outcome(await undo) == (200, "succeeded")
+        assert shop.undone[0].made == Reservation("made-1")
+        assert await shop.bench.rows() == []
+
+    async def test_a_cancelled_call_leaves_nothing_behind(self, shop: Shop[Tx]) -> None:
+        if shop.bench.blocks:
+            pytest.skip("a thread can't be cancelled: its call goes on and is replayed")
+        gate = Gate()
+        shop.acts = gate.around(shop)
+        call = asyncio.create_task(shop.call("action"))
+        await gate.entered_by_somebody()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert await shop.row() is None
+        assert await shop.bench.rows() == []
+
+    # -- compensations, row by row
+
+    async def test_an_empty_compensation_is_a_noop_and_blocks_the_late_action(self, shop: Shop[Tx]) -> None:
+        assert outcome(await shop.call("compensation")) == (200, "noop")
+        assert outcome(await shop.call("compensation")) == (200, "noop")
+        late = await shop.call("action")
+        assert (outcome(late), name_of_problem(late)) == ((410, "blocked"), "blocked")
+        assert shop.runs == []
+        assert shop.undone == []
+
+    async def test_a_compensation_undoes_once_with_the_reply_stored_here(self, shop: Shop[Tx]) -> None:
+        await shop.call("action")
+        first = await shop.call("compensation")
+        assert outcome(first) == (200, "succeeded")
+        assert shop.undone == [Undo(Reserve("sku-1"), Reservation("made-1"), reply_known=True, reason="hold said no")]
+        assert await shop.bench.rows() == []
+        assert await shop.call("compensation") == first
+        assert len(shop.undone) == 1
+
+    async def test_an_action_after_its_undo_is_blocked_and_never_gets_the_stored_success(self, shop: Shop[Tx]) -> None:
+        await shop.call("action")
+        await shop.call("compensation")
+        assert outcome(await shop.call("action")) == (410, "blocked")
+        assert outcome(await shop.call("action", body=b'{"sku":"other"}')) == (410, "blocked")
+        assert len(shop.runs) == 1
+
+    async def test_a_compensation_with_other_bytes_is_refused(self, shop: Shop[Tx]) -> None:
+        await shop.call("action")
+        await shop.call("compensation")
+        other = await shop.call("compensation", body=UNDO.replace(b"hold", b"ship"))
+        assert (outcome(other), name_of_problem(other)) == ((422, None), "key-reused")
+
+    async def test_undoing_a_rejected_action_is_a_noop(self, shop: Shop[Tx]) -> None:
+        shop.acts = refuses
+        rejection = await shop.call("action")
+        assert outcome(await shop.call("compensation")) == (200, "noop")
+        assert outcome(await shop.call("compensation", body=UNDO + b" ")) == (422, None)
+        assert await shop.call("action") == rejection
+        assert shop.undone == []
+
+    async def test_pending_work_is_undone_without_a_reply(self, shop: Shop[Tx]) -> None:
+        shop.acts = later
+        await shop.call("action")
+        assert outcome(await shop.call("compensation")) == (200, "succeeded")
+        assert [undo.reply for undo in shop.undone] == [None]
+        assert outcome(await shop.call("action")) == (410, "blocked")
+
+    async def test_an_undo_that_takes_time_is_pending_and_not_run_again(self, shop: Shop[Tx]) -> None:
+        await shop.call("action")
+        shop.undoes = later
+        assert outcome(await shop.call("compensation")) == (202, "pending")
+        assert outcome(await shop.call("compensation")) == (202, "pending")
+        assert outcome(await shop.call("action")) == (410, "blocked")
+        assert len(shop.undone) == 1
+
+    @pytest.mark.parametrize("refusal", [Rejected("no"), CannotCompensate("shipped", code="shipped")])
+    async def test_an_undo_that_is_refused_is_not_remembered(
+        self, shop: Shop[Tx], refusal: Rejected | CannotCompensate
+    ) -> None:
+        async def undoes_then_refuses(undo: Undo[Reserve, Reservation], tx: Tx) -> None:
+            await shop.undo(undo, tx)
+            raise refusal
+
+        await shop.call("action")
+        shop.undoes = undoes_then_refuses
+        answer = await shop.call("compensation")
+        assert (outcome(answer), name_of_problem(answer)) == ((409, "cannot-compensate"), "cannot-compensate")
+        assert await shop.bench.rows() == ["run-1"]
+        shop.undoes = shop.undo
+        assert outcome(await shop.call("compensation")) == (200, "succeeded")
+
+    async def test_an_undo_that_breaks_is_rolled_back_and_run_again(self, shop: Shop[Tx]) -> None:
+        async def breaks(undo: Undo[Reserve, Reservation], tx: Tx) -> None:
+            await shop.undo(undo, tx)
+            raise ValueError
+
+        await shop.call("action")
+        shop.undoes = breaks
+        assert outcome(await shop.call("compensation")) == (503, None)
+        assert await shop.bench.rows() == ["run-1"]
+        shop.undoes = shop.undo
+        assert outcome(await shop.call("compensation")) == (200, "succeeded")
+        assert len(shop.undone) == 2
+
+    # -- probe and seal
+
+    async def test_a_probe_tells_and_changes_nothing(self, shop: Shop[Tx]) -> None:
+        assert outcome(await shop.call("probe")) == (200, "noop")
+        assert await shop.row() is None
+        made = await shop.call("action")
+        assert await shop.call("probe") == made
+        await shop.call("compensation")
+        assert outcome(await shop.call("probe")) == (410, "blocked")
+
+    async def test_a_seal_on_nothing_makes_a_late_action_impossible(self, shop: Shop[Tx]) -> None:
+        assert outcome(await shop.call("seal")) == (200, "noop")
+        assert outcome(await shop.call("action")) == (410, "blocked")
+        assert outcome(await shop.call("seal")) == (410, "blocked")
+        assert outcome(await shop.call("compensation")) == (200, "noop")
+        assert shop.runs == []
+
+    async def test_a_seal_tells_what_happened(self, shop: Shop[Tx]) -> None:
+        made = await shop.call("action")
+        assert await shop.call("seal") == made
+        shop.acts = refuses
+        rejection = await shop.call("action", run="run-2")
+        assert await shop.call("seal", run="run-2") == rejection
+        shop.acts = later
+        await shop.call("action", run="run-3")
+        assert outcome(await shop.call("seal", run="run-3")) == (202, "pending")
+
+    async def test_a_seal_as_undone_says_what_is_to_be_undone_by_hand_and_keeps_saying_it(self, shop: Shop[Tx]) -> None:
+        made = await shop.call("action")
+        sealed = await shop.call("seal", Saga_Seal="undone")
+        assert (outcome(sealed), sealed.body) == ((200, "succeeded"), made.body)
+        assert await shop.call("seal", Saga_Seal="undone") == sealed
+        assert outcome(await shop.call("compensation")) == (200, "noop")
+        assert outcome(await shop.call("action")) == (410, "blocked")
+        assert shop.undone == []
+        assert await shop.bench.rows() == ["run-1"]
+
+    async def test_a_seal_as_undone_finds_nothing_to_undo(self, shop: Shop[Tx]) -> None:
+        assert outcome(await shop.call("seal", Saga_Seal="undone")) == (200, "noop")
+        assert outcome(await shop.call("seal", Saga_Seal="undone")) == (200, "noop")
+        shop.acts = refuses
+        await shop.call("action", run="run-2")
+        assert outcome(await shop.call("seal", run="run-2", Saga_Seal="undone")) == (200, "noop")
+
+    async def test_a_seal_as_undone_of_what_was_undone_is_blocked(self, shop: Shop[Tx]) -> None:
+        await shop.call("action")
+        await shop.call("compensation")
+        assert outcome(await shop.call("seal", Saga_Seal="undone")) == (410, "blocked")
+
+    async def test_a_seal_as_undone_ends_pending_work_on_either_way(self, shop: Shop[Tx]) -> None:
+        shop.acts = later
+        await shop.call("action")
+        assert outcome(await shop.call("seal", Saga_Seal="undone")) == (200, "succeeded")
+        with pytest.raises(Blocked):
+            await shop.answer(Reservation("late"))
+        shop.acts, shop.undoes = shop.act, later
+        made = await shop.call("action", run="run-2")
+        await shop.call("compensation", run="run-2")
+        sealed = await shop.call("seal", run="run-2", Saga_Seal="undone")
+        assert (outcome(sealed), sealed.body) == ((200, "succeeded"), made.body)
+
+    async def test_a_seal_as_rejected_ends_pending_work(self, shop: Shop[Tx]) -> None:
+        shop.acts = later
+        await shop.call("action")
+        sealed = await shop.call("seal", Saga_Seal="rejected")
+        assert outcome(sealed) == (409, "rejected")
+        assert await shop.call("seal", Saga_Seal="rejected") == sealed
+        assert await shop.call("action") == sealed
+        with pytest.raises(Blocked):
+            await shop.answer(Reservation("late"))
+        assert await shop.bench.rows() == []
+
+    async def test_a_seal_as_rejected_tells_a_person_who_is_wrong(self, shop: Shop[Tx]) -> None:
+        made = await shop.call("action")
+        assert await shop.call("seal", Saga_Seal="rejected") == made
+        assert outcome(await shop.call("seal", run="run-2", Saga_Seal="rejected")) == (200, "noop")
+        assert outcome(await shop.call("action", run="run-2")) == (410, "blocked")
+
+    # -- pending work
+
+    async def test_answering_pending_work_is_one_transaction_with_the_business_change(self, shop: Shop[Tx]) -> None:
+        shop.acts = later
+        await shop.call("action")
+        said = await shop.answer(Reservation("in the end"))
+        assert outcome(said) == (200, "succeeded")
+        assert await shop.call("action") == said
+        assert await shop.bench.rows() == ["answered"]
+        with pytest.raises(Blocked):
+            await shop.answer(Reservation("twice"), write="twice")
+        assert await shop.bench.rows() == ["answered"]
+
+    async def test_a_pending_no_is_remembered(self, shop: Shop[Tx]) -> None:
+        shop.acts = later
+        await shop.call("action")
+        said = await shop.answer(Rejected("sold out", code="sold-out"))
+        assert outcome(said) == (409, "rejected")
+        assert await shop.call("action") == said
+
+    async def test_a_retriables_pending_no_is_forgotten(self, shop: Shop[Tx]) -> None:
+        shop.acts = later
+        await shop.call("action", kind="retriable")
+        assert outcome(await shop.answer(Rejected("not today"))) == (409, "rejected")
+        shop.acts = shop.act
+        assert outcome(await shop.call("action", kind="retriable")) == (200, "succeeded")
+
+    async def test_answering_what_was_undone_is_blocked_and_changes_nothing(self, shop: Shop[Tx]) -> None:
+        shop.acts = later
+        await shop.call("action")
+        await shop.call("compensation")
+        with pytest.raises(Blocked):
+            await shop.answer(Reservation("late"))
+        assert await shop.bench.rows() == []
+
+    async def test_answering_what_was_never_asked_is_blocked(self, shop: Shop[Tx]) -> None:
+        with pytest.raises(Blocked):
+            await shop.answer(Reservation("early"))
+        assert await shop.bench.rows() == []
+
+    async def test_a_pending_undo_is_answered(self, shop: Shop[Tx]) -> None:
+        await shop.call("action")
+        shop.undoes = later
+        await shop.call("compensation")
+        assert outcome(await shop.answer(None)) == (200, "succeeded")
+        assert outcome(await shop.call("compensation")) == (200, "succeeded")
+        assert len(shop.undone) == 1
+
+    async def test_a_pending_undo_that_fails_can_be_tried_again(self, shop: Shop[Tx]) -> None:
+        await shop.call("action")
+        shop.undoes = later
+        await shop.call("compensation")
+        assert outcome(await shop.answer(Rejected("shipped"))) == (409, "cannot-compensate")
+        shop.undoes = shop.undo
+        assert outcome(await shop.call("compensation")) == (200, "succeeded")
+        assert shop.undone[1].made == Reservation("made-1")
+
+    # -- purging
+
+    @pytest.mark.parametrize("phase", ["action", "compensation", "seal"])
+    async def test_what_may_have_been_purged_is_never_taken_for_new(self, shop: Shop[Tx], phase: str) -> None:
+        await shop.call("action")
+        await shop.purge()
+        assert await shop.row() is None
+        answer = await shop.call(phase)
+        assert (outcome(answer), name_of_problem(answer)) == ((409, None), "barrier-expired")
+        assert await shop.row() is None
+        assert len(shop.runs) == 1
+
+    async def test_calls_newer_than_the_mark_are_answered_as_ever(self, shop: Shop[Tx]) -> None:
+        await shop.purge()
+        fresh = datetime.now(UTC) + timedelta(hours=2)
+        assert outcome(await shop.call("action", since=fresh)) == (200, "succeeded")
+        assert outcome(await shop.call("compensation", run="run-2", since=fresh)) == (200, "noop")
+
+    async def test_a_purge_keeps_what_is_younger_and_never_moves_the_mark_back(self, shop: Shop[Tx]) -> None:
+        await shop.call("action")
+        hour = timedelta(hours=1)
+        service = shop.service
+        assert (service.purge(hour) if shop.bench.blocks else await service.purge_async(hour)) == 0
+        assert outcome(await shop.call("action")) == (200, "succeeded")
+        await shop.purge()
+        assert (service.purge(hour) if shop.bench.blocks else await service.purge_async(hour)) == 0
+        assert outcome(await shop.call("action")) == (409, None)
+
+    # -- the inbox itself
+
+    async def test_without_its_table_the_call_waits_and_the_remedy_is_named(self, shop: Shop[Tx]) -> None:
+        try:
+            await shop.bench.drop()
+        except NotImplementedError:
+            pytest.skip("this inbox has no table")
+        answer = await shop.call("action")
+        assert (outcome(answer), name_of_problem(answer)) == ((503, None), "barrier-missing")
+        assert "amends_barrier does not exist" in json.loads(answer.body)["detail"]
+
+    async def test_an_unknown_error_means_nothing(self, shop: Shop[Tx]) -> None:
+        assert shop.bench.inbox.classify(ValueError()) is None
+
+
+class Gate:
+    """Keeps an action inside its handler until it is opened; it works for threads and tasks alike."""
+
+    def __init__(self) -> None:
+        self._entered = threading.Event()
+        self._opened = threading.Event()
+
+    def open(self) -> None:
+        self._opened.set()
+
+    def around(self, shop: Shop[Tx]) -> Code:
+        async def waits(request: Reserve, tx: Tx) -> Reservation:
+            made = await shop.act(request, tx)
+            self._entered.set()
+            if shop.bench.blocks:
+                assert self._opened.wait(DEADLINE_SECONDS)
+            else:
+                await _until(self._opened)
+            return made
+
+        return waits
+
+    async def entered_by_somebody(self) -> None:
+        await _until(self._entered)
+
+
+async def _until(event: threading.Event) -> None:
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not event.is_set():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.001)

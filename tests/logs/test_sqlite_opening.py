@@ -1,0 +1,313 @@
+"""Who may open the file, and what is refused before the first byte of it is changed."""
+
+import asyncio
+import logging
+import os
+import re
+import sqlite3
+import struct
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from amends.core.errors import LogDamaged, LogInUse, LogUnavailable
+from amends.logs.sqlite import opening
+from amends.logs.sqlite.log import SqliteLog, open_readonly
+from amends.ports.log import Find
+from amends.testing.contracts.log_entries import ORDERS, start, write
+from tests.logs.processes import started
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "orders.db"
+
+
+async def filled(path: Path, runs: int = 200) -> None:
+    """A log with some runs, closed in good order."""
+    log = SqliteLog(path)
+    await log.open()
+    await write(log, *(start(f"r{number}", tags={"number": str(number)}) for number in range(runs)))
+    await log.close()
+
+
+async def read_line(process: asyncio.subprocess.Process) -> str:
+    assert process.stdout is not None
+    return (await asyncio.wait_for(process.stdout.readline(), 60)).decode().strip()
+
+
+# -- one process
+
+
+async def test_a_second_process_is_told_who_has_the_log(path: Path) -> None:
+    async with started("hold", path) as holder:
+        assert await read_line(holder) == "open"
+        with pytest.raises(LogInUse) as refused:
+            await SqliteLog(path).open()
+        assert str(refused.value) == (
+            f"{path} is in use by process {holder.pid} on this machine. "
+            "One process per SQLite log; for more use --log postgresql://..."
+        )
+        holder.kill()
+        await holder.wait()
+        log = SqliteLog(path)
+        await log.open()  # the kernel let go of it
+        assert [run.run for run in await log.claim([ORDERS], now=0, limit=10)] == ["held"]
+        await log.close()
+
+
+async def test_the_same_process_cant_open_it_twice(path: Path) -> None:
+    log = SqliteLog(path)
+    await log.open()
+    with pytest.raises(LogInUse, match=f"process {os.getpid()} "):
+        await SqliteLog(path).open()
+    await write(log, start("a"))
+    await log.close()
+    await log.open()
+    await log.close()
+
+
+async def test_a_symbolic_link_is_no_way_around_the_lock(path: Path, tmp_path: Path) -> None:
+    log = SqliteLog(path)
+    await log.open()
+    link = tmp_path / "elsewhere"
+    link.mkdir()
+    (link / "link.db").symlink_to(path)
+    with pytest.raises(LogInUse):
+        await SqliteLog(link / "link.db").open()
+    await log.close()
+
+
+async def test_a_program_that_the_process_starts_doesnt_keep_the_lock(path: Path) -> None:
+    log = SqliteLog(path)
+    await log.open()
+    program = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", "print('up', flush=True); input()"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        close_fds=False,
+    )
+    assert await read_line(program) == "up"
+    await log.close()
+    await log.open()
+    assert program.returncode is None
+    await log.close()
+    await program.communicate(b"\n")
+
+
+async def test_a_log_that_could_not_be_opened_isnt_locked(path: Path) -> None:
+    path.write_bytes(b"no database" * 100)
+    for _ in range(2):
+        with pytest.raises(LogDamaged):
+            await SqliteLog(path).open()
+
+
+# -- reading beside the owner
+
+
+async def test_others_read_while_the_log_is_in_use(path: Path) -> None:
+    async with started("hold", path) as holder:
+        assert await read_line(holder) == "open"
+        async with open_readonly(path) as reader:
+            assert [run.run for run in await reader.find(Find())] == ["held"]
+            assert dict(await reader.count()) == {"running": 1}
+            found = await reader.read("held")
+            assert found is not None
+            assert [event.kind for event in found.events] == ["RunStarted"]
+        assert holder.returncode is None
+
+
+async def test_a_closed_log_can_be_read(path: Path) -> None:
+    await filled(path, runs=3)
+    async with open_readonly(path) as reader:
+        assert len(await reader.find(Find())) == 3
+    with pytest.raises(LogUnavailable):
+        await reader.count()
+
+
+async def test_reading_makes_no_file(path: Path) -> None:
+    with pytest.raises(LogUnavailable, match="no log at"):
+        async with open_readonly(path):
+            pass
+    assert list(path.parent.iterdir()) == []
+
+
+async def test_reading_sees_what_was_acknowledged_before(path: Path) -> None:
+    log = SqliteLog(path)
+    await log.open()
+    async with open_readonly(path) as reader:
+        for number in range(20):
+            await write(log, start(f"r{number}"))
+            assert await reader.read_row(f"r{number}") is not None
+            assert await log.read_row(f"r{number}") is not None
+    await log.close()
+
+
+# -- what is refused
+
+
+def garbage(path: Path) -> None:
+    path.write_bytes(os.urandom(10_000))
+
+
+def a_few_bytes(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:60])
+
+
+def cut_off(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+
+
+def cut_off_in_a_page(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def scrambled(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[4096 * 3 : 4096 * 9] = os.urandom(4096 * 6)
+    path.write_bytes(data)
+
+
+def scrambled_first_page(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[100:4096] = os.urandom(3996)
+    path.write_bytes(data)
+
+
+def of_another_program(path: Path) -> None:
+    path.unlink()
+    other = sqlite3.connect(path)
+    other.execute("CREATE TABLE customers (name TEXT)")
+    other.close()
+
+
+@pytest.mark.parametrize(
+    ("harm", "says"),
+    [
+        (garbage, "isn't an SQLite database"),
+        (a_few_bytes, "is cut off after 60 bytes"),
+        (cut_off, r"is cut off: it has \d+ of \d+ bytes"),
+        (cut_off_in_a_page, r"is cut off: it has \d+ of \d+ bytes"),
+        (scrambled, "is damaged: "),
+        (scrambled_first_page, "is damaged: "),
+        (of_another_program, "is an SQLite database of something else"),
+    ],
+)
+async def test_what_is_no_sound_log_is_refused_and_left_as_it_is(
+    path: Path, harm: Callable[[Path], None], says: str
+) -> None:
+    await filled(path)
+    sound = path.read_bytes()
+    harm(path)
+    harmed = path.read_bytes()
+    assert harmed != sound
+    with pytest.raises(LogDamaged, match=says) as refused:
+        await SqliteLog(path).open()
+    assert "Nothing was changed." in str(refused.value)
+    assert str(path) in str(refused.value)
+    assert path.read_bytes() == harmed
+
+
+async def test_a_log_of_a_newer_version_is_refused_and_left_as_it_is(path: Path) -> None:
+    await filled(path, runs=1)
+    newer = sqlite3.connect(path)
+    newer.execute("PRAGMA user_version = 99")
+    newer.close()
+    before = path.read_bytes()
+    with pytest.raises(LogUnavailable, match=r"newer amends \(its schema is 99, this one knows 1\).*pip install"):
+        await SqliteLog(path).open()
+    with pytest.raises(LogUnavailable, match="newer amends"):
+        async with open_readonly(path):
+            pass
+    assert path.read_bytes() == before
+
+
+async def test_a_directory_that_isnt_there(tmp_path: Path) -> None:
+    with pytest.raises(LogUnavailable, match="there is no directory .*nowhere"):
+        await SqliteLog(tmp_path / "nowhere" / "orders.db").open()
+
+
+async def test_a_directory_instead_of_a_file(tmp_path: Path) -> None:
+    with pytest.raises(LogUnavailable, match="is a directory"):
+        await SqliteLog(tmp_path).open()
+
+
+async def test_a_directory_that_cant_be_written() -> None:
+    async with started("open_as_nobody", "/orders.db") as process:
+        said = await read_line(process)
+    assert said == "LogUnavailable: /orders.db: the directory / can't be written by this user. Its owner must allow it."
+
+
+# -- what is made
+
+
+async def test_an_empty_file_becomes_a_log(path: Path) -> None:
+    path.touch()
+    await filled(path, runs=2)
+    await filled_again(path)
+
+
+async def filled_again(path: Path) -> None:
+    log = SqliteLog(path)
+    await log.open()
+    assert dict(await log.count()) == {"running": 2}
+    await log.close()
+
+
+async def test_a_name_with_special_letters_is_just_a_name(tmp_path: Path) -> None:
+    path = tmp_path / "år 1?mode=ro#%41.db"
+    await filled(path, runs=2)
+    assert path.exists()
+    await filled_again(path)
+
+
+async def test_commits_reach_the_disk_before_they_are_acknowledged(path: Path) -> None:
+    log = SqliteLog(path)
+    await log.open()
+    settings = ("journal_mode", "synchronous", "fullfsync", "checkpoint_fullfsync")
+    found = await log.write(
+        lambda writer: [writer.connection.execute(f"PRAGMA {name}").fetchone()[0] for name in settings]
+    )
+    assert found == ["wal", 2, 1, 1]
+    await log.close()
+
+
+async def test_a_log_closed_in_good_order_is_one_file_and_its_lock(path: Path) -> None:
+    await filled(path)
+    assert sorted(entry.name for entry in path.parent.iterdir()) == ["orders.db", "orders.db.lock"]
+    (application,) = struct.unpack_from(">I", path.read_bytes(), 68)
+    assert application == opening.APPLICATION_ID
+
+
+async def test_workers_that_are_gone_are_forgotten_once_they_own_nothing(path: Path) -> None:
+    for _ in range(3):
+        await filled(path, runs=0)
+    log = SqliteLog(path)
+    await log.open()
+    await write(log, start("a"))
+    await log.close()
+    await log.open()
+
+    def workers() -> list[str]:
+        other = sqlite3.connect(path)
+        states = [state for (state,) in other.execute("SELECT state FROM workers ORDER BY state")]
+        other.close()
+        return states
+
+    assert workers() == ["left", "live"]
+    await log.claim([ORDERS], now=0, limit=10)
+    await log.close()
+    await log.open()
+    assert workers() == ["left", "live"]
+    await log.close()
+
+
+async def test_an_old_sqlite_is_no_reason_to_raise_ones_voice(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    await filled(path, runs=1)
+    is_old = sqlite3.sqlite_version_info < opening.WAL_RESET_FIXED
+    said = [record for record in caplog.records if re.search("lacks a fix", record.getMessage())]
+    assert [record.levelno for record in said] == ([logging.INFO] if is_old else [])

@@ -1,0 +1,374 @@
+"""Work of a step in this process, and services and applications that are called without a wire."""
+
+import asyncio
+import contextlib
+import json
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from amends.codecs.json import JsonCodec
+from amends.core.answers import Answered, Cause, Lost, NotSent, Pending, SaidNo, Succeeded, read_answer
+from amends.core.errors import CannotCompensate, Later, Rejected
+from amends.core.keys import Phase
+from amends.core.operation import blocking
+from amends.ports.this_call import this_call
+from amends.ports.transport import Transport
+from amends.testing.contracts.transport import CALL, Handle, Said, TransportContract
+from amends.transports.asgi import AsgiTransport, Receive, Send
+from amends.transports.http import HttpTransport
+from amends.transports.in_process import LocalTransport, LocalWork, ServiceTransport, local_action, local_compensation
+
+CODEC = JsonCodec()
+
+
+@dataclass(frozen=True)
+class Trip:
+    city: str
+    days: int = 1
+
+
+ACT = replace(CALL, operation="book", step="book", key="r:book:action", run="r", body=b'[{"city":"Rome"},2]')
+UNDO = replace(ACT, phase=Phase.COMPENSATION, key="r:book:compensation")
+
+Work = Callable[..., Awaitable[Any]]
+
+
+@contextlib.asynccontextmanager
+async def local(
+    function: Work, types: Sequence[Any] = (Trip, int), undo: Work | None = None, at_once: int = 4
+) -> AsyncGenerator[LocalTransport]:
+    works: dict[tuple[str, Phase], LocalWork] = {("book", Phase.ACTION): local_action(function, CODEC, types)}
+    if undo is not None:
+        works["book", Phase.COMPENSATION] = local_compensation(undo, CODEC, Trip, int | None)
+    transport = LocalTransport(lambda operation, phase: works.get((operation, phase)), at_once=at_once)
+    try:
+        yield transport
+    finally:
+        await transport.close()
+
+
+def meaning(came: Answered | NotSent | Lost, phase: Phase = Phase.ACTION) -> object:
+    return read_answer(came, phase=phase, retriable=False, decode=CODEC.decoder(Any), now=0)
+
+
+async def test_work_is_done_and_its_reply_is_json() -> None:
+    async def book(trip: Trip, nights: int) -> dict[str, object]:
+        call = this_call()
+        return {"city": trip.city, "nights": nights, "key": call.key, "attempt": call.attempt}
+
+    async with local(book) as transport:
+        came = await transport.send(ACT)
+    assert meaning(came) == Succeeded(b'{"city":"Rome","nights":2,"key":"r:book:action","attempt":1}')
+
+
+async def test_blocking_work_is_done_on_a_thread_that_knows_the_call() -> None:
+    def book() -> list[object]:
+        return [this_call().key, threading.current_thread() is threading.main_thread()]
+
+    async with local(blocking(book), ()) as transport:
+        assert meaning(await transport.send(replace(ACT, body=b"[]"))) == Succeeded(b'["r:book:action",false]')
+
+
+def refuse(*_: object) -> None:
+    raise Rejected("no room", code="full")
+
+
+async def refuse_async(*_: object) -> None:
+    refuse()
+
+
+@pytest.mark.parametrize("work", [refuse_async, blocking(refuse)])
+async def test_a_no_is_a_no(work: Work) -> None:
+    async with local(work) as transport:
+        assert meaning(await transport.send(ACT)) == SaidNo("full", "no room")
+
+
+async def test_later_is_pending() -> None:
+    async def book(*_: object) -> None:
+        raise Later
+
+    async with local(book) as transport:
+        assert meaning(await transport.send(ACT)) == Pending()
+
+
+@pytest.mark.parametrize("error", [ValueError("bad date"), CannotCompensate("x"), StopIteration(), KeyError("k")])
+@pytest.mark.parametrize("on_a_thread", [False, True])
+async def test_any_other_exception_may_have_acted_and_says_where(error: Exception, on_a_thread: bool) -> None:
+    def fail() -> None:
+        raise error
+
+    async def fail_async(*_: object) -> None:
+        fail()
+
+    async with local(blocking(lambda *_: fail()) if on_a_thread else fail_async) as transport:
+        came = await transport.send(ACT)
+    assert isinstance(came, Lost)
+    assert came.cause is Cause.RAISED
+    assert "(test_in_process.py:" in came.detail
+    if str(error) == "bad date":
+        assert came.detail.startswith("ValueError: bad date (")
+
+
+async def test_a_reply_that_cannot_be_written_may_have_acted() -> None:
+    async def book(*_: object) -> object:
+        return object()
+
+    async with local(book) as transport:
+        came = await transport.send(ACT)
+    assert isinstance(came, Lost)
+    assert "was done" in came.detail
+
+
+@pytest.mark.parametrize("body", [b"[]", b"{}", b'[{"city":1},2]', b"nonsense"])
+async def test_arguments_that_cannot_be_read_are_not_sent(body: bytes) -> None:
+    called = False
+
+    async def book(*_: object) -> None:
+        nonlocal called
+        called = True
+
+    async with local(book) as transport:
+        assert isinstance(await transport.send(replace(ACT, body=body)), NotSent)
+        assert isinstance(await transport.send(replace(ACT, operation="other")), NotSent)
+        assert isinstance(await transport.send(UNDO), NotSent)
+    assert not called
+
+
+def envelope(request: object, reply: object, *, known: bool) -> bytes:
+    return json.dumps({"request": request, "reply": reply, "reply_known": known, "reason": "x"}).encode()
+
+
+async def test_a_compensation_is_told_the_input_and_the_reply_if_it_is_known() -> None:
+    told: list[object] = []
+
+    async def undo(trip: Trip, reply: int | None) -> str:
+        told.append((trip, reply))
+        return "ignored"
+
+    async with local(refuse_async, undo=undo) as transport:
+        for reply, known in ((17, True), (None, False)):
+            came = await transport.send(replace(UNDO, body=envelope([{"city": "Rome"}, 2], reply, known=known)))
+            assert meaning(came, Phase.COMPENSATION) == Succeeded(b"null")
+        for bad in (envelope([], None, known=False), envelope([{"city": "R"}], "x", known=True), b"[]", b"\xff"):
+            assert isinstance(await transport.send(replace(UNDO, body=bad)), NotSent)
+    assert told == [(Trip("Rome"), 17), (Trip("Rome"), None)]
+
+
+@pytest.mark.parametrize("error", [CannotCompensate("gone", code="left"), Rejected("gone", code="left")])
+async def test_a_compensation_that_says_no_needs_a_person(error: Exception) -> None:
+    async def undo(*_: object) -> None:
+        raise error
+
+    async with local(refuse_async, undo=undo) as transport:
+        came = await transport.send(replace(UNDO, body=envelope([{"city": "Rome"}], None, known=False)))
+    assert isinstance(came, Answered)
+    assert came.headers["saga-outcome"] == "cannot-compensate"
+    assert json.loads(came.body)["code"] == "left"
+
+
+async def test_async_work_that_takes_too_long_is_stopped() -> None:
+    stopped = asyncio.Event()
+
+    async def book(*_: object) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+
+    async with local(book) as transport:
+        came = await transport.send(replace(ACT, timeout_seconds=0.05))
+        assert isinstance(came, Lost)
+        assert came.cause is Cause.TIMED_OUT
+        await stopped.wait()
+
+
+async def test_a_repeat_joins_blocking_work_that_still_runs() -> None:
+    go_on, begun = threading.Event(), 0
+
+    def book(*_: object) -> int:
+        nonlocal begun
+        begun += 1
+        assert go_on.wait(10)
+        return begun
+
+    async with local(blocking(book)) as transport:
+        first = await transport.send(replace(ACT, timeout_seconds=0.05))
+        assert isinstance(first, Lost)
+        assert first.cause is Cause.TIMED_OUT
+        repeat = asyncio.create_task(transport.send(ACT))
+        await asyncio.sleep(0)
+        go_on.set()
+        assert meaning(await repeat) == Succeeded(b"1")
+        assert begun == 1
+        assert meaning(await transport.send(ACT)) == Succeeded(b"2"), "once it is over, a repeat runs anew"
+
+
+async def test_blocking_work_that_never_got_a_thread_is_not_sent() -> None:
+    go_on, begun = threading.Event(), 0
+
+    def book(*_: object) -> None:
+        nonlocal begun
+        begun += 1
+        assert go_on.wait(10)
+
+    async with local(blocking(book), at_once=1) as transport:
+        holding = asyncio.create_task(transport.send(ACT))
+        await asyncio.sleep(0)
+        came = await transport.send(replace(ACT, key="r2:book:action", timeout_seconds=0.05))
+        assert isinstance(came, NotSent)
+        go_on.set()
+        await holding
+    assert begun == 1
+
+
+async def test_a_cancelled_call_stops_async_work() -> None:
+    begun, stopped = asyncio.Event(), asyncio.Event()
+
+    async def book(*_: object) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+
+    async with local(book) as transport:
+        task = asyncio.create_task(transport.send(ACT))
+        await begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await stopped.wait()
+
+
+async def test_closing_stops_what_can_be_stopped_and_waits_for_no_thread() -> None:
+    go_on, begun = threading.Event(), threading.Event()
+
+    def book(*_: object) -> None:
+        begun.set()
+        go_on.wait(10)
+
+    async with local(blocking(book)) as transport:
+        task = asyncio.create_task(transport.send(ACT))
+        await asyncio.to_thread(begun.wait, 10)
+    came = await task
+    assert isinstance(came, Lost)
+    go_on.set()
+
+
+# -- the contract of all transports
+
+
+class PlainService:
+    def __init__(self, handle: Handle) -> None:
+        self._handle = handle
+
+    async def handle(self, headers: Mapping[str, str], operation: str, body: bytes) -> Said:
+        return await self._handle(headers, operation, body)
+
+
+def application(handle: Handle) -> Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]:
+    async def app(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            raise NotImplementedError
+        body = (await receive())["body"]
+        headers = {name.decode(): value.decode() for name, value in scope["headers"]}
+        said = await handle(headers, scope["path"].rpartition("/")[2], body)
+        pairs = [(name.encode(), value.encode()) for name, value in said.headers.items()]
+        await send({"type": "http.response.start", "status": said.status, "headers": pairs})
+        await send({"type": "http.response.body", "body": said.body[:5], "more_body": True})
+        await send({"type": "http.response.body", "body": said.body[5:]})
+
+    return app
+
+
+class TestServiceTransport(TransportContract):
+    @contextlib.asynccontextmanager
+    async def serve(self, handle: Handle) -> AsyncGenerator[Transport]:
+        yield ServiceTransport(PlainService(handle))
+
+
+class TestAsgiTransport(TransportContract):
+    @contextlib.asynccontextmanager
+    async def serve(self, handle: Handle) -> AsyncGenerator[Transport]:
+        transport = AsgiTransport(application(handle), "/saga/")
+        yield transport
+        await transport.close()
+
+
+class TestHttpTransport(TransportContract):
+    @contextlib.asynccontextmanager
+    async def serve(self, handle: Handle) -> AsyncGenerator[Transport]:
+        async def answer(request: web.Request) -> web.Response:
+            headers = {name.lower(): value for name, value in request.headers.items()}
+            said = await handle(headers, request.match_info["operation"], await request.read())
+            return web.Response(status=said.status, headers=said.headers, body=said.body)
+
+        app = web.Application()
+        app.router.add_post("/saga/{operation}", answer)
+        runner = web.AppRunner(app, shutdown_timeout=0.01)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        (_, port), *_ = runner.addresses
+        transport = HttpTransport(f"http://127.0.0.1:{port}/saga")
+        try:
+            yield transport
+        finally:
+            await transport.close()
+            await runner.cleanup()
+
+
+# -- what only an ASGI application has
+
+
+async def test_an_application_is_started_before_its_first_call_and_shut_down_at_the_end() -> None:
+    story: list[str] = []
+
+    async def app(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            for _ in range(2):
+                message = (await receive())["type"]
+                story.append(message)
+                scope["state"]["pool"] = "open"
+                await send({"type": f"{message}.complete"})
+            return
+        story.append(f"{scope['method']} {scope['path']} {scope['state']['pool']}")
+        await send({"type": "http.response.start", "status": 204, "headers": [(b"Saga-Outcome", b"noop")] * 2})
+        await send({"type": "http.response.body"})
+        assert (await receive())["type"] == "http.request"
+        assert (await receive())["type"] == "http.disconnect"
+        story.append("gone")
+
+    transport = AsgiTransport(app, "/saga")
+    came = await transport.send(CALL)
+    assert isinstance(came, Answered)
+    assert came.repeated == {"saga-outcome"}
+    await asyncio.sleep(0)
+    await transport.close()
+    assert story == ["lifespan.startup", "POST /saga/reserve open", "gone", "lifespan.shutdown"]
+
+
+async def test_an_application_that_does_not_start_is_never_called() -> None:
+    async def app(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        assert scope["type"] == "lifespan"
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "no database"})
+
+    transport = AsgiTransport(app)
+    came = await transport.send(CALL)
+    assert isinstance(came, NotSent)
+    assert "no database" in came.detail
+    await transport.close()
+
+
+async def test_a_service_is_shown_by_name() -> None:
+    async def handle(*_: object) -> Said:
+        return Said()
+
+    came = await ServiceTransport(PlainService(handle)).send(CALL)
+    assert isinstance(came, Answered)
+    assert came.url == "python:inventory/reserve"
