@@ -25,7 +25,7 @@ from amends.core.retry import micros
 from amends.core.saga import Saga
 from amends.core.state import BUILT_IN, LOCAL, RunRecord
 from amends.core.summary import outcome
-from amends.engine.driven import Driven
+from amends.engine.driven import Driven, Ready
 from amends.engine.engine import RUNS_MAX, Engine, Started
 from amends.engine.lanes import Lane
 from amends.ports.clock import Clock, SystemClock
@@ -121,8 +121,8 @@ class Lanes:
     """The queue in front of every participant, and in front of each saga's own work."""
 
     def __init__(self, definitions: Iterable[Definition], routes: Iterable[Route]) -> None:
-        self._lanes: dict[str, Lane] = {}
-        self._local: dict[int, Lane] = {}
+        self._lanes: dict[str, Lane[Ready]] = {}
+        self._local: dict[int, Lane[Ready]] = {}
         listed = list(definitions)
         given = {route.participant: route for route in routes}
         missing = [
@@ -139,7 +139,7 @@ class Lanes:
             transport = LocalTransport(_finder(definition), at_once=AT_ONCE_DEFAULT)
             self._local[id(definition)] = Lane(LOCAL, transport, LOCAL_AT_ONCE)
 
-    def lane_of(self, definition: Definition, participant: str) -> Lane:
+    def lane_of(self, definition: Definition, participant: str) -> Lane[Ready]:
         """Where calls to this participant queue."""
         if participant == LOCAL:
             return self._local[id(definition)]
@@ -259,7 +259,6 @@ class Orchestrator:
             log=open_log(self._log) if isinstance(self._log, str) else self._log,
             lane_of=self._lanes.lane_of,
             events=EventCodec(),
-            codec=self._codec,
             canonical=canonical,
             clock=self._clock,
             runs_max=self._runs_max,

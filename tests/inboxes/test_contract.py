@@ -14,7 +14,8 @@ from typing_extensions import override
 from amends.inboxes.memory import MemoryData, MemoryInbox
 from amends.inboxes.sqlalchemy import BlockingSqlAlchemyInbox, SqlAlchemyInbox, sqlite_settings
 from amends.inboxes.sqlite import SqliteInbox
-from amends.testing.contracts.inbox import PATIENCE_SECONDS, Bench, InboxContract
+from amends.testing.contracts.bench import PATIENCE_SECONDS, Bench
+from amends.testing.contracts.inbox import InboxContract
 
 CREATE = "create table thing (name text primary key)"
 PUT = "insert into thing values (:name)"

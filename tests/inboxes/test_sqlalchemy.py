@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy import MetaData, create_engine, event, text
-from sqlalchemy.dialects import postgresql
+from sqlalchemy import MetaData, create_mock_engine, event, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -27,6 +26,9 @@ from amends.ports.inbox import Row, RowState
 @dataclass(frozen=True, slots=True)
 class Book:
     room: str
+
+
+POSTGRESQL = create_mock_engine("postgresql+asyncpg://", print).dialect
 
 
 class Hotel(Participant):
@@ -114,7 +116,8 @@ async def test_a_handler_may_have_savepoints_of_its_own(service: Service[AsyncSe
         undone = await db.begin_nested()
         db.add(Booking(room="undone"))
         await undone.rollback()
-        await db.begin_nested()
+        left_open = await db.begin_nested()
+        assert left_open.is_active
         db.add(Booking(room="left open"))
         return "ok"
 
@@ -177,7 +180,7 @@ async def test_the_tables_are_the_same_for_both_inboxes_on_sqlite(tmp_path: Path
 
 
 def test_the_tables_of_postgresql_have_its_types() -> None:
-    written = str(CreateTable(barrier_table(MetaData())).compile(dialect=postgresql.dialect()))
+    written = str(CreateTable(barrier_table(MetaData())).compile(dialect=POSTGRESQL))
     for column in (
         "run TEXT NOT NULL",
         "request_print BYTEA",
@@ -191,7 +194,7 @@ def test_the_tables_of_postgresql_have_its_types() -> None:
 
 def test_every_parameter_of_postgresqls_statements_is_one_of_ours() -> None:
     compiled = {
-        name: sorted(text(getattr(POSTGRES, name)).compile(dialect=postgresql.dialect()).params)
+        name: sorted(text(getattr(POSTGRES, name)).compile(dialect=POSTGRESQL).params)
         for name in ("lock", "read", "delete", "purged_through", "ago", "move_mark", "first_mark", "delete_older")
     }
     assert compiled == {
@@ -206,10 +209,8 @@ def test_every_parameter_of_postgresqls_statements_is_one_of_ours() -> None:
     }
 
 
-def test_a_database_the_barrier_does_not_know_is_named() -> None:
-    engine = create_engine("sqlite://")
-    engine.dialect.name = "oracle"
-    with engine.connect() as connection, pytest.raises(NotImplementedError, match="the barrier knows no oracle"):
-        from amends.inboxes.sqlalchemy import _dialect
-
-        _dialect(connection)
+async def test_a_database_the_barrier_does_not_know_is_named(engine: AsyncEngine) -> None:
+    engine.sync_engine.dialect.name = "oracle"
+    with pytest.raises(NotImplementedError, match="the barrier knows no oracle"):
+        async with SqlAlchemyInbox(async_sessionmaker(engine)).open_async() as tx:
+            await tx.read("run", "book")

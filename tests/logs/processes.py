@@ -1,4 +1,4 @@
-"""Real processes around a real file, for the tests beside it. Each tells what it does in lines on its standard output."""
+"""Real processes around a real file, for the tests beside it. Each tells on its standard output what it does."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,7 @@ import json
 import os
 import resource
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -19,7 +19,7 @@ NOBODY = 65534
 
 
 @asynccontextmanager
-async def started(task: str, *arguments: object) -> AsyncIterator[asyncio.subprocess.Process]:
+async def started(task: str, *arguments: object) -> AsyncGenerator[asyncio.subprocess.Process]:
     """One of the tasks below in a process of its own; killed at the latest when the test is done with it."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.logs.processes", task, *map(str, arguments)),
@@ -72,7 +72,7 @@ async def fail_to_write(path: str) -> None:
     await log.open()
     assert await log.append([start("before")]) == [Written.ACCEPTED]
     unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
-    limit = Path(f"{path}-wal").stat().st_size + 10_000  # in the middle of a page
+    limit = size_of(f"{path}-wal") + 10_000  # in the middle of a page
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, unlimited[1]))
     big = start("big", tags={"much": "x" * 100_000})
     said = {"big": await outcome(lambda: log.append([big]))}
@@ -86,6 +86,10 @@ async def fail_to_write(path: str) -> None:
     said["runs"] = ",".join(sorted(run.run for run in await log.find(Find())))
     await log.close()
     say(json.dumps(said))
+
+
+def size_of(path: str) -> int:
+    return Path(path).stat().st_size
 
 
 async def outcome(call: Callable[[], Awaitable[object]]) -> str:
@@ -110,6 +114,5 @@ async def open_as_nobody(path: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(
-        {task.__name__: task for task in (hold, write_on, fail_to_write, open_as_nobody)}[sys.argv[1]](sys.argv[2])
-    )
+    tasks = {task.__name__: task for task in (hold, write_on, fail_to_write, open_as_nobody)}
+    asyncio.run(tasks[sys.argv[1]](sys.argv[2]))

@@ -158,3 +158,15 @@ async def test_closing_waits_for_what_was_handed_over(path: Path) -> None:
     await log.open()
     assert len(await log.find(Find())) == 50
     await log.close()
+
+
+async def test_an_opening_that_is_cancelled_leaves_nothing_open(path: Path) -> None:
+    opening = asyncio.create_task(SqliteLog(path).open())
+    await asyncio.sleep(0)  # handed over
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    log = SqliteLog(path)
+    await log.open()
+    await write(log, start("a"))
+    await log.close()

@@ -38,6 +38,18 @@ async def read_line(process: asyncio.subprocess.Process) -> str:
     return (await asyncio.wait_for(process.stdout.readline(), 60)).decode().strip()
 
 
+def content(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+def make_empty(path: Path) -> None:
+    path.touch()
+
+
+def names_beside(path: Path) -> list[str]:
+    return sorted(entry.name for entry in path.parent.iterdir())
+
+
 # -- one process
 
 
@@ -69,14 +81,19 @@ async def test_the_same_process_cant_open_it_twice(path: Path) -> None:
     await log.close()
 
 
-async def test_a_symbolic_link_is_no_way_around_the_lock(path: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def link(path: Path, tmp_path: Path) -> Path:
+    directory = tmp_path / "elsewhere"
+    directory.mkdir()
+    (directory / "link.db").symlink_to(path)
+    return directory / "link.db"
+
+
+async def test_a_symbolic_link_is_no_way_around_the_lock(path: Path, link: Path) -> None:
     log = SqliteLog(path)
     await log.open()
-    link = tmp_path / "elsewhere"
-    link.mkdir()
-    (link / "link.db").symlink_to(path)
     with pytest.raises(LogInUse):
-        await SqliteLog(link / "link.db").open()
+        await SqliteLog(link).open()
     await log.close()
 
 
@@ -98,7 +115,7 @@ async def test_a_program_that_the_process_starts_doesnt_keep_the_lock(path: Path
 
 
 async def test_a_log_that_could_not_be_opened_isnt_locked(path: Path) -> None:
-    path.write_bytes(b"no database" * 100)
+    garbage(path)
     for _ in range(2):
         with pytest.raises(LogDamaged):
             await SqliteLog(path).open()
@@ -131,7 +148,7 @@ async def test_reading_makes_no_file(path: Path) -> None:
     with pytest.raises(LogUnavailable, match="no log at"):
         async with open_readonly(path):
             pass
-    assert list(path.parent.iterdir()) == []
+    assert names_beside(path) == []
 
 
 async def test_reading_sees_what_was_acknowledged_before(path: Path) -> None:
@@ -200,15 +217,15 @@ async def test_what_is_no_sound_log_is_refused_and_left_as_it_is(
     path: Path, harm: Callable[[Path], None], says: str
 ) -> None:
     await filled(path)
-    sound = path.read_bytes()
+    sound = content(path)
     harm(path)
-    harmed = path.read_bytes()
+    harmed = content(path)
     assert harmed != sound
     with pytest.raises(LogDamaged, match=says) as refused:
         await SqliteLog(path).open()
     assert "Nothing was changed." in str(refused.value)
     assert str(path) in str(refused.value)
-    assert path.read_bytes() == harmed
+    assert content(path) == harmed
 
 
 async def test_a_log_of_a_newer_version_is_refused_and_left_as_it_is(path: Path) -> None:
@@ -216,17 +233,17 @@ async def test_a_log_of_a_newer_version_is_refused_and_left_as_it_is(path: Path)
     newer = sqlite3.connect(path)
     newer.execute("PRAGMA user_version = 99")
     newer.close()
-    before = path.read_bytes()
+    before = content(path)
     with pytest.raises(LogUnavailable, match=r"newer amends \(its schema is 99, this one knows 1\).*pip install"):
         await SqliteLog(path).open()
     with pytest.raises(LogUnavailable, match="newer amends"):
         async with open_readonly(path):
             pass
-    assert path.read_bytes() == before
+    assert content(path) == before
 
 
 async def test_a_directory_that_isnt_there(tmp_path: Path) -> None:
-    with pytest.raises(LogUnavailable, match="there is no directory .*nowhere"):
+    with pytest.raises(LogUnavailable, match=r"there is no directory .*nowhere"):
         await SqliteLog(tmp_path / "nowhere" / "orders.db").open()
 
 
@@ -245,7 +262,7 @@ async def test_a_directory_that_cant_be_written() -> None:
 
 
 async def test_an_empty_file_becomes_a_log(path: Path) -> None:
-    path.touch()
+    make_empty(path)
     await filled(path, runs=2)
     await filled_again(path)
 
@@ -260,7 +277,7 @@ async def filled_again(path: Path) -> None:
 async def test_a_name_with_special_letters_is_just_a_name(tmp_path: Path) -> None:
     path = tmp_path / "år 1?mode=ro#%41.db"
     await filled(path, runs=2)
-    assert path.exists()
+    assert path.name in names_beside(path)
     await filled_again(path)
 
 
@@ -277,8 +294,8 @@ async def test_commits_reach_the_disk_before_they_are_acknowledged(path: Path) -
 
 async def test_a_log_closed_in_good_order_is_one_file_and_its_lock(path: Path) -> None:
     await filled(path)
-    assert sorted(entry.name for entry in path.parent.iterdir()) == ["orders.db", "orders.db.lock"]
-    (application,) = struct.unpack_from(">I", path.read_bytes(), 68)
+    assert names_beside(path) == ["orders.db", "orders.db.lock"]
+    (application,) = struct.unpack_from(">I", content(path), 68)
     assert application == opening.APPLICATION_ID
 
 

@@ -56,11 +56,10 @@ def rows(file: sqlite3.Connection, sql: str) -> list[tuple[Any, ...]]:  # whatev
 
 
 async def test_every_step_of_a_run_is_a_row(file: sqlite3.Connection) -> None:
-    asked = "SELECT run, run_state, position, step, kind, state, attempts, error, is_current FROM run_steps ORDER BY position"
-    assert rows(file, asked) == [
-        ("order-42", "stuck", 1, "reserve", "compensable", "done", 1, None, 0),
-        ("order-42", "stuck", 2, "charge", "pivot", "unknown", 8, "timed out", 1),
-        ("order-42", "stuck", 3, "schedule", "retriable", "acting", 0, None, 1),
+    assert rows(file, "SELECT * FROM run_steps ORDER BY position") == [
+        ("order-42", "place-order", 1, "stuck", 1, "reserve", "compensable", "done", 1, None, 0),
+        ("order-42", "place-order", 1, "stuck", 2, "charge", "pivot", "unknown", 8, "timed out", 1),
+        ("order-42", "place-order", 1, "stuck", 3, "schedule", "retriable", "acting", 0, None, 1),
     ]
 
 
@@ -105,6 +104,7 @@ def plan(sql: str) -> str:
         ("claimable", "runs_owned (owner>?)"),
         ("nudged", "runs_owned (owner=? AND due_at<?)"),
         ("next_due", "runs_due"),
+        ("next_due_of", "runs_due"),
         ("purgeable", "runs_over (ended_at<?)"),
         ("purge_tags", "run_tags USING PRIMARY KEY"),
         ("count", "runs_by_state"),

@@ -5,25 +5,32 @@ import io
 import json
 import sqlite3
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from wsgiref.validate import validator
 
 import pytest
+from typing_extensions import override
 
 from amends.core.errors import CannotCompensate, DefinitionInvalid, Rejected
+from amends.core.keys import Phase, encode_item, make_key
 from amends.core.limits import REQUEST_BYTES_MAX
 from amends.core.operation import Participant, Undo, operation
+from amends.core.retry import Guard, Kind
 from amends.inboxes.memory import AsyncMemoryTransaction, MemoryData, MemoryInbox
 from amends.inboxes.sqlite import SqliteInbox
 from amends.participant.answer import Answer
+from amends.participant.asgi import Message
+from amends.participant.incoming import read_headers
 from amends.participant.service import Service
 from amends.ports.inbox import AsyncTransaction, Busy, NotSerializable, Row, TableMissing
 from amends.ports.this_call import CallInfo, this_call
+from amends.ports.transport import Outgoing
+from amends.ports.wire import call_headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +91,9 @@ def paying(inbox: MemoryInbox | None = None) -> Service[MemoryData]:
 
 
 class Untouched(MemoryInbox):
-    @asynccontextmanager
-    async def open_async(self) -> Any:
+    @override
+    def open_async(self) -> NoReturn:
         raise AssertionError("the database was touched")
-        yield
 
 
 @pytest.mark.parametrize(
@@ -311,7 +317,7 @@ class OnlyAwaited:
         self.committed = 0
 
     @asynccontextmanager
-    async def open_async(self) -> AsyncIterator[AsyncTransaction[MemoryData]]:
+    async def open_async(self) -> AsyncGenerator[AsyncTransaction[MemoryData], None]:
         async with self.inner.open_async() as tx:
             yield Breaking(self, tx)
 
@@ -324,15 +330,17 @@ class OnlyAwaited:
 
 class Breaking(AsyncMemoryTransaction):
     def __init__(self, outer: OnlyAwaited, inner: AsyncMemoryTransaction) -> None:
-        super().__init__(inner._inner)  # pyright: ignore[reportPrivateUsage] - a fault is put where it is needed
+        super().__init__(inner._inner)
         self.outer = outer
 
+    @override
     async def insert(self, row: Row) -> bool:
         inserted = await super().insert(row)
         if self.outer.errors:
             raise self.outer.errors.pop(0)
         return inserted
 
+    @override
     async def commit(self) -> None:
         if self.outer.commit is not None:
             raise self.outer.commit
@@ -409,12 +417,14 @@ async def test_a_request_that_can_not_be_ordered_is_given_up_after_three_runs() 
 
 async def test_a_row_that_comes_and_goes_is_left_to_a_later_attempt() -> None:
     class Ghost(OnlyAwaited):
+        @override
         @asynccontextmanager
-        async def open_async(self) -> AsyncIterator[AsyncTransaction[MemoryData]]:
+        async def open_async(self) -> AsyncGenerator[AsyncTransaction[MemoryData], None]:
             async with self.inner.open_async() as tx:
                 yield GhostRow(self, tx)
 
     class GhostRow(Breaking):
+        @override
         async def insert(self, row: Row) -> bool:
             inserts.append(row.step)
             return False
@@ -470,14 +480,14 @@ async def test_a_second_process_that_holds_sqlite_is_waited_for_and_then_reporte
 async def test_sqlite_handlers_may_not_commit_by_any_road(tmp_path: Path) -> None:
     inbox = SqliteInbox(tmp_path / "a.db")
     service: Service[sqlite3.Connection] = Service(Payments, inbox)
-    roads = [
+    roads: list[Callable[[sqlite3.Connection], object]] = [
         lambda db: db.commit(),
         lambda db: db.execute("COMMIT"),
         lambda db: db.execute("end transaction"),
         lambda db: db.executescript("create table sly (x)"),
         lambda db: db.__exit__(None, None, None),
         lambda db: db.execute("release amends_handler"),
-    ]  # type: list[Any]
+    ]
     roads_taken = iter(roads)
 
     @service.action(Payments.hold)
@@ -562,7 +572,7 @@ async def post(
     async def receive() -> dict[str, Any]:
         return next(parts)
 
-    async def send(message: Any) -> None:
+    async def send(message: Message) -> None:
         sent.append(dict(message))
 
     await service.asgi()(scope, receive, send)
@@ -624,7 +634,7 @@ async def test_lifespan_and_websockets_are_answered() -> None:
     async def receive() -> dict[str, Any]:
         return next(messages)
 
-    async def send(message: Any) -> None:
+    async def send(message: Message) -> None:
         sent.append(dict(message))
 
     app = paying().asgi()
@@ -649,9 +659,11 @@ def test_a_call_over_wsgi() -> None:
     assert callable(hold)
     started: list[tuple[str, list[tuple[str, str]]]] = []
 
-    def start_response(status: str, found: list[tuple[str, str]], *_: object) -> Any:
+    def ignored(_data: bytes) -> None: ...
+
+    def start_response(status: str, found: list[tuple[str, str]], *_: object) -> Callable[[bytes], None]:
         started.append((status, found))
-        return lambda _data: None
+        return ignored
 
     environ: dict[str, Any] = {
         "REQUEST_METHOD": "POST",
@@ -677,3 +689,32 @@ def test_a_call_over_wsgi() -> None:
     ((status, found),) = started
     assert status == "200 OK"
     assert ("saga-outcome", "succeeded") in found
+
+
+@pytest.mark.parametrize("phase", list(Phase))
+async def test_what_transports_write_is_what_the_barrier_reads(phase: Phase) -> None:
+    call = Outgoing(
+        key=make_key("order-42", "hold", encode_item("caf\N{LATIN SMALL LETTER E WITH ACUTE}/1"), phase),
+        run="order-42",
+        step="hold",
+        item=encode_item("caf\N{LATIN SMALL LETTER E WITH ACUTE}/1"),
+        phase=phase,
+        participant="payments",
+        operation="unhold" if phase is Phase.COMPENSATION else "hold",
+        guard=Guard.BARRIER,
+        kind=Kind.PIVOT,
+        body=UNDO if phase is Phase.COMPENSATION else BODY,
+        attempt=2,
+        epoch=3,
+        since=1_790_000_000_000_250,
+        timeout_seconds=5,
+        deadline=datetime(2030, 1, 1, tzinfo=UTC),
+        callback="http://x/v1/callbacks/t",
+        seal="undone" if phase is Phase.SEAL else None,
+    )
+    incoming = read_headers(call_headers(call), call.operation)
+    assert (str(incoming.key), incoming.since, incoming.epoch) == (call.key, call.since, 3)
+    assert (incoming.kind, incoming.seal, incoming.callback) == (call.kind, call.seal, call.callback)
+    assert (incoming.attempt, incoming.deadline) == (2, call.deadline)
+    answer = await paying().handle(call_headers(call), call.operation, call.body)
+    assert word(answer) == ("succeeded" if phase is Phase.ACTION else "noop")

@@ -11,15 +11,19 @@ from typing import Any
 import msgspec
 import pytest
 
+from amends import Call, Undo
 from amends.codecs.events import EventCodec
-from amends.core.events import RunEnded, RunStarted
-from amends.core.operation import Call
+from amends.core.events import Event, RunEnded, RunStarted
+from amends.core.keys import Phase
 from amends.logs.sqlite.log import SqliteLog
 from amends.ports.log import RunRow, Start, StoredEvent, Written
+from amends.ports.this_call import CURRENT_CALL, call_info
 from amends.shop.audit import Report, audit
 from amends.shop.books import NothingToAudit
 from amends.shop.catalogue import NOWHERE
-from amends.shop.contract import Inventory, Payment, Shipping
+from amends.shop.contract import Charged, Inventory, Payment, Shipping, TakeMoney
+from amends.shop.database import Database
+from amends.shop.payment import charge, refund
 from amends.shop.saga import Line, Order
 from tests.shop.services import Json, Opened, Shop, open_shop, url_of
 
@@ -107,7 +111,7 @@ async def write_log(path: Path) -> None:
     try:
         for number, (order, saga, state, steps) in enumerate(RUNS):
             body = msgspec.json.encode(order)
-            facts = [
+            facts: list[Event] = [
                 RunStarted(number, 1, order.id, saga, 1, "digest", body, None, "a test"),
                 RunEnded(number, 1, state),
             ]
@@ -313,6 +317,29 @@ async def test_what_is_wrong_is_found_and_named(
     assert not report.clean
     missing = {sentence.format(day=day) for sentence in sentences} - set(report.violations)
     assert not missing, report
+
+
+async def test_what_happens_without_a_barrier_is_found(folder: Path) -> None:
+    """The services do what they are told as often as they are told: only the barrier keeps calls from acting twice."""
+    database = Database(url_of("payment", folder))
+    request = TakeMoney(customer="ann", cents=1_000)
+    for phase, undo in ((Phase.ACTION, None), (Phase.ACTION, None), (Phase.COMPENSATION, 1), (Phase.COMPENSATION, 1)):
+        token = CURRENT_CALL.set(call_info("done", "charge", "", phase, attempt=1, epoch=1))
+        async with database.sessions.begin() as session:
+            if undo is None:
+                await charge(request, session)
+            else:
+                await refund(Undo(request, Charged(undo, 1_900), reply_known=True, reason="a test"), session)
+        CURRENT_CALL.reset(token)
+    await database.close()
+    found = (await audited(folder)).violations
+    assert {
+        "payment: done:charge:action was carried out 3 times.",
+        "payment: done:charge:action made 3 charges.",
+        "payment: done:charge:compensation was carried out 2 times.",
+        "payment: charge 1 (1900 of ann) of done was undone 2 times.",
+        "payment: ann isn't conserved: 100000 at the start, but 99900 free and 2000 taken.",
+    } <= set(found), found
 
 
 async def test_a_run_on_its_way_is_not_judged(folder: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from amends.core.operation import Call
+from amends import Call
 from amends.shop.catalogue import ISLAND, NOWHERE, PENNILESS, SCARCE, STRANGER
 from amends.shop.contract import Inventory, Payment, Shipping
 from tests.shop.services import open_shop, serving

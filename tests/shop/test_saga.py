@@ -2,7 +2,7 @@
 
 import pytest
 
-from amends.core.errors import Rejected
+from amends import Rejected
 from amends.shop.saga import Line, Order, place_held_order, place_order, reserve
 
 ORDER = Order(

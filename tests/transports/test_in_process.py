@@ -109,7 +109,8 @@ async def test_any_other_exception_may_have_acted_and_says_where(error: Exceptio
         came = await transport.send(ACT)
     assert isinstance(came, Lost)
     assert came.cause is Cause.RAISED
-    assert "(test_in_process.py:" in came.detail
+    if on_a_thread or not isinstance(error, StopIteration):  # a coroutine may not raise it: Python hides where it was
+        assert "(test_in_process.py:" in came.detail
     if str(error) == "bad date":
         assert came.detail.startswith("ValueError: bad date (")
 

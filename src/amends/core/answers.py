@@ -11,7 +11,6 @@ rows. Texts that came from outside are cut and cleaned here: they end up in the 
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
@@ -21,6 +20,7 @@ from amends.core.codec import Undecodable
 from amends.core.keys import Phase
 from amends.core.limits import DETAIL_CHARACTERS_MAX, REPLY_BYTES_MAX, RETRY_AFTER_MAX_SECONDS
 from amends.core.retry import MICROSECONDS
+from amends.core.values import value
 
 
 class Cause(StrEnum):
@@ -48,7 +48,7 @@ class Cause(StrEnum):
 # -- what a transport saw
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Answered:
     """A complete answer. Header names are lower-case; `repeated` names headers that came more than once."""
 
@@ -59,14 +59,14 @@ class Answered:
     repeated: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class NotSent:
     """Provably no byte of the request left: name lookup, connect, TLS."""
 
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Lost:
     """It may have been acted on: reset, time-out, truncated, malformed, an exception of the code that does the work."""
 
@@ -77,7 +77,7 @@ class Lost:
 # -- what it means
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Succeeded:
     """A yes. `word` is the contract's word for it: `succeeded`, or for compensations also `noop` and `blocked`."""
 
@@ -85,7 +85,7 @@ class Succeeded:
     word: str = "succeeded"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SaidNo:
     """A no without effect; whether it is definite depends on the guard and on what was sent before."""
 
@@ -94,12 +94,12 @@ class SaidNo:
     word: str = "rejected"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Pending:
     """The work was taken on; the answer comes later."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Unknown:
     """It may have happened, or it can't be told. `retry_after` in microseconds; `counted`: it uses up an attempt."""
 
@@ -109,7 +109,7 @@ class Unknown:
     counted: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Halt:
     """Nothing is gained by trying again: a person must look, at once. `code` is the service's own word for why."""
 
@@ -154,7 +154,7 @@ def read_answer(
             raise AssertionError(msg)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Problem:
     """What an answer says about itself (RFC 9457), as far as it does. `name` is the type's last segment."""
 
@@ -197,7 +197,7 @@ _AROUND: Final = b" \t\r\n"
 Verdict: TypeAlias = Callable[[Seen], Outcome]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Row:
     """One row of a table: which answers it is about, and what they mean in each phase."""
 

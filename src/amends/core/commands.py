@@ -4,15 +4,15 @@ Time and identity come in with the command: `at` in microseconds UTC, `epoch` th
 process that doesn't own the run: a callback, a person's verb).
 """
 
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from amends.core.answers import Outcome
 from amends.core.events import Who
 from amends.core.keys import Phase
+from amends.core.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Start:
     """Begin a run. `input` is JSON of the saga's input type."""
 
@@ -24,7 +24,7 @@ class Start:
     by: str = "embedded"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Reply:
     """What came of a call. It answers a key; `attempt` tells a time-out of an older send from one of the latest."""
 
@@ -37,7 +37,7 @@ class Reply:
     outcome: Outcome
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Begin:
     """A call that no barrier protects is about to leave: the log must know first."""
 
@@ -48,7 +48,7 @@ class Begin:
     phase: Phase
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Due:
     """Time has come for whatever was due by `at`: deadline, missing answers, timers."""
 
@@ -56,7 +56,7 @@ class Due:
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Adopted:
     """A new owner took the run over: calls that a former owner left open are looked at."""
 
@@ -64,7 +64,7 @@ class Adopted:
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Cancel:
     """Turn back, if that is still possible. `verb` `compensate` also gives up waiting for a person where a barrier
     allows it.
@@ -76,7 +76,7 @@ class Cancel:
     verb: Literal["cancel", "compensate"] = "cancel"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Retry:
     """Try again: one step (or one item of it), or everything that is stuck (`step` is `None`)."""
 
@@ -87,7 +87,7 @@ class Retry:
     item: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Resolve:
     """Somebody knows what became of a step."""
 
@@ -100,7 +100,7 @@ class Resolve:
     item: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Skip:
     """Leave a step as it is."""
 
@@ -111,7 +111,7 @@ class Skip:
     item: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Abandon:
     """End a stuck run as it is."""
 
@@ -120,7 +120,7 @@ class Abandon:
     who: Who
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Answer:
     """The answer to a question that a step asked; `reply` `None` declines it."""
 
@@ -136,7 +136,7 @@ Verb: TypeAlias = Cancel | Retry | Resolve | Skip | Abandon | Answer
 Command: TypeAlias = Start | Reply | Begin | Due | Adopted | Verb
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Refusal:
     """What was asked can't be done as the run stands. `problem` is its machine-readable name."""
 

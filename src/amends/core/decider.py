@@ -97,6 +97,8 @@ def decide(definition: Definition, record: RunRecord, command: Command) -> Decis
 
 
 def _begin(draft: Draft, command: Begin) -> None:
+    if draft.record.ended is not None or not draft.epoch:
+        return
     item = draft.record.item(command.step, command.item)
     tries = None if item is None else item.tries(command.phase)
     if tries is not None and tries.open_epoch is None and tries.due is not None:

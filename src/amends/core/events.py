@@ -5,15 +5,15 @@ appended; 0 where a visitor wrote it). Payloads (`body`, `reply`, `input`) are b
 sent or received. A step that makes many calls names them by `item`; it is `""` for a step that makes one.
 """
 
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from amends.core.answers import Cause
 from amends.core.keys import Phase
 from amends.core.retry import Guard, Kind
+from amends.core.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Who:
     """A person's signature: the authenticated identity, who they say they are beside it, and why they did it."""
 
@@ -22,7 +22,7 @@ class Who:
     claimed_by: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Request:
     """One built call, logged; what is sent and re-sent is this.
 
@@ -41,7 +41,7 @@ class Request:
     due_at: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RunStarted:
     """A run was acknowledged."""
 
@@ -56,7 +56,7 @@ class RunStarted:
     by: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ActionRequested:
     """A step's builder gave these calls; from here on they are owed. `shape`: `one`, `dict` or `list`."""
 
@@ -68,7 +68,7 @@ class ActionRequested:
     requests: tuple[Request, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class AttemptStarted:
     """A call that no barrier protects is about to leave under this epoch (attempt 1 of a single call needs no such
     fact).
@@ -81,7 +81,7 @@ class AttemptStarted:
     phase: Phase
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class AttemptFailed:
     """A send has ended without a settled answer. `next_due` is when the same key goes out again; `None`: not by
     itself.
@@ -98,7 +98,7 @@ class AttemptFailed:
     counted: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ActionSucceeded:
     """The action took effect, once. `settled`: learnt by asking, not from the action's own answer."""
 
@@ -110,7 +110,7 @@ class ActionSucceeded:
     settled: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ActionRejected:
     """A definite no: the action had no effect and can't have one any more. `word` is the answer's, or why we know."""
 
@@ -123,7 +123,7 @@ class ActionRejected:
     word: str = "rejected"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ActionPending:
     """The participant took the work on; the answer comes later, until `answer_due`."""
 
@@ -134,7 +134,7 @@ class ActionPending:
     answer_due: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ActionUnknown:
     """Nobody will try this action again by themselves, and whether it took effect isn't known."""
 
@@ -146,7 +146,7 @@ class ActionUnknown:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SettleRequested:
     """The participant is asked what became of an action. `seal`: `""`, or how a person settled it (`undone`,
     `rejected`).
@@ -160,7 +160,7 @@ class SettleRequested:
     seal: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Sealed:
     """A seal "as undone" was answered. `found`: `succeeded` (a person must have undone it), `noop` or `blocked`."""
 
@@ -172,7 +172,7 @@ class Sealed:
     reply: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StepSkipped:
     """A step's builder gave `None`: there is nothing to do and nothing to undo."""
 
@@ -181,7 +181,7 @@ class StepSkipped:
     step: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StepDeclined:
     """A step's builder said no, before anything was requested."""
 
@@ -192,7 +192,7 @@ class StepDeclined:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class BuildFailed:
     """A builder raised: a bug in the definition. Nothing was sent; a fixed one is called again after `retry`."""
 
@@ -204,7 +204,7 @@ class BuildFailed:
     error: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CompensationRequested:
     """What an action did, or may have done, is to be undone. The body is frozen; later knowledge doesn't change it."""
 
@@ -218,7 +218,7 @@ class CompensationRequested:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CompensationSucceeded:
     """Undone. `word`: `succeeded`, or `noop`/`blocked` where there was nothing to undo and never will be."""
 
@@ -229,7 +229,7 @@ class CompensationSucceeded:
     word: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CompensationPending:
     """The participant took the undo on; the answer comes later, until `answer_due`."""
 
@@ -240,7 +240,7 @@ class CompensationPending:
     answer_due: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Marked:
     """Only a person can move this on: the run is stuck."""
 
@@ -253,7 +253,7 @@ class Marked:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Unmarked:
     """What a person was needed for is settled."""
 
@@ -263,7 +263,7 @@ class Unmarked:
     item: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Aborted:
     """The run turned back; it never turns again. `step` and `code`: who said no, where one did."""
 
@@ -274,7 +274,7 @@ class Aborted:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class AbortRequested:
     """Somebody wants to turn back while the pivot's outcome is open; the pivot decides."""
 
@@ -283,7 +283,7 @@ class AbortRequested:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class AbortVoid:
     """The pivot had succeeded: the run goes forward, the wish to turn back is void."""
 
@@ -291,7 +291,7 @@ class AbortVoid:
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class DeadlinePassed:
     """The run's deadline is over."""
 
@@ -299,7 +299,7 @@ class DeadlinePassed:
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CancelAsked:
     """Somebody asked to turn the run back. `verb`: `cancel` or `compensate`."""
 
@@ -309,7 +309,7 @@ class CancelAsked:
     who: Who
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RetryAsked:
     """Somebody asked for another try. `renewed`: with a new budget. `fact`: what may have happened is repeated."""
 
@@ -323,7 +323,7 @@ class RetryAsked:
     fact: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Resolved:
     """Somebody vouched for what became of a call. `outcome`: `succeeded`, `rejected`, `undone` or `acknowledged`."""
 
@@ -337,7 +337,7 @@ class Resolved:
     who: Who
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Skipped:
     """Somebody decided that this stays as it is. `phase` says what was left: an action not done, or an effect not
     undone.
@@ -351,7 +351,7 @@ class Skipped:
     who: Who
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Answered:
     """A question was answered (`reply`) or declined."""
 
@@ -364,7 +364,7 @@ class Answered:
     who: Who
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Abandoned:
     """Somebody ended the run as it is. `effects`: every step whose effect may remain."""
 
@@ -374,7 +374,7 @@ class Abandoned:
     who: Who
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class LateReply:
     """An answer that changes nothing any more. `alert`: it contradicts what is known."""
 
@@ -388,7 +388,7 @@ class LateReply:
     alert: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RunEnded:
     """The run is over. `effects` lists what may remain where it ends `abandoned`."""
 
@@ -398,7 +398,7 @@ class RunEnded:
     effects: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class NoticeRequested:
     """Somebody is to be told how it ended."""
 
@@ -410,7 +410,7 @@ class NoticeRequested:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class NoticeDelivered:
     """They were told."""
 
@@ -418,7 +418,7 @@ class NoticeDelivered:
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class NoticeFailed:
     """They could not be told, yet (`next_due`) or for good. How the run ended stays as it is."""
 
@@ -430,7 +430,7 @@ class NoticeFailed:
     counted: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Quarantined:
     """Driving this run harmed its workers, or its history can't be read; nobody touches it until a person does."""
 

@@ -376,6 +376,9 @@ def _unmarked(record: RunRecord, event: e.Unmarked) -> None:
 
 def _retry_asked(record: RunRecord, event: e.RetryAsked) -> None:
     record.by_hand = record.by_hand or event.fact
+    if not event.step:
+        record.quarantined = None
+        return
     lift(record, event.step, event.item, event.phase)
     found = record.item(event.step, event.item)
     if found is None or found.tries(event.phase) is None:
@@ -387,8 +390,14 @@ def _retry_asked(record: RunRecord, event: e.RetryAsked) -> None:
         tries.misrouted = 0
         tries.budget_from = event.at
         tries.answer_due = None
+    if tries.participant in BUILT_IN:  # nothing is sent: the question is put again for as long as at first
+        tries.due = None
+        tries.pending = True
+        asked = item.request
+        tries.answer_due = None if asked is None or asked.due_at is None else event.at + asked.due_at - tries.since
     if event.phase is Phase.ACTION and item.state is StepState.UNKNOWN:
-        if (record.backward and item.behind_barrier) or (record.abort_requested is not None and item.can_settle):
+        hurried = record.hurries_pivot and record.steps[item.step].kind is Kind.PIVOT
+        if (record.backward and item.behind_barrier) or (hurried and item.can_settle):
             tries.due = None  # it is compensated, or settled, and not sent again
         else:
             item.state = StepState.ACTING

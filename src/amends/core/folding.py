@@ -85,9 +85,9 @@ def attempt_ended(tries: Tries, event: e.AttemptFailed | e.ActionUnknown | e.Not
         tries.tainted = tries.tainted or epoch != tries.first_epoch
     elif tries.open_epoch is not None:
         tries.tainted = tries.tainted or epoch != tries.open_epoch
+    tries.sends += not tries.pending  # work that was taken on: its send ended then
     tries.open_epoch = None
     tries.pending = False
-    tries.sends += 1
     tries.attempts += counted
     tries.misrouted += cause is Cause.MISROUTED
     tries.last_end = event.at

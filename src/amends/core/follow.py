@@ -160,8 +160,8 @@ def _stop_acting(draft: Draft, item: ItemRecord) -> None:
     why = Unknown(Cause.TURNED_BACK, "not sent again: the run turned back")
     if item.behind_barrier:
         draft.emit(e.ActionUnknown(draft.at, draft.epoch, item.step, item.item, why.cause, why.detail))
-    elif tries.pending:
-        give_up_action(draft, item, why)
+    elif tries.pending or (tries.guard is Guard.ONCE and tries.tainted and tries.due != tries.budget_from):
+        give_up_action(draft, item, why)  # unless a person asked for this very send
     elif not tries.tainted:
         never = "it was never sent"
         draft.emit(e.ActionRejected(draft.at, draft.epoch, item.step, item.item, "unreachable", never, "withdrawn"))

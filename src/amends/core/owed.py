@@ -6,16 +6,16 @@ is owed for a phase that is marked: a person decides first.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from amends.core.definition import Definition
 from amends.core.keys import NOTICE, Phase
 from amends.core.retry import MICROSECONDS, Guard, Kind
 from amends.core.state import ItemRecord, RunRecord, StepState, Tries
+from amends.core.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Send:
     """A call to be made now. `starts`: the log must know of it first (`Begin`), since no barrier protects it."""
 
@@ -34,7 +34,7 @@ class Send:
     seal: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Owed:
     """Calls due by now, compensations and questions before actions; and the earliest later moment that matters."""
 

@@ -52,19 +52,25 @@ def _action(draft: Draft, item: ItemRecord, reply: Reply) -> None:
         case SaidNo():
             _said_no(draft, item, reply, outcome)
         case Pending():
-            if item.state is StepState.ACTING and item.action is not None and not item.action.pending:
+            if item.state is StepState.ACTING and _is_latest(item.action, reply):
                 due = draft.at + ANSWER_DUE_DEFAULT
                 draft.emit(e.ActionPending(draft.at, draft.epoch, item.step, item.item, due))
         case Unknown():
             if _is_latest(item.action, reply) and item.state is StepState.ACTING and draft.epoch:
                 attempt_failed(draft, item, outcome)
         case Halt(reason=reason, detail=detail):
-            if item.state is StepState.ACTING:
+            if item.state is StepState.ACTING and draft.epoch:
                 draft.mark(item.step, item.item, Phase.ACTION, reason, detail)
 
 
 def _is_latest(tries: Tries | None, reply: Reply) -> bool:
     return tries is not None and reply.attempt == tries.sends + 1 and not tries.pending
+
+
+def _answers_now(draft: Draft, item: ItemRecord, reply: Reply) -> bool:
+    """The owner's answer to the latest send, or the one that work taken on was waited for."""
+    tries = item.action
+    return tries is not None and (tries.pending or (draft.epoch != 0 and _is_latest(tries, reply)))
 
 
 def _said_no(draft: Draft, item: ItemRecord, reply: Reply, no: SaidNo) -> None:
@@ -74,13 +80,13 @@ def _said_no(draft: Draft, item: ItemRecord, reply: Reply, no: SaidNo) -> None:
             return
         if no.word == "blocked":
             draft.mark(item.step, item.item, Phase.ACTION, "blocked", no.detail)
-        elif (item.action is not None and item.action.pending) or (draft.epoch and _is_latest(item.action, reply)):
+        elif _answers_now(draft, item, reply):
             told = f"{no.code}: {no.detail}" if no.code else no.detail
             attempt_failed(draft, item, Unknown(Cause.REJECTED, told[:DETAIL_CHARACTERS_MAX]))
         return
     if _is_definite(draft, item, reply) or step.kind is Kind.NEUTRAL:
         reject(draft, item, no.code, no.detail, no.word)
-    elif item.state is StepState.ACTING and draft.epoch and _is_latest(item.action, reply):
+    elif item.state is StepState.ACTING and _answers_now(draft, item, reply):
         told = f"a no that may follow a yes whose answer was lost: {no.code or no.detail}"
         give_up_action(draft, item, Unknown(Cause.REJECTED, told))
     else:

@@ -4,10 +4,11 @@ A step lives its life per item: a step that makes one call has the single item `
 is a summary; nothing is decided by it that concerns an item. Records are changed only by folding, and only in copies.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import Final, Literal, Self, TypeVar
+from operator import attrgetter
+from typing import Any, Final, Literal, Self, TypeVar
 
 from amends.core.answers import Cause
 from amends.core.events import Request, Who
@@ -257,6 +258,11 @@ class RunRecord:
         return RunState.RUNNING if self.turned is None else RunState.COMPENSATING
 
     @property
+    def hurries_pivot(self) -> bool:
+        """Somebody wants to turn back, and the pivot hasn't decided yet."""
+        return self.abort_requested is not None and not self.abort_void and self.turned is None
+
+    @property
     def backward(self) -> bool:
         """The run turned back."""
         return self.turned is not None
@@ -290,8 +296,11 @@ class RunRecord:
 
 
 def clone(record: _R) -> _R:
-    """A shallow copy of a slotted record; several times quicker than `copy.copy`."""
-    new = object.__new__(type(record))
-    for name in record.__slots__:
-        setattr(new, name, getattr(record, name))
-    return new
+    """A shallow copy of one of the records above; an order of magnitude quicker than `copy.copy`."""
+    cls = type(record)
+    return cls(*_VALUES[cls](record))
+
+
+_VALUES: Final[Mapping[type, Callable[[Any], tuple[Any, ...]]]] = {
+    cls: attrgetter(*(each.name for each in fields(cls))) for cls in (Tries, ItemRecord, RunRecord)
+}

@@ -5,7 +5,7 @@ gives it more patience (`retry`), or asks it to turn (`cancel`, `compensate`). W
 run end `by_hand`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import assert_never
 
 from amends.core import events as e
@@ -31,11 +31,12 @@ def on_verb(draft: Draft, verb: Verb) -> Refusal | None:
         case Retry(step=None):
             return _retry_all(draft, verb)
         case Retry():
-            return _on_item(draft, verb.step or "", verb.item, lambda item: _retry(draft, item, verb.who), verb)
+            step = verb.step or ""
+            return _on_item(draft, step, verb.item, lambda item: _retry(draft, step, item, verb.who), verb)
         case Resolve():
             return _on_item(draft, verb.step, verb.item, lambda item: _resolve(draft, item, verb), verb)
         case Skip():
-            return _on_item(draft, verb.step, verb.item, lambda item: _skip(draft, item, verb.who), verb)
+            return _on_item(draft, verb.step, verb.item, lambda item: _skip(draft, verb.step, item, verb.who), verb)
         case Answer():
             return _answer(draft, verb)
         case Abandon():
@@ -70,8 +71,7 @@ def _cancel(draft: Draft, verb: Cancel) -> Refusal | None:
         draft.emit(e.CancelAsked(draft.at, draft.epoch, verb.verb, verb.who))
         draft.emit(e.Unmarked(draft.at, draft.epoch, pivot.step, pivot.item))
         turn_or_ask(draft, f"cancelled: {verb.who.reason}")
-        if not pivot.behind_barrier:
-            settle_action(draft, draft.again(pivot))
+        settle_action(draft, draft.again(pivot))
         return None
     draft.emit(e.CancelAsked(draft.at, draft.epoch, verb.verb, verb.who))
     turn_or_ask(draft, f"cancelled: {verb.who.reason}")
@@ -96,11 +96,18 @@ def _retry_all(draft: Draft, verb: Retry) -> Refusal | None:
     record = draft.record
     if record.ended is not None:
         return ENDED
+    if record.quarantined is not None:
+        draft.emit(e.RetryAsked(draft.at, draft.epoch, "", "", Phase.ACTION, verb.who, renewed=True))
+        return None
     if not record.marks:
         return Refusal("not-stuck", "nothing of the run is stuck")
-    refusals = [_retry_mark(draft, mark, verb.who) for mark in list(record.marks.values())]
+    return _first_if_all([_retry_mark(draft, mark, verb.who) for mark in list(record.marks.values())])
+
+
+def _first_if_all(refusals: Sequence[Refusal | None]) -> Refusal | None:
+    """Several things were asked at once: refused only if each of them is."""
     refused = [each for each in refusals if each is not None]
-    return refused[0] if len(refused) == len(refusals) else None
+    return refused[0] if refused and len(refused) == len(refusals) else None
 
 
 def _abandon(draft: Draft, verb: Abandon) -> Refusal | None:
@@ -137,16 +144,11 @@ def _on_item(
     if record.ended is not None:
         return ENDED
     if step not in draft.definition.steps:
-        known = ", ".join(draft.definition.steps)
-        return Refusal(
-            "no-such-step", f"{record.saga} v{record.version} has no step {step}; it has {known}", status=404
-        )
+        return _no_such_step(draft, step)
     known_step = record.steps.get(step)
     if known_step is None:
         if (step, "", Phase.ACTION) not in record.marks:
-            return (
-                NOTHING_TO_DO if not isinstance(verb, Resolve) else Refusal("never-attempted", f"{step} never started")
-            )
+            return NOTHING_TO_DO
         return act(None)
     if item is not None:
         found = known_step.items.get(item) or known_step.items.get(encode_item(item))
@@ -157,15 +159,19 @@ def _on_item(
         return act(known_step.items[""])
     movable = [each for each in known_step.items.values() if _is_movable(draft, each)]
     if isinstance(verb, Retry) and movable:
-        refusals = [act(each) for each in movable]
-        refused = [each for each in refusals if each is not None]
-        return refused[0] if len(refused) == len(refusals) else None
+        return _first_if_all([act(each) for each in movable])
     if len(movable) == 1:
         return act(movable[0])
     if not movable:
         return NOTHING_TO_DO
     names = ", ".join(each.name for each in movable)
     return Refusal("item-needed", f"say which one: {names}", status=422)
+
+
+def _no_such_step(draft: Draft, step: str) -> Refusal:
+    record, known = draft.record, ", ".join(draft.definition.steps)
+    told = f"{record.saga} v{record.version} has no step {step}; it has {known}"
+    return Refusal("no-such-step", told, status=404)
 
 
 def _is_movable(draft: Draft, item: ItemRecord) -> bool:
@@ -191,23 +197,18 @@ def _active(item: ItemRecord) -> Tries | None:
 
 
 def _retry_mark(draft: Draft, mark: Mark, who: e.Who) -> Refusal | None:
-    return _retry(draft, draft.record.item(mark.step, mark.item), who, mark)
-
-
-def _retry(draft: Draft, item: ItemRecord | None, who: e.Who, mark: Mark | None = None) -> Refusal | None:
-    record = draft.record
+    item = draft.record.item(mark.step, mark.item)
     if item is None:  # never requested: the builder is called again
-        marks = (
-            [mark] if mark is not None else [each for each in record.marks.values() if each.step not in record.steps]
-        )
-        for each in marks:
-            draft.emit(e.RetryAsked(draft.at, draft.epoch, each.step, "", Phase.ACTION, who, renewed=True))
+        draft.emit(e.RetryAsked(draft.at, draft.epoch, mark.step, "", Phase.ACTION, who, renewed=True))
         return None
-    marks = (
-        [mark] if mark is not None else [m for m in record.marks.values() if (m.step, m.item) == (item.step, item.item)]
-    )
-    if marks:
-        return _retry_stuck(draft, item, marks[0], who)
+    return _retry_stuck(draft, item, mark, who)
+
+
+def _retry(draft: Draft, step: str, item: ItemRecord | None, who: e.Who) -> Refusal | None:
+    name = "" if item is None else item.item
+    marks = [mark for mark in draft.record.marks.values() if (mark.step, mark.item) == (step, name)]
+    if marks or item is None:
+        return _first_if_all([_retry_mark(draft, mark, who) for mark in marks])
     tries = _active(item)
     if tries is None:
         return NOTHING_TO_DO
@@ -236,9 +237,10 @@ def _retry_stuck(draft: Draft, item: ItemRecord, mark: Mark, who: e.Who) -> Refu
         return Refusal("nothing-to-send", f"{item.name}: what is known contradicts itself: acknowledge it with resolve")
     if mark.reason == "confirm-undone":
         return Refusal("confirm-undone", f"{item.name} is yours to undo by hand now: confirm with resolve undone")
-    once = item.guard is Guard.ONCE and item.action is not None and item.action.tainted
-    fact = mark.phase is Phase.ACTION and once and not item.can_settle
-    settles = mark.phase is Phase.ACTION and draft.record.abort_requested is not None and item.can_settle
+    hurried = draft.record.hurries_pivot and draft.is_current_pivot(item)
+    settles = mark.phase is Phase.ACTION and hurried and item.can_settle
+    repeated = item.guard is Guard.ONCE and item.action is not None and item.action.tainted
+    fact = mark.phase is Phase.ACTION and repeated and not settles
     _ask_again(draft, item, mark.phase, who, renewed=True, fact=fact)
     if settles and draft.again(item).state is StepState.UNKNOWN and draft.again(item).settling is None:
         settle_action(draft, draft.again(item))
@@ -331,9 +333,8 @@ def _resolved(draft: Draft, item: ItemRecord, phase: Phase, outcome: str, verb: 
 # -- skip
 
 
-def _skip(draft: Draft, item: ItemRecord | None, who: e.Who) -> Refusal | None:
+def _skip(draft: Draft, step: str, item: ItemRecord | None, who: e.Who) -> Refusal | None:
     if item is None:
-        step = next(mark.step for mark in draft.record.marks.values() if mark.step not in draft.record.steps)
         return _skip_action(draft, step, "", who)
     tries = _active(item)
     if tries is not None and tries.is_open:
@@ -369,6 +370,8 @@ def _answer(draft: Draft, verb: Answer) -> Refusal | None:
         return ENDED
     known = record.steps.get(verb.step)
     if known is None:
+        if verb.step not in draft.definition.steps:
+            return _no_such_step(draft, verb.step)
         return Refusal("not-asked", f"{verb.step} has not been asked")
     name = verb.item if verb.item is not None else next(iter(known.items), "")
     item = known.items.get(name) or known.items.get(encode_item(name))

@@ -67,7 +67,7 @@ class Claims:
             self._look.clear()
             try:
                 again = await self.sweep()
-                due = None if again else await self._log.next_due()
+                due = None if again else await self._log.next_due(list(self._definitions))
             except LogUnavailable as error:
                 _LOGGER.warning("runs can't be claimed: %s", error)
                 again, due = False, None

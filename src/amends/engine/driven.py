@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from amends.core.commands import Command, Refusal
 from amends.core.definition import Definition
 from amends.core.keys import Phase
+from amends.core.owed import Send
 from amends.core.state import RunRecord
-from amends.engine.lanes import Ready
+from amends.engine.lanes import Lane, Waiting
 
 CallKey = tuple[str, str, Phase]
 
@@ -18,6 +19,16 @@ class Asked:
 
     command: Command
     answer: "asyncio.Future[RunRecord | Refusal] | None" = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Ready(Waiting):
+    """A call that is owed. `sent`: it has left, or is about to; before that it can still be withdrawn."""
+
+    driven: "Driven"
+    send: Send
+    lane: "Lane[Ready]"
+    sent: bool = False
 
 
 @dataclass(slots=True)

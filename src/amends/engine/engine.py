@@ -13,7 +13,7 @@ from typing import Final
 
 from amends.core import commands as c
 from amends.core import decider
-from amends.core.codec import Codec, Undecodable
+from amends.core.codec import Undecodable
 from amends.core.definition import Definition
 from amends.core.errors import (
     DefinitionInvalid,
@@ -77,7 +77,6 @@ class Engine:
         log: TransactionLog,
         lane_of: LaneOf,
         events: EventCodec,
-        codec: Codec,
         canonical: Callable[[bytes], bytes],
         clock: Clock,
         runs_max: int = RUNS_MAX,
@@ -86,7 +85,6 @@ class Engine:
             SagaKey(each.saga, each.version, each.digest): each for each in definitions
         }
         self.log = log
-        self._codec = codec
         self._canonical = canonical
         self._events = events
         self._clock = clock
@@ -94,7 +92,7 @@ class Engine:
         self._starting = 0
         self._watchers: dict[str, list[asyncio.Future[RunRecord]]] = {}
         self._writer = Writer(log, self._log_broke)
-        self.worker = Worker(log, self._writer, lane_of, events, codec, clock, self._changed, self._freed)
+        self.worker = Worker(log, self._writer, lane_of, events, clock, self._changed, self._freed)
         self._claims = Claims(log, self.worker, self.definitions, events, clock, runs_max)
         self.broken: asyncio.Event = asyncio.Event()
         self._broken_by: LogBroken | None = None
@@ -182,7 +180,7 @@ class Engine:
             at=at,
             append_id=secrets.token_bytes(8),
             events=stored(self._events, decision.events),
-            row=project(definition, decision.record, None if idle else at if owing.sends else owing.wake, self._codec),
+            row=project(definition, decision.record, None if idle else at if owing.sends else owing.wake, self._events),
             owned=owned and not idle,
         )
         self._starting += owned
@@ -347,7 +345,7 @@ class Engine:
             append_id=secrets.token_bytes(8),
             at=at,
             events=stored(self._events, decided.events),
-            row=project(definition, after, None if idle else at, self._codec),
+            row=project(definition, after, None if idle else at, self._events),
         )
         if await self._write(entry) is not Written.ACCEPTED:
             return None

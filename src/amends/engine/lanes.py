@@ -2,29 +2,24 @@
 
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Generic, TypeVar
 
-from amends.core.keys import Phase
-from amends.core.owed import Send
 from amends.ports.transport import Transport
 
-if TYPE_CHECKING:
-    from amends.engine.driven import Driven
 
+@dataclass(slots=True, kw_only=True)
+class Waiting:
+    """A call that wants to leave. `gone`: it was taken back while it waited."""
 
-@dataclass(slots=True)
-class Ready:
-    """A call that is owed. `sent`: it has left, or is about to; before that it can still be withdrawn."""
-
-    driven: "Driven"
-    send: Send
-    lane: "Lane"
+    urgent: bool
     has_slot: bool = False
-    sent: bool = False
     gone: bool = False
 
 
-class Lane:
+W = TypeVar("W", bound=Waiting)
+
+
+class Lane(Generic[W]):
     """The queue in front of one participant."""
 
     def __init__(self, participant: str, transport: Transport, at_once: int) -> None:
@@ -32,29 +27,29 @@ class Lane:
         self.transport = transport
         self.at_once = at_once
         self.in_flight = 0
-        self._urgent: deque[Ready] = deque()
-        self._actions: deque[Ready] = deque()
+        self._urgent: deque[W] = deque()
+        self._others: deque[W] = deque()
 
     @property
     def waiting(self) -> int:
         """Calls that wait for a slot."""
-        return len(self._urgent) + len(self._actions)
+        return len(self._urgent) + len(self._others)
 
-    def enter(self, ready: Ready) -> bool:
+    def enter(self, call: W) -> bool:
         """Take a slot if one is free, else queue. True: the call may go."""
         if self.in_flight < self.at_once:
             self.in_flight += 1
-            ready.has_slot = True
+            call.has_slot = True
             return True
-        (self._actions if ready.send.phase is Phase.ACTION else self._urgent).append(ready)
+        (self._urgent if call.urgent else self._others).append(call)
         return False
 
-    def leave(self, ready: Ready) -> Ready | None:
+    def leave(self, call: W) -> W | None:
         """Give the slot back; the next call that may go, if one waits."""
-        if not ready.has_slot:
+        if not call.has_slot:
             return None
-        ready.has_slot = False
-        for queue in (self._urgent, self._actions):
+        call.has_slot = False
+        for queue in (self._urgent, self._others):
             while queue:
                 following = queue.popleft()
                 if not following.gone:

@@ -2,16 +2,16 @@
 
 from typing import Any
 
-from amends.core.codec import Codec
 from amends.core.definition import Definition
 from amends.core.state import ItemRecord, RunRecord, StepState
+from amends.ports.events import EventCodec
 from amends.ports.log import RunRow
 
 _EMPTY = b"[]"
 _CURRENT = frozenset({StepState.ACTING, StepState.UNKNOWN, StepState.COMPENSATING})
 
 
-def project(definition: Definition, record: RunRecord, due_at: int | None, codec: Codec) -> RunRow:
+def project(definition: Definition, record: RunRecord, due_at: int | None, codec: EventCodec) -> RunRow:
     """The row after the events folded into `record`; `due_at` is when the run needs somebody next."""
     steps: list[dict[str, Any]] = []
     current: list[str] = []
@@ -38,9 +38,9 @@ def project(definition: Definition, record: RunRecord, due_at: int | None, codec
         state=record.state.value,
         by_hand=record.by_hand,
         due_at=due_at,
-        current=codec.encode(current) if current else _EMPTY,
-        steps=codec.encode(steps),
-        stuck=codec.encode(stuck) if stuck else _EMPTY,
+        current=codec.plain(current) if current else _EMPTY,
+        steps=codec.plain(steps),
+        stuck=codec.plain(stuck) if stuck else _EMPTY,
         ended_at=record.ended_at,
     )
 

@@ -14,7 +14,6 @@ from typing import Final
 
 from amends.core import commands as c
 from amends.core.answers import Cause, Lost, Outcome, Unknown, read_answer
-from amends.core.codec import Codec
 from amends.core.decider import decide
 from amends.core.definition import Definition
 from amends.core.errors import AmendsError, LogUnavailable
@@ -25,8 +24,8 @@ from amends.core.owed import Owed, deadline_of, owed, withdrawable
 from amends.core.retry import MICROSECONDS, Kind
 from amends.core.state import RunRecord
 from amends.engine.alarm import Alarm
-from amends.engine.driven import Asked, Driven
-from amends.engine.lanes import Lane, Ready
+from amends.engine.driven import Asked, Driven, Ready
+from amends.engine.lanes import Lane
 from amends.engine.projection import project
 from amends.engine.writer import Writer
 from amends.ports.clock import Clock
@@ -37,7 +36,7 @@ from amends.ports.transport import Outgoing
 EVICT_AFTER: Final = 5 * MICROSECONDS
 """A run that only waits, for longer than this, waits in the log and not in memory."""
 
-LaneOf = Callable[[Definition, str], Lane]
+LaneOf = Callable[[Definition, str], Lane[Ready]]
 Changed = Callable[[Definition, RunRecord], None]
 
 _LOGGER = logging.getLogger("amends.engine")
@@ -52,7 +51,6 @@ class Worker:
         writer: Writer,
         lane_of: LaneOf,
         events: EventCodec,
-        codec: Codec,
         clock: Clock,
         changed: Changed,
         freed: Callable[[], None],
@@ -62,7 +60,6 @@ class Worker:
         self._writer = writer
         self._lane_of = lane_of
         self._events = events
-        self._codec = codec
         self._clock = clock
         self._changed = changed
         self._freed = freed
@@ -157,10 +154,10 @@ class Worker:
             append_id=secrets.token_bytes(8),
             at=at,
             events=stored(self._events, events),
-            row=project(driven.definition, record, owing.wake if not owing.sends else at, self._codec),
+            row=project(driven.definition, record, owing.wake if not owing.sends else at, self._events),
             release=driven.releasing,
         )
-        self._writer.put(entry, partial(self._written, driven, record))
+        self._writer.put(entry, partial(self._written, driven, record, owing))
 
     def _may_wait_in_the_log(self, driven: Driven, record: RunRecord, owing: Owed, at: int) -> bool:
         """Nothing to do for a while, or for good: no memory is held for it."""
@@ -168,7 +165,7 @@ class Worker:
             return False
         return record.ended is not None or owing.wake is None or owing.wake - at > EVICT_AFTER
 
-    def _written(self, driven: Driven, record: RunRecord, verdict: Written | LogUnavailable) -> None:
+    def _written(self, driven: Driven, record: RunRecord, owing: Owed, verdict: Written | LogUnavailable) -> None:
         driven.appending = False
         asked, driven.deciding = driven.deciding, []
         match verdict:
@@ -179,7 +176,7 @@ class Worker:
                 if driven.releasing:
                     self._let_go(driven)
                     return
-                self._pay(driven)
+                self._pay(driven, owing)
                 self._pump(driven)
             case Written.MOVED_ON:
                 driven.commands = asked + driven.commands
@@ -240,11 +237,15 @@ class Worker:
 
     # -- paying what is owed
 
-    def _pay(self, driven: Driven) -> None:
-        """Send every call that is owed and not yet in flight; set the alarm for what is owed later."""
+    def _pay(self, driven: Driven, owing: Owed | None = None) -> None:
+        """Send every call that is owed and not yet in flight; set the alarm for what is owed later.
+
+        `owing` is what was owed when the record was decided: what came due since then has its moment in it.
+        """
         if self._closing or driven.dropped:
             return
-        owing = owed(driven.definition, driven.record, self._clock.now(), driven.epoch)
+        if owing is None:
+            owing = owed(driven.definition, driven.record, self._clock.now(), driven.epoch)
         calls = driven.calls
         if not owing.sends and not calls:
             self._alarm.set(driven, owing.wake)
@@ -257,8 +258,10 @@ class Worker:
             wanted.add(key)
             ready = calls.get(key)
             if ready is None:
-                ready = calls[key] = Ready(driven, send, self._lane_of(driven.definition, send.participant))
-                if ready.lane.enter(ready):
+                lane = self._lane_of(driven.definition, send.participant)
+                urgent = send.phase is not Phase.ACTION
+                ready = calls[key] = Ready(urgent=urgent, driven=driven, send=send, lane=lane)
+                if lane.enter(ready):
                     self._go(ready)
             elif not ready.sent:
                 ready.send = send
@@ -331,7 +334,7 @@ class Worker:
             _LOGGER.error("%s: the transport failed", outgoing.key, exc_info=error)
             came = Lost(Cause.LOST, f"the transport failed: {error}")
         decode = None
-        if send.phase is not Phase.COMPENSATION:
+        if send.phase is not Phase.COMPENSATION and send.seal != "undone":
             decode = driven.definition.reply_decoder(send.participant, send.operation, send.step)
         retriable = send.kind is Kind.RETRIABLE
         outcome = read_answer(came, phase=send.phase, retriable=retriable, decode=decode, now=self._clock.now())

@@ -39,7 +39,9 @@ class Statements:
     delete_older: str
 
 
-def _statements(*, now: str, ago: str, moment: str, as_number: str, greatest: str, for_update: str) -> Statements:
+def _statements(
+    *, now: str, ago: str, moment: str, as_number: str, greatest: str, for_update: str, skip: str
+) -> Statements:
     return Statements(
         insert=(
             f"insert into {BARRIER_TABLE} (run, step, state, kind, operation, request_print, compensation_print, "
@@ -60,7 +62,7 @@ def _statements(*, now: str, ago: str, moment: str, as_number: str, greatest: st
         first_mark=f"insert into {PURGED_TABLE} (through) values ({moment})",
         delete_older=(
             f"delete from {BARRIER_TABLE} where (run, step) in "
-            f"(select run, step from {BARRIER_TABLE} where touched_at < {moment} limit :limit {for_update})"
+            f"(select run, step from {BARRIER_TABLE} where touched_at < {moment} limit :limit {skip})"
         ),
     )
 
@@ -74,6 +76,7 @@ SQLITE: Final = _statements(
     as_number="max(through)",
     greatest="max",
     for_update="",
+    skip="",
 )
 
 POSTGRES: Final = _statements(
@@ -83,6 +86,7 @@ POSTGRES: Final = _statements(
     as_number="cast(extract(epoch from max(through)) * 1000000 as bigint)",
     greatest="greatest",
     for_update="for update",
+    skip="for update skip locked",  # a row somebody is working on is about to be young again
 )
 
 SQLITE_SCHEMA: Final = (

@@ -157,7 +157,7 @@ class MemoryLog:
         needy = [
             kept
             for kept in self.store.runs.values()
-            if SagaKey(kept.row.saga, kept.row.saga_version, kept.row.digest) in known
+            if saga_of(kept.row) in known
             and (is_due(kept.row, now) if kept.row.owner is None else kept.row.owner != self.store.live)
         ]
         needy.sort(key=lambda kept: (kept.row.due_at is None, kept.row.due_at or 0))
@@ -178,9 +178,10 @@ class MemoryLog:
         me = self._ensure_open()
         return [(row.run, row.version) for row in self._rows() if row.owner == me and is_due(row, now)]
 
-    async def next_due(self) -> int | None:
+    async def next_due(self, known: Sequence[SagaKey] | None = None) -> int | None:
         self._ensure_open()
-        return min((row.due_at for row in self._rows() if row.owner is None and row.due_at is not None), default=None)
+        free = (row for row in self._rows() if row.owner is None and (known is None or saga_of(row) in known))
+        return min((row.due_at for row in free if row.due_at is not None), default=None)
 
     async def find(self, question: Find) -> Sequence[StoredRun]:
         self._ensure_open()
@@ -218,6 +219,11 @@ def due_after_visit(row: StoredRun, entry: Append) -> int | None:
     if row.owner is None and entry.row.ended_at is not None:
         return entry.row.due_at
     return min(at for at in (row.due_at, entry.row.due_at, entry.at) if at is not None)
+
+
+def saga_of(row: StoredRun) -> SagaKey:
+    """The graph the run began with."""
+    return SagaKey(row.saga, row.saga_version, row.digest)
 
 
 def is_due(row: StoredRun, now: int) -> bool:

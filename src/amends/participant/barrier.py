@@ -20,6 +20,7 @@ performs them on an inbox, blocking or awaited. Rules of this file:
     acting         500: a handler committed on its own, so the row was seen half-made
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final, assert_never
 
@@ -28,7 +29,7 @@ from amends.core.keys import Phase
 from amends.core.limits import REPLY_BYTES_MAX
 from amends.core.retry import Kind
 from amends.participant import steps
-from amends.participant.answer import JSON_TYPE, Answer, plain, problem
+from amends.participant.answer import JSON_TYPE, NULL, Answer, plain, problem
 from amends.participant.incoming import Incoming
 from amends.participant.steps import Asking, Done, Postponed, Program, Refused, TooMuch, Verdict
 from amends.ports.inbox import Busy, Row, RowState
@@ -266,9 +267,10 @@ def _seal_undone(call: Call, row: Row) -> Program:
 # -- pending work, answered by the service
 
 
-def answer_pending(run: str, step: str, said: bytes | Rejected) -> Asking[Answer]:
+def answer_pending(run: str, step: str, said: Callable[[Row], bytes] | Rejected) -> Asking[Answer]:
     """Settle pending work, in the transaction of the business change; `Blocked` if it isn't pending any more.
 
+    `said` is a no, or gives the reply as JSON, knowing the row it is for.
     Gives what is to be posted to the callback, once that transaction is committed.
     """
     row = yield from steps.lock(run, step)
@@ -283,9 +285,9 @@ def answer_pending(run: str, step: str, said: bytes | Rejected) -> Asking[Answer
             raise Blocked(msg)
 
 
-def _answer_action(row: Row, said: bytes | Rejected) -> Asking[Answer]:
-    if isinstance(said, bytes):
-        answer = plain(200, said)
+def _answer_action(row: Row, said: Callable[[Row], bytes] | Rejected) -> Asking[Answer]:
+    if not isinstance(said, Rejected):
+        answer = plain(200, said(row))
         yield from steps.update(_answered(replace(row, state=RowState.SUCCEEDED), answer))
         return answer.with_outcome("succeeded")
     answer = problem(409, "rejected", said.detail, code=said.code)
@@ -297,10 +299,10 @@ def _answer_action(row: Row, said: bytes | Rejected) -> Asking[Answer]:
     return answer.with_outcome("rejected")
 
 
-def _answer_compensation(row: Row, said: bytes | Rejected) -> Asking[Answer]:
-    if isinstance(said, bytes):
-        yield from steps.update(replace(row, state=RowState.COMPENSATED, compensation_reply=said))
-        return plain(200, said).with_outcome("succeeded")
+def _answer_compensation(row: Row, said: Callable[[Row], bytes] | Rejected) -> Asking[Answer]:
+    if not isinstance(said, Rejected):
+        yield from steps.update(replace(row, state=RowState.COMPENSATED, compensation_reply=NULL))
+        return plain(200).with_outcome("succeeded")
     # As an immediate no of a compensation: it is as if it had not been tried, and a person may have it tried again.
     before = RowState.PENDING if row.reply_status is None else RowState.SUCCEEDED
     yield from steps.update(replace(row, state=before, compensation_print=None))

@@ -68,7 +68,7 @@ def drive(inbox: Inbox[Tx], begin: Callable[[], Program], doing: Doing[Tx], name
                 verdict = _settle(tx, begin(), doing)
                 if verdict.commit:
                     _commit(tx)
-            return verdict.final()
+            return _final(verdict, name)
         except Exception as error:  # noqa: BLE001 - every error has a row in the table of `_meaning`
             said = _meaning(inbox.classify(error) or error, name)
             if said is not None:
@@ -84,7 +84,7 @@ async def drive_async(inbox: AsyncInbox[Tx], begin: Callable[[], Program], doing
                 verdict = await _settle_async(tx, begin(), doing)
                 if verdict.commit:
                     await _commit_async(tx)
-            return verdict.final()
+            return _final(verdict, name)
         except Exception as error:  # noqa: BLE001 - as above
             said = _meaning(inbox.classify(error) or error, name)
             if said is not None:
@@ -122,6 +122,13 @@ async def _commit_async(tx: AsyncTransaction[Tx]) -> None:
         await tx.commit()
     except Exception as error:
         raise CommitFailed from error
+
+
+def _final(verdict: Verdict, name: str) -> Answer:
+    answer = verdict.final()
+    if answer.status >= 500:
+        log.error("%s: %s", name, answer.body.decode())
+    return answer
 
 
 # -- the two loops

@@ -17,8 +17,9 @@ from functools import partial
 from typing import Any, Final, Generic, ParamSpec, TypeVar, overload
 
 from amends.core.codec import Codec
-from amends.core.errors import DefinitionInvalid, Rejected
+from amends.core.errors import DefinitionInvalid, Rejected, TooLarge
 from amends.core.keys import Phase
+from amends.core.limits import REPLY_BYTES_MAX
 from amends.core.operation import Operation, Participant, Undo, name_of, operations_of
 from amends.core.retry import micros
 from amends.participant import asgi as asgi_door
@@ -232,7 +233,8 @@ class Service(Generic[Tx]):
         """Answer pending work (`raise Later`) in `tx`, the transaction of the business change; a `Rejected` is a no.
 
         `step` is the step's name, or `step/item`. Raises `Blocked` if the work isn't pending any more: then the
-        business change must not happen, so let it leave the transaction. Post what is returned to the call's callback
+        business change must not happen, so let it leave the transaction; as `Undecodable` for a reply of another type
+        and `TooLarge`. Post what is returned to the call's callback
         once the transaction is committed, until it is taken (2xx, 409 or 410).
         """
         if self._inbox is None:
@@ -248,8 +250,21 @@ class Service(Generic[Tx]):
         pending = answer_pending(run, step, self._said(reply))
         return await walk_async(self._async_inbox.join_async(tx), pending, _no_work_async)
 
-    def _said(self, reply: object) -> bytes | Rejected:
-        return reply if isinstance(reply, Rejected) else self._codec.encode(reply)
+    def _said(self, reply: object) -> Callable[[Row], bytes] | Rejected:
+        if isinstance(reply, Rejected):
+            return reply
+
+        def encoded(row: Row) -> bytes:
+            body = self._codec.encode(reply)
+            if len(body) > REPLY_BYTES_MAX:
+                msg = f"the reply of {row.run}, {row.step} has {len(body)} bytes, {REPLY_BYTES_MAX} may be stored"
+                raise TooLarge(msg)
+            check = self._replies.get(row.operation or "")
+            if check is not None:
+                check(body)
+            return body
+
+        return encoded
 
     # -- upkeep
 

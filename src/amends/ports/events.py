@@ -12,6 +12,10 @@ class EventCodec(Protocol):
         """The event's kind and its body as JSON text."""
         ...
 
+    def plain(self, value: object) -> bytes:
+        """A value made of dicts, lists, text and whole numbers as JSON, for the columns of a row."""
+        ...
+
     def decode(self, kind: str, body: bytes, at: int, epoch: int) -> Event:
         """The event again; `Undecodable` if it can't be read."""
         ...

@@ -226,8 +226,11 @@ class TransactionLog(LogReader, Protocol):
         """Runs of ours that are due by `now` with their version: where it is higher than known, a visitor wrote."""
         ...
 
-    async def next_due(self) -> int | None:
-        """When the earliest run without an owner needs somebody."""
+    async def next_due(self, known: Sequence[SagaKey] | None = None) -> int | None:
+        """When the earliest run without an owner needs somebody; of these sagas only, where `known` is given.
+
+        Who waits to claim gives what he gives to `claim`: what is overdue for others would keep him awake.
+        """
         ...
 
     async def setting(self, name: str, value: bytes) -> bytes:

@@ -6,7 +6,7 @@ cents, days are ISO dates. Both sagas use the same operations where they need th
 
 from dataclasses import dataclass
 
-from amends.core.operation import Participant, operation
+from amends import Participant, operation
 
 # -- inventory
 

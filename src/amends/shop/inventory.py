@@ -9,11 +9,9 @@ from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from amends.core.errors import CannotCompensate, Rejected
-from amends.core.operation import Undo
+from amends import CannotCompensate, Rejected, Undo, this_call
 from amends.inboxes.sqlalchemy import SqlAlchemyInbox, barrier_table
 from amends.participant import Service
-from amends.ports.this_call import this_call
 from amends.shop.catalogue import SCARCE, Catalogue
 from amends.shop.contract import Inventory, Reserved, ReserveItems
 from amends.shop.database import Database

@@ -9,10 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from amends.core.errors import Rejected
-from amends.core.operation import Call
-from amends.core.retry import Policy, Retry
-from amends.core.saga import Saga
+from amends import Call, Policy, Rejected, Retry, Saga
 from amends.shop.contract import Charged, DeliveryRoute, Held, Inventory, Payment, Reserved, Shipment, Shipping
 
 

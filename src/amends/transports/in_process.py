@@ -108,6 +108,8 @@ class LocalTransport:
                 arguments = work.arguments(call.body)
             except Undecodable as error:
                 return NotSent(f"the arguments of {call.operation} can't be read: {error.detail} at {error.path}")
+            if not _blocks(work.function):
+                return await _do_here(call, work, arguments)
             attempt = self._start(call, work, arguments)
         try:
             # Never cancels what it waits for: that is `stop`'s, where it can be done at all.
@@ -130,16 +132,11 @@ class LocalTransport:
             self._threads = None
 
     def _start(self, call: Outgoing, work: LocalWork, arguments: Sequence[object]) -> "_Attempt":
-        info = _info(call)
-        job: Future[Came] | None = None
-        if _blocks(work.function):
-            if self._threads is None:
-                self._threads = ThreadPoolExecutor(self._at_once, thread_name_prefix="amends-local")
-            function = cast("Blocking[..., Any]", work.function).work
-            job = self._threads.submit(copy_context().run, _do_blocking, info, work, function, arguments)
-            task = asyncio.create_task(_follow(job, call), name=call.key)
-        else:
-            task = asyncio.create_task(_do(info, work, arguments), name=call.key)
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(self._at_once, thread_name_prefix="amends-local")
+        function = cast("Blocking[..., Any]", work.function).work
+        job = self._threads.submit(copy_context().run, _do_blocking, _info(call), work, function, arguments)
+        task = asyncio.create_task(_follow(job, call), name=call.key)
         attempt = self._running[call.key] = _Attempt(task, job)
         task.add_done_callback(lambda _: self._running.pop(call.key, None))
         return attempt
@@ -151,16 +148,13 @@ def _blocks(function: object) -> bool:
 
 @dataclass(slots=True)
 class _Attempt:
-    """Work that was begun. `job` is its place on the threads, for work that blocks."""
+    """Blocking work that was begun; `job` is its place on the threads."""
 
     task: asyncio.Task[Came]
-    job: Future[Came] | None
+    job: Future[Came]
 
     def stop(self) -> bool:
         """Stop it if that is possible; true if it provably never began (it had waited for a thread)."""
-        if self.job is None:
-            self.task.cancel()
-            return False
         return self.job.cancel()
 
 
@@ -182,12 +176,25 @@ async def _follow(job: Future[Came], call: Outgoing) -> Came:
         raise
 
 
-async def _do(info: CallInfo, work: LocalWork, arguments: Sequence[object]) -> Came:
-    CURRENT_CALL.set(info)
+async def _do_here(call: Outgoing, work: LocalWork, arguments: Sequence[object]) -> Came:
+    """Async work needs no task of its own: its time-out stops it, so no attempt outlives its call."""
+    info = _info(call)
+    token = CURRENT_CALL.set(info)
     try:
-        return _done(info, work, await work.function(*arguments))
-    except Exception as error:  # noqa: BLE001 - whatever the author's code raises is an answer
-        return _raised(info, work.function, error)
+        async with asyncio.timeout(call.timeout_seconds):
+            try:
+                return _done(info, work, await work.function(*arguments))
+            except Exception as error:  # noqa: BLE001 - whatever the author's code raises is an answer
+                return _raised(info, work.function, error)
+    except TimeoutError:
+        return Lost(Cause.TIMED_OUT, f"{call.operation} was not done within {call.timeout_seconds:g} s")
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        return Lost(Cause.RAISED, f"{call.operation} gave itself up before it was done")
+    finally:
+        CURRENT_CALL.reset(token)
 
 
 def _do_blocking(info: CallInfo, work: LocalWork, function: Callable[..., Any], arguments: Sequence[object]) -> Came:

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from amends.core.errors import LogUnavailable
+from amends.core.errors import LogBroken, LogUnavailable
 from amends.logs.sqlite.lane import Lane
 from amends.logs.sqlite.lock import LockFile
 from amends.logs.sqlite.opening import connect, open_for_reading
@@ -101,30 +101,44 @@ class SqliteLog:
 
     async def open(self) -> None:
         assert self._lane is None, "it is open already"
-        check_place(self._path)
-        self._lock.take()
         lane = Lane("amends-log-writer")
         try:
-            self._worker = f"{os.getpid()}-{secrets.token_hex(6)}"
-            self._writer = await lane.call(lambda: Writer(self._path, self._worker))
-            self._lane = lane
+            await lane.call(self._take)
             await self._reading.start()
         except BaseException:
             await self._leave(lane)
             raise
+        self._lane = lane
 
     async def close(self) -> None:
-        if self._lane is not None:
-            await self._leave(self._lane)
+        lane, self._lane = self._lane, None
+        if lane is not None:
+            await self._leave(lane)
 
     async def _leave(self, lane: Lane) -> None:
-        writer, self._writer, self._lane = self._writer, None, None
         try:
             await self._reading.stop()
-            if writer is not None:
-                await lane.call(writer.close)
         finally:
-            lane.stop()
+            try:
+                await lane.call(self._let_go)
+            finally:
+                lane.stop()
+
+    # Both happen on the writing thread, one after the other, also where the one who opens or closes is cancelled: the
+    # lock is never let go while the file is open.
+
+    def _take(self) -> None:
+        check_place(self._path)
+        self._lock.take()
+        self._worker = f"{os.getpid()}-{secrets.token_hex(6)}"
+        self._writer = Writer(self._path, self._worker)
+
+    def _let_go(self) -> None:
+        writer, self._writer = self._writer, None
+        try:
+            if writer is not None:
+                writer.close()
+        finally:
             self._lock.drop()
 
     async def write(self, work: Callable[[Writer], R]) -> R:
@@ -135,7 +149,7 @@ class SqliteLog:
 
     async def _read(self, question: Callable[[Reader], R]) -> R:
         if self._writer is not None and self._writer.broken is not None:
-            raise LogUnavailable(self._writer.broken)
+            raise LogBroken(self._writer.broken)
         return await self._reading.call(question)
 
     async def define(self, saga: SagaKey, graph: bytes, *, beside: bool = False) -> bytes | None:
@@ -168,8 +182,8 @@ class SqliteLog:
     async def nudged(self, now: int) -> Sequence[tuple[str, int]]:
         return await self._read(lambda reader: reader.nudged(self._worker, now))
 
-    async def next_due(self) -> int | None:
-        return await self._read(lambda reader: reader.next_due())
+    async def next_due(self, known: Sequence[SagaKey] | None = None) -> int | None:
+        return await self._read(lambda reader: reader.next_due(known))
 
     async def find(self, question: Find) -> Sequence[StoredRun]:
         return await self._read(lambda reader: reader.find(question))

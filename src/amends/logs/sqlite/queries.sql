@@ -63,7 +63,14 @@ SELECT id, version FROM runs WHERE owner = ? AND due_at <= ? ORDER BY due_at;
 
 -- name: next_due
 -- When the earliest run without an owner needs somebody.
-SELECT min(due_at) FROM runs WHERE owner IS NULL AND due_at IS NOT NULL;
+SELECT due_at FROM runs WHERE owner IS NULL AND due_at IS NOT NULL ORDER BY due_at LIMIT 1;
+
+-- name: next_due_of
+-- When the earliest run without an owner whose saga is known needs somebody.
+SELECT due_at FROM runs
+WHERE owner IS NULL AND due_at IS NOT NULL AND (+saga, saga_version, digest) IN (
+    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]') FROM json_each(?))
+ORDER BY due_at LIMIT 1;
 
 -- name: row
 -- One run's row.

@@ -47,10 +47,12 @@ class Reader:
     def nudged(self, worker: str, now: int) -> Sequence[tuple[str, int]]:
         return self._at_one_moment(lambda: self.connection.execute(SQL["nudged"], (worker, now)).fetchall())
 
-    def next_due(self) -> int | None:
+    def next_due(self, known: Sequence[SagaKey] | None) -> int | None:
+        sql, parameters = (SQL["next_due"], ()) if known is None else (SQL["next_due_of"], (keys_as_json(known),))
+
         def ask() -> int | None:
-            row: tuple[int | None] = self.connection.execute(SQL["next_due"]).fetchone()
-            return row[0]
+            row: tuple[int] | None = self.connection.execute(sql, parameters).fetchone()
+            return None if row is None else row[0]
 
         return self._at_one_moment(ask)
 
@@ -83,6 +85,16 @@ class Reader:
                 self.connection.execute("COMMIT")
         except sqlite3.Error as error:
             raise LogUnavailable(f"{self.path} can't be read: {error}.") from error
+
+
+def keys_as_json(sagas: Sequence[SagaKey]) -> str:
+    """Sagas as a parameter."""
+    return as_json([(saga.name, saga.version, saga.digest) for saga in sagas])
+
+
+def as_json(value: object) -> str:
+    """Compact, with all letters as they are."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def stored(row: Columns, events: Sequence[StoredEvent]) -> StoredRun:
@@ -127,7 +139,7 @@ def find_statement(question: Find) -> tuple[str, list[str | int]]:
         case (state,):
             only("find_in_state", state)
         case states:
-            only("find_in_states", json.dumps(list(states)))
+            only("find_in_states", as_json(list(states)))
     if question.saga is not None:
         only("find_of_saga", question.saga)
     if question.saga_version is not None:

@@ -8,15 +8,14 @@ failure of the file it isn't known what is on the disk, and asking the system a 
 well (the pages it couldn't write are forgotten): so nothing is written any more until the log is opened anew.
 """
 
-import json
 import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from amends.core.errors import LogUnavailable
+from amends.core.errors import LogBroken, LogUnavailable
 from amends.logs.sqlite.opening import kind_of, open_for_writing
-from amends.logs.sqlite.reader import Reader
+from amends.logs.sqlite.reader import Reader, as_json, keys_as_json
 from amends.logs.sqlite.statements import SQL
 from amends.ports.log import Append, SagaKey, Start, StoredRun, Written
 
@@ -180,7 +179,7 @@ class Writer:
         return self.transact(lambda: self._claim(known, now, limit))
 
     def _claim(self, known: Sequence[SagaKey], now: int, limit: int) -> Sequence[StoredRun]:
-        keys = as_json([(saga.name, saga.version, saga.digest) for saga in known])
+        keys = keys_as_json(known)
         asked = {"known": keys, "now": now, "me": self._worker, "limit": limit}
         ids: list[tuple[str]] = self.connection.execute(SQL["claimable"], asked).fetchall()
         self._cursor.executemany(SQL["claim"], [(self._worker, run) for (run,) in ids])
@@ -228,7 +227,7 @@ class Writer:
     def transact(self, work: Callable[[], R]) -> R:
         """Do it in one transaction, or nothing of it."""
         if self.broken is not None:
-            raise LogUnavailable(self.broken)
+            raise LogBroken(self.broken)
         try:
             self.connection.execute("BEGIN IMMEDIATE")
             result = work()
@@ -240,9 +239,7 @@ class Writer:
             self._roll_back()
             if self.broken is None and kind_of(error) not in PASSING:
                 self._break(error)
-            raise LogUnavailable(
-                self.broken or f"{self._path}: {error}. Nothing of this was written; try again."
-            ) from error
+            raise LogUnavailable(self.broken or passing(self._path, error)) from error
         except BaseException:
             self._roll_back()
             raise
@@ -260,9 +257,12 @@ class Writer:
         name = getattr(error, "sqlite_errorname", type(error).__name__)
         self.broken = (
             f"{self._path}: {error} ({name}). It isn't known what is on the disk, so nothing is written any more. "
+            "Mend the disk and start the process again: what was acknowledged is there."
         )
 
 
-def as_json(value: object) -> str:
-    """Compact, with all letters as they are."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+def passing(path: Path, error: sqlite3.Error) -> str:
+    """The message where the log goes on."""
+    is_full = kind_of(error) == sqlite3.SQLITE_FULL
+    remedy = "Make room on the disk; the log goes on by itself." if is_full else "Try again."
+    return f"{path}: {error}. Nothing of this was written. {remedy}"

@@ -363,6 +363,9 @@ class LogContract:
         await write(log, start("e", saga=TRIPS, owned=False, shown=row(due_at=1)))
         log = await self.reopened(log, opener)
         assert list(await log.claim([], now=9_000, limit=10)) == []
+        assert await log.next_due() == 1
+        assert [await log.next_due([saga]) for saga in (ORDERS, TRIPS)] == [None, 1]
+        assert await log.next_due([]) is None
         assert [run.run for run in await log.claim([ORDERS], now=9_000, limit=10)] == ["a"]
         assert {run.run for run in await log.claim([ORDERS, TRIPS], now=9_000, limit=10)} == {"b", "e"}
         await log.close()
@@ -399,6 +402,7 @@ class LogContract:
     async def test_nothing_is_due_in_an_empty_log(self, log: TransactionLog) -> None:
         """Nor found, nor counted."""
         assert await log.next_due() is None
+        assert await log.next_due([ORDERS]) is None
         assert list(await log.claim([ORDERS], now=9_000, limit=10)) == []
         assert list(await log.find(Find())) == []
         assert dict(await log.count()) == {}

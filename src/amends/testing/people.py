@@ -1,0 +1,162 @@
+"""People on paper: what somebody could sensibly ask of a run as it stands, and what they would do to get it going.
+
+They are honest: whoever vouches that a call took effect has looked, and whoever says that something is undone has
+undone it. They may be wrong where the participant's barrier finds out.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from amends.core import events as e
+from amends.core.commands import Abandon, Answer, Cancel, Resolve, Retry, Skip, Verb
+from amends.core.definition import Definition
+from amends.core.events import Who
+from amends.core.keys import Phase, unit_name
+from amends.core.retry import Guard, Kind
+from amends.core.state import ASK, ItemRecord, Mark, RunRecord, StepState
+
+SOMEBODY: Final = Who(by="ann", reason="it was looked into")
+ANSWER: Final = b'{"id":"answered"}'
+
+Word = Literal["cancel", "compensate", "retry", "resolve", "skip", "abandon", "answer", "decline"]
+
+
+@dataclass(frozen=True, slots=True)
+class Does:
+    """One thing a person does. `undoes`: the item whose effect they first undo with their own hands."""
+
+    word: Word
+    step: str = ""
+    item: str = ""
+    outcome: Literal["succeeded", "rejected", "undone"] = "succeeded"
+    reply: bytes | None = None
+    undoes: tuple[str, str] | None = None
+
+    def __str__(self) -> str:
+        unit = f" {unit_name(self.step, self.item)}" if self.step else ""
+        outcome = f" {self.outcome}" if self.word == "resolve" else ""
+        return f"{self.word}{unit}{outcome}{' (by hand)' if self.undoes else ''}"
+
+    @property
+    def cancels(self) -> bool:
+        """Whether it only asks the run to turn back."""
+        return self.word in {"cancel", "compensate"}
+
+    @property
+    def signed_by(self) -> type[e.Event]:
+        """The fact that must be in the log when it changed anything."""
+        return _SIGNED_BY[self.word]
+
+    def command(self, at: int) -> Verb:
+        """The command."""
+        item = self.item or None
+        match self.word:
+            case "cancel" | "compensate":
+                return Cancel(at, 0, SOMEBODY, self.word)
+            case "retry":
+                return Retry(at, 0, SOMEBODY, self.step, item)
+            case "resolve":
+                return Resolve(at, 0, SOMEBODY, self.step, self.outcome, self.reply, item)
+            case "skip":
+                return Skip(at, 0, SOMEBODY, self.step, item)
+            case "abandon":
+                return Abandon(at, 0, SOMEBODY)
+            case "answer":
+                return Answer(at, 0, SOMEBODY, self.step, ANSWER, item)
+            case "decline":
+                return Answer(at, 0, SOMEBODY, self.step, None, item)
+
+
+_SIGNED_BY: Final[Mapping[Word, type[e.Event]]] = {
+    "cancel": e.CancelAsked,
+    "compensate": e.CancelAsked,
+    "retry": e.RetryAsked,
+    "resolve": e.Resolved,
+    "skip": e.Skipped,
+    "abandon": e.Abandoned,
+    "answer": e.Answered,
+    "decline": e.Answered,
+}
+
+
+def deeds(definition: Definition, record: RunRecord, net: Mapping[tuple[str, str], int]) -> Iterator[Does]:
+    """What somebody could ask for now. `net`: how often each item acted and wasn't undone, as who looks would find."""
+    if record.ended is not None:
+        return
+    if record.turned is None and record.abort_requested is None:
+        yield Does("cancel")
+    if record.marks:
+        yield Does("compensate")
+        yield Does("abandon")
+    for mark in record.marks.values():
+        if mark.step not in record.steps:
+            yield Does("retry", mark.step)
+            yield Does("skip", mark.step)
+    for item in record.items():
+        if item.request is not None:
+            yield from _about(definition, record, item, net.get((item.step, item.item), 0))
+
+
+def _about(definition: Definition, record: RunRecord, item: ItemRecord, left: int) -> Iterator[Does]:
+    step, name = item.step, item.item
+    marked = record.item_has_mark(item)
+    if item.state is StepState.ACTING and item.request is not None and item.request.participant == ASK:
+        yield Does("answer", step, name)
+        yield Does("decline", step, name)
+    if not marked and item.state not in {StepState.ACTING, StepState.UNKNOWN, StepState.COMPENSATING}:
+        return
+    yield Does("retry", step, name)
+    yield Does("skip", step, name)
+    neutral = definition.steps[step].kind is Kind.NEUTRAL
+    if item.state in {StepState.ACTING, StepState.UNKNOWN}:
+        if left > 0 or neutral:
+            yield Does("resolve", step, name, "succeeded", reply=b'{"id":"resolved"}')
+        if left == 0 or item.behind_barrier:
+            yield Does("resolve", step, name, "rejected")
+    elif item.state is StepState.COMPENSATING:
+        yield from _undone(record, item, left)
+    else:
+        yield Does("resolve", step, name, "succeeded")
+
+
+def _undone(record: RunRecord, item: ItemRecord, left: int) -> Iterator[Does]:
+    step, name = item.step, item.item
+    by_hand = (step, name) if left > 0 else None
+    if not item.behind_barrier:
+        if item.undo is None or item.undo.guard is not Guard.ONCE or item.undo.due is None:
+            yield Does("resolve", step, name, "undone", undoes=by_hand)
+    elif item.found == "succeeded" and item.settling is None:
+        yield Does("resolve", step, name, "undone", undoes=by_hand)
+    else:
+        yield Does("resolve", step, name, "undone")
+
+
+def remedies(definition: Definition, record: RunRecord, net: Mapping[tuple[str, str], int]) -> Iterator[Does]:
+    """What a sensible person tries, in order, about the oldest reason why a run is stuck."""
+    mark = min(record.marks.values(), key=_age, default=None)
+    if mark is None or record.ended is not None:
+        return
+    step, name = mark.step, mark.item
+    item = record.item(step, name)
+    left = net.get((step, name), 0)
+    if mark.reason in {"contradiction", "late-success"}:
+        yield Does("resolve", step, name, "succeeded")
+        return
+    if mark.reason == "confirm-undone" and item is not None:
+        yield from _undone(record, item, left)
+        return
+    if mark.reason == "blocked":
+        yield Does("skip", step, name)
+        return
+    if item is not None and mark.phase is Phase.ACTION and item.guard is Guard.ONCE and not item.can_settle:
+        yield Does("resolve", step, name, "succeeded" if left else "rejected")
+        if left:
+            return
+    yield Does("retry", step, name)
+    yield Does("answer", step, name)
+    yield Does("skip", step, name)
+
+
+def _age(mark: Mark) -> tuple[int, str, str]:
+    return mark.since, mark.step, mark.item
