@@ -25,7 +25,6 @@ class Made:
 
 
 PROBE = Rest("GET /things/{key}")
-UNDO = Rest("DELETE /things/{key}")
 
 
 class Shop(Participant):
@@ -36,10 +35,10 @@ class Shop(Participant):
 
 
 class Old(Participant):
-    put = operation(Thing, Made, rest=Rest("PUT /things/{key}"), compensation=UNDO)
-    put_probed = operation(Thing, Made, rest=Rest("PUT /things/{key}"), probe=PROBE, compensation=UNDO)
-    post = operation(Thing, Made, rest=Rest("POST /things"), compensation=UNDO)
-    post_probed = operation(Thing, Made, rest=Rest("POST /things"), probe=PROBE, compensation=UNDO)
+    put = operation(Thing, Made, rest=Rest("PUT /things/{key}"), compensation="undo")
+    put_probed = operation(Thing, Made, rest=Rest("PUT /things/{key}"), probe=PROBE, compensation="undo")
+    post = operation(Thing, Made, rest=Rest("POST /things"), compensation="undo")
+    post_probed = operation(Thing, Made, rest=Rest("POST /things"), probe=PROBE, compensation="undo")
 
 
 POLICY = Policy(retry=TWICE)

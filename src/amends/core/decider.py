@@ -5,7 +5,7 @@ randomness, no I/O.
 is the fold of those facts on the one it was given, which it leaves alone.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NoReturn, assert_never
 
 from amends.core import events as e
@@ -32,10 +32,11 @@ from amends.core.follow import follow
 from amends.core.replies import on_reply
 from amends.core.state import RunRecord
 from amends.core.timers import on_due
+from amends.core.values import value
 from amends.core.verbs import on_verb
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Decision:
     """Facts to append, in order, and the record after them."""
 
@@ -85,7 +86,7 @@ def decide(definition: Definition, record: RunRecord, command: Command) -> Decis
         case Due():
             on_due(draft)
         case Adopted():
-            pass
+            draft.adopting = True
         case Cancel() | Retry() | Resolve() | Skip() | Abandon() | Answer():
             refusal = on_verb(draft, command)
             if refusal is not None and not draft.events:

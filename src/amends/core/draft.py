@@ -16,7 +16,7 @@ from amends.core.state import ItemRecord, RunRecord, StepState, Tries
 class Draft:
     """What is decided so far. `epoch` is the owner's, 0 for a visitor."""
 
-    __slots__ = ("at", "bug", "definition", "epoch", "events", "record")
+    __slots__ = ("adopting", "at", "bug", "definition", "epoch", "events", "record")
 
     def __init__(self, definition: Definition, record: RunRecord, at: int, epoch: int) -> None:
         self.definition = definition
@@ -24,6 +24,7 @@ class Draft:
         self.at = max(at, record.at)
         self.epoch = epoch
         self.events: list[e.Event] = []
+        self.adopting = False
         self.bug: tuple[BuildError, str] | None = None
 
     def emit(self, event: e.Event) -> None:

@@ -372,6 +372,11 @@ def _marked(record: RunRecord, event: e.Marked) -> None:
 
 def _unmarked(record: RunRecord, event: e.Unmarked) -> None:
     lift(record, event.step, event.item)
+    found = record.item(event.step, event.item)
+    if found is not None and found.settle is not None and found.settle.due is None:
+        item = clone(found)  # the mark had ended the asking: what comes now begins anew
+        no_settling(item)
+        keep(record, item)
 
 
 def _retry_asked(record: RunRecord, event: e.RetryAsked) -> None:

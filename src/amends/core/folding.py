@@ -137,5 +137,7 @@ def settle(record: RunRecord, item: ItemRecord, state: StepState, at: int) -> No
 
 def lift(record: RunRecord, step: str, item: str, *phases: Phase) -> None:
     """A person is no longer needed for these phases of an item; for any, if none is named."""
+    if not record.marks:
+        return
     for phase in phases or Phase:
         record.marks.pop((step, item, phase), None)

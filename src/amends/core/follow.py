@@ -21,7 +21,7 @@ def follow(draft: Draft) -> None:
     while True:
         decided = len(draft.events)
         if draft.record.ended is None and draft.record.quarantined is None:
-            if draft.epoch:
+            if draft.epoch and (draft.adopting or not _goes_on(draft)):
                 _take_over(draft)
             if draft.record.turned is None:
                 _settle_wish_to_turn_back(draft)
@@ -31,6 +31,11 @@ def follow(draft: Draft) -> None:
             _end(draft)
         if len(draft.events) == decided:
             return
+
+
+def _goes_on(draft: Draft) -> bool:
+    """Forward, and nobody wants it otherwise: what a former owner left open was looked at when the run was adopted."""
+    return draft.record.turned is None and draft.record.abort_requested is None
 
 
 # -- attempts that a former owner left open
@@ -94,6 +99,8 @@ def _settle_wish_to_turn_back(draft: Draft) -> None:
 def _advance(draft: Draft) -> None:
     """Request every step that is free to start. All builders run before any of their results counts."""
     record = draft.record
+    if len(record.steps) == len(draft.definition.steps):
+        return
     ready = [
         step for step in draft.definition.steps.values() if step.name not in record.steps and _is_free(draft, step)
     ]

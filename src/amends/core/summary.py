@@ -1,5 +1,7 @@
 """How a run stands, as its author is told: the record, read with the definition at hand."""
 
+from collections.abc import Iterable
+
 from amends.core.definition import Definition
 from amends.core.outcomes import Abandoned, Compensated, Completed, Ended, Outcome, Stuck, Unfinished
 from amends.core.state import RunRecord, RunState, StepState
@@ -25,11 +27,10 @@ def ended_outcome(definition: Definition, record: RunRecord) -> Ended:
                 step=None if turned is None else turned.step,
                 code=None if turned is None else turned.code,
                 reason="" if turned is None else turned.reason,
-                undone=undone_steps(definition, record),
+                undone=undone_steps(definition.steps, record),
             )
         case RunState.ABANDONED:
-            who = record.ended_by
-            by, reason = (who.by, who.reason) if who is not None else _left_by(record)
+            by, reason = left_by(record)
             return Abandoned(record.run, by, reason)
         case _:
             msg = f"{record.run} has not ended"
@@ -54,10 +55,10 @@ def current(definition: Definition, record: RunRecord) -> tuple[str, ...]:
     return tuple(name for name in definition.steps if record.step_state(name) in _CURRENT)
 
 
-def undone_steps(definition: Definition, record: RunRecord) -> tuple[str, ...]:
-    """The steps whose compensation was done, in the graph's order; those that never acted aren't among them."""
+def undone_steps(names: Iterable[str], record: RunRecord) -> tuple[str, ...]:
+    """The steps whose compensation was done, in the graph's order (`names`); those that never acted aren't among them."""
     found: list[str] = []
-    for name in definition.steps:
+    for name in names:
         step = record.steps.get(name)
         if step is not None and any(
             item.state is StepState.COMPENSATED and item.undo is not None and item.undo_word not in {"noop", "blocked"}
@@ -67,5 +68,8 @@ def undone_steps(definition: Definition, record: RunRecord) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _left_by(record: RunRecord) -> tuple[str, str]:
+def left_by(record: RunRecord) -> tuple[str, str]:
+    """Who abandoned a run and why; where nobody said so, what was left."""
+    if record.ended_by is not None:
+        return record.ended_by.by, record.ended_by.reason
     return "", f"left: {', '.join(record.effects)}" if record.effects else "left as it is"

@@ -103,7 +103,7 @@ class Claims:
                 self.unreadable[stored.run] = str(error)
                 _LOGGER.error("%s", error)
                 continue
-            self._worker.take(definition, record, stored.epoch, adopted=True)
+            self._worker.adopt(definition, record, stored.epoch)
         return self._more and len(self._worker.runs) < self._runs_max
 
 

@@ -35,7 +35,7 @@ from amends.core.state import RunRecord
 from amends.engine.claims import Claims
 from amends.engine.driven import Asked, Driven
 from amends.engine.projection import project
-from amends.engine.worker import LaneOf, Moved, Worker, stored
+from amends.engine.worker import LaneOf, Moved, Worker, append_ids, stored
 from amends.engine.reading import record_of
 from amends.engine.writer import Writer
 from amends.ports.clock import Clock
@@ -90,6 +90,7 @@ class Engine:
         self._clock = clock
         self._runs_max = runs_max
         self._starting = 0
+        self._append_ids = append_ids()
         self._watchers: dict[str, list[asyncio.Future[RunRecord]]] = {}
         self._writer = Writer(log, self._log_broke)
         self.worker = Worker(log, self._writer, lane_of, events, clock, self._changed, self._freed)
@@ -178,7 +179,7 @@ class Engine:
             deadline=deadline,
             tags=tags,
             at=at,
-            append_id=secrets.token_bytes(8),
+            append_id=self._append_ids(),
             events=stored(self._events, decision.events),
             row=project(definition, decision.record, None if idle else at if owing.sends else owing.wake, self._events),
             owned=owned and not idle,
@@ -196,7 +197,7 @@ class Engine:
         if not owned:
             self._claims.look()
             return Started(run, definition, is_new=True, driven=None)
-        driven = self.worker.take(definition, decision.record, epoch, adopted=False)
+        driven = self.worker.take(definition, decision.record, owing)
         return Started(run, definition, is_new=True, driven=driven)
 
     def _start_print(self, definition: Definition, body: bytes) -> bytes:
@@ -265,11 +266,11 @@ class Engine:
                     return definition, record
                 if self._broken_by is not None:
                     raise self._broken_by
-                await asyncio.wait([changed], timeout=left)
-                if changed.done() and not changed.cancelled():
-                    record = changed.result()
-                    if is_settled(record):
-                        return definition, record
+                try:
+                    async with asyncio.timeout(left):
+                        return definition, await changed
+                except TimeoutError:
+                    continue
             finally:
                 self._unwatch(run, changed)
 
@@ -342,7 +343,7 @@ class Engine:
             run=run,
             expected=row.version,
             epoch=None,
-            append_id=secrets.token_bytes(8),
+            append_id=self._append_ids(),
             at=at,
             events=stored(self._events, decided.events),
             row=project(definition, after, None if idle else at, self._events),

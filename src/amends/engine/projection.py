@@ -25,10 +25,10 @@ def project(definition: Definition, record: RunRecord, due_at: int | None, codec
             current.append(name)
         if len(known.items) == 1:
             item = next(iter(known.items.values()))
-            attempts, error = _attempts(item), _error(item)
+            attempts, error = attempts_of(item), error_of(item)
         else:
-            attempts = sum(_attempts(each) for each in known.items.values())
-            error = next((told for each in known.items.values() if (told := _error(each))), None)
+            attempts = sum(attempts_of(each) for each in known.items.values())
+            error = next((told for each in known.items.values() if (told := error_of(each))), None)
         steps.append({"name": name, "kind": step.kind, "state": state, "attempts": attempts, "error": error})
     stuck = [
         {"step": mark.name, "phase": mark.phase, "reason": mark.reason, "attempts": mark.attempts, "since": mark.since}
@@ -45,13 +45,13 @@ def project(definition: Definition, record: RunRecord, due_at: int | None, codec
     )
 
 
-def _attempts(item: ItemRecord) -> int:
+def attempts_of(item: ItemRecord) -> int:
     """How often its action was sent, the attempt in flight included."""
     tries = item.action
     return 0 if tries is None else tries.sends + tries.is_open
 
 
-def _error(item: ItemRecord) -> str | None:
+def error_of(item: ItemRecord) -> str | None:
     """What went wrong last, where something did."""
     if item.state is StepState.COMPENSATING and item.undo is not None:
         return item.undo.detail or None

@@ -10,6 +10,7 @@ import logging
 import secrets
 from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
+from itertools import count
 from typing import Final
 
 from amends.core import commands as c
@@ -63,22 +64,23 @@ class Worker:
         self._clock = clock
         self._changed = changed
         self._freed = freed
+        self._append_ids = append_ids()
         self._alarm = Alarm(clock, self._ring)
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
 
     # -- taking runs on and letting them go
 
-    def take(self, definition: Definition, record: RunRecord, epoch: int, *, adopted: bool) -> Driven:
-        """Drive this run from where its durable record stands."""
-        driven = Driven(definition, record, epoch)
-        self.runs[record.run] = driven
-        if adopted:
-            driven.commands.append(Asked(c.Adopted(self._clock.now(), epoch)))
-            self._pump(driven)
-        else:
-            self._pay(driven)
+    def take(self, definition: Definition, record: RunRecord, owing: Owed) -> Driven:
+        """Drive a run that was just started here under epoch 1."""
+        driven = self.runs[record.run] = Driven(definition, record, epoch=1)
+        self._pay(driven, owing)
         return driven
+
+    def adopt(self, definition: Definition, record: RunRecord, epoch: int) -> None:
+        """Drive a run that was claimed, from where its durable record stands."""
+        driven = self.runs[record.run] = Driven(definition, record, epoch)
+        self.offer(driven, Asked(c.Adopted(self._clock.now(), epoch)))
 
     def offer(self, driven: Driven, asked: Asked) -> None:
         """Something happened to a run, or is asked of it."""
@@ -151,7 +153,7 @@ class Worker:
             run=driven.run,
             expected=driven.record.length,
             epoch=driven.epoch,
-            append_id=secrets.token_bytes(8),
+            append_id=self._append_ids(),
             at=at,
             events=stored(self._events, events),
             row=project(driven.definition, record, owing.wake if not owing.sends else at, self._events),
@@ -370,6 +372,12 @@ class Worker:
 
 class Moved(AmendsError):
     """The run left this worker before the command was decided: ask again, through the log."""
+
+
+def append_ids() -> Callable[[], bytes]:
+    """Ids that no other process gives its appends: a random start, then counted."""
+    prefix, numbers = secrets.token_bytes(8), count()
+    return lambda: prefix + next(numbers).to_bytes(6, "big")
 
 
 def stored(codec: EventCodec, events: Iterable[Event]) -> list[StoredEvent]:

@@ -17,12 +17,14 @@ may be acknowledged.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Protocol
 
+from amends.core.values import value
 
-@dataclass(frozen=True, slots=True)
+
+@value
 class StoredEvent:
     """One fact as it is kept. `epoch` is the one it was appended under; 0 where a visitor wrote it."""
 
@@ -32,7 +34,7 @@ class StoredEvent:
     at: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RunRow:
     """What the log shows of a run without reading its events; written anew with every append.
 
@@ -49,7 +51,7 @@ class RunRow:
     ended_at: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Start:
     """A new run, with its first events, owned by the worker that starts it (`owned`), or by nobody yet."""
 
@@ -67,7 +69,7 @@ class Start:
     owned: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Append:
     """More facts about a run. `epoch` is the owner's, `None` for a visitor. `release`: the owner lets go of the run.
 
@@ -103,7 +105,7 @@ class Written(StrEnum):
     NO_SUCH_RUN = "no-such-run"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StoredRun:
     """A run as the log has it. `events` is empty where only the row was asked for, and once they are purged.
 
@@ -133,7 +135,7 @@ class StoredRun:
     events: Sequence[StoredEvent] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SagaKey:
     """The graph a run began with: a worker claims only runs whose graph it has loaded."""
 
@@ -142,7 +144,7 @@ class SagaKey:
     digest: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Find:
     """A question about rows. Empty means "any". Pages go by `(created_at, run)`, newest first; `after` is the last one
     seen.

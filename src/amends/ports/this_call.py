@@ -1,14 +1,14 @@
 """What code that does a step's work may know about the call it is answering."""
 
 from contextvars import ContextVar
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal
 
 from amends.core.keys import Phase, make_key
+from amends.core.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CallInfo:
     """The call being answered. `key` is the same in every attempt; `action_key` names the action a compensation undoes."""
 

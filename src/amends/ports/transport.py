@@ -4,16 +4,16 @@ What came back is a value, also when nothing did: `NotSent` where provably no by
 have been acted on. Turning these into outcomes is the core's (`amends.core.answers`), so that every transport agrees.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from amends.core.answers import Answered, Lost, NotSent
 from amends.core.keys import Phase
 from amends.core.retry import Guard, Kind
+from amends.core.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Outgoing:
     """One call as it leaves. `body` and `since` never change between attempts; attempt, epoch and deadline do.
 

@@ -195,9 +195,6 @@ def _undone_in_order(evidence: Evidence) -> str | None:
     return None
 
 
-_CLEAR: Final = (e.ActionRejected, e.CompensationSucceeded, e.Skipped, e.StepSkipped, e.StepDeclined)
-
-
 def _requested_in_order(evidence: Evidence) -> str | None:
     requests = evidence.of(e.CompensationRequested)
     if not requests:
@@ -217,7 +214,7 @@ def _requested_in_order(evidence: Evidence) -> str | None:
             case e.Sealed(found=found):
                 open_[event.step, event.item] = found == "succeeded"
             case e.Resolved(outcome=outcome):
-                if outcome in {"rejected", "undone", "succeeded"}:
+                if steps[event.step].kind is not Kind.NEUTRAL and outcome in {"rejected", "undone", "succeeded"}:
                     open_[event.step, event.item] = outcome == "succeeded"
             case e.CompensationRequested(step=step):
                 open_[step, event.item] = True

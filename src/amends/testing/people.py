@@ -18,6 +18,7 @@ from amends.core.state import ASK, ItemRecord, Mark, RunRecord, StepState
 
 SOMEBODY: Final = Who(by="ann", reason="it was looked into")
 ANSWER: Final = b'{"id":"answered"}'
+RESOLVED: Final = b'{"id":"resolved"}'
 
 Word = Literal["cancel", "compensate", "retry", "resolve", "skip", "abandon", "answer", "decline"]
 
@@ -111,7 +112,7 @@ def _about(definition: Definition, record: RunRecord, item: ItemRecord, left: in
     neutral = definition.steps[step].kind is Kind.NEUTRAL
     if item.state in {StepState.ACTING, StepState.UNKNOWN}:
         if left > 0 or neutral:
-            yield Does("resolve", step, name, "succeeded", reply=b'{"id":"resolved"}')
+            yield Does("resolve", step, name, "succeeded", reply=RESOLVED)
         if left == 0 or item.behind_barrier:
             yield Does("resolve", step, name, "rejected")
     elif item.state is StepState.COMPENSATING:
@@ -150,9 +151,10 @@ def remedies(definition: Definition, record: RunRecord, net: Mapping[tuple[str, 
         yield Does("skip", step, name)
         return
     if item is not None and mark.phase is Phase.ACTION and item.guard is Guard.ONCE and not item.can_settle:
-        yield Does("resolve", step, name, "succeeded" if left else "rejected")
         if left:
+            yield Does("resolve", step, name, "succeeded", reply=RESOLVED)
             return
+        yield Does("resolve", step, name, "rejected")
     yield Does("retry", step, name)
     yield Does("answer", step, name)
     yield Does("skip", step, name)

@@ -343,9 +343,14 @@ class World:
             if process.epoch != self.epoch or process.seen is None:
                 continue
             for flying in process.flying:
-                if not self._under_way(process, flying):
+                messages = [each for each in self.wire if _is_of(each, process.epoch, flying)]
+                if not messages:
                     continue
-                for cause in (Cause.TIMED_OUT, Cause.NOT_SENT, Cause.MISROUTED):
+                if "timed-out" in kinds:
+                    yield Move("lose", False, epoch=process.epoch, flying=flying)
+                if any(isinstance(each, Answer) for each in messages):
+                    continue
+                for cause in (Cause.NOT_SENT, Cause.MISROUTED):
                     if cause.value in kinds:
                         yield Move("lose", False, epoch=process.epoch, flying=flying, cause=cause)
                 if "halt" in kinds:
@@ -522,6 +527,7 @@ class World:
     def poll(self) -> None:
         """The owner reads what visitors wrote."""
         self.processes = (*self.processes[:-1], self.processes[-1]._replace(seen=self.record))
+        self.decided(Due(self.now, self.epoch), owner=True)
         self.send_owed(self.epoch)
 
     def crash(self) -> None:
