@@ -1,7 +1,8 @@
 """amends: distributed transactions as sagas.
 
-A transaction over services that each own their data is a graph of steps; when a step says no, everything already done is undone in
-the opposite order. Nothing is lost, nothing happens twice, and what a machine can't settle is handed to a person.
+A transaction over services that each own their data is a graph of steps; when a step says no, everything already done
+is undone in the opposite order. Nothing is lost, nothing happens twice, and what a machine can't settle is handed to a
+person.
 """
 
 from amends.compose import Orchestrator as Orchestrator

@@ -1,6 +1,8 @@
-"""Where adapters are chosen: logs by URL, routes by what they point at; and the orchestrator that lives in your own process.
+"""Where adapters are chosen: logs by URL, routes by what they point at; and the orchestrator that lives in your own
+process.
 
-Adapters are imported when they are asked for, so `import amends` needs next to nothing, and a missing extra is an error that names it.
+Adapters are imported when they are asked for, so `import amends` needs next to nothing, and a missing extra is an
+error that names it.
 """
 
 import asyncio
@@ -12,6 +14,7 @@ from typing import Any, Final, Self, TypeVar, cast
 
 from amends.codecs.events import EventCodec
 from amends.codecs.json import JsonCodec, canonical
+from amends.core.answers import NotSent
 from amends.core.check import check_sagas
 from amends.core.commands import Abandon, Answer, Cancel, Resolve, Retry, Skip, Verb
 from amends.core.declare import Step
@@ -31,7 +34,7 @@ from amends.engine.lanes import Lane
 from amends.ports.clock import Clock, SystemClock
 from amends.ports.log import TransactionLog
 from amends.ports.runs import Run
-from amends.ports.transport import Transport
+from amends.ports.transport import Outgoing, Transport
 from amends.transports.in_process import LocalTransport, LocalWork, local_action, local_compensation
 
 I = TypeVar("I")  # noqa: E741 - the field's letter for a saga's input
@@ -46,11 +49,11 @@ def open_log(url: str) -> TransactionLog:
     scheme, _, rest = url.partition(":")
     match scheme:
         case "memory":
-            from amends.logs.memory import MemoryLog  # noqa: PLC0415 - adapters are imported when they are asked for
+            from amends.logs.memory import MemoryLog
 
             return MemoryLog()
         case "sqlite":
-            from amends.logs.sqlite.log import SqliteLog  # noqa: PLC0415 - as above
+            from amends.logs.sqlite.log import SqliteLog
 
             path = rest.removeprefix("///")
             if not rest.startswith("///") or not path:
@@ -69,23 +72,25 @@ def open_route(route: Route) -> Transport:
         scheme, _, rest = where.partition(":")
         match scheme:
             case "http" | "https":
-                from amends.transports.http import HttpTransport  # noqa: PLC0415 - as above
+                from amends.transports.http import HttpTransport
 
                 return HttpTransport(where, route.headers, at_once=route.at_once)
             case "python":
                 where = load(rest)
             case _:
-                msg = f"{route.participant}: no way to {where}. Known are http://..., https://... and python:module:name."
+                msg = (
+                    f"{route.participant}: no way to {where}. Known are http://..., https://... and python:module:name."
+                )
                 raise NoRoute(msg)
     if hasattr(where, "handle"):
-        from amends.transports.in_process import ServiceTransport  # noqa: PLC0415 - as above
+        from amends.transports.in_process import ServiceTransport
 
         return ServiceTransport(cast("Any", where), route.headers)
     if callable(where):
-        from amends.transports.asgi import AsgiTransport  # noqa: PLC0415 - as above
+        from amends.transports.asgi import AsgiTransport
 
         return AsgiTransport(cast("Any", where), headers=route.headers)
-    msg = f"{route.participant}: {where!r} is no place to send calls to: expected a URL, a Service or an ASGI application."
+    msg = f"{route.participant}: {where!r} is no place for calls: expected a URL, a Service or an ASGI application."
     raise NoRoute(msg)
 
 
@@ -161,10 +166,8 @@ class _Nowhere:
     def __init__(self, participant: str) -> None:
         self._participant = participant
 
-    async def send(self, call: object) -> Any:  # noqa: ARG002 - the port's signature
-        from amends.core.answers import NotSent  # noqa: PLC0415
-
-        return NotSent(f"no route for {self._participant}")
+    async def send(self, call: Outgoing) -> NotSent:
+        return NotSent(f"no route for {self._participant}, which {call.step} calls")
 
     async def close(self) -> None:
         """Nothing to let go of."""
@@ -221,14 +224,13 @@ class EmbeddedRun:
 
 
 class Orchestrator:
-    """Runs sagas in this process. Entering it opens the log and resumes every unfinished run of the sagas it has loaded.
+    """Runs sagas in this process. Entering it opens the log and resumes every unfinished run of the sagas it has
+    loaded.
 
-    ```python
-    async with Orchestrator([place_order], log="sqlite:///orders.db", routes=[...]) as runs:
-        run = await runs.start(place_order, order, id=order.id)
-    ```
-    Leaving it sends nothing more, gives calls in flight ten seconds, and closes the log; what is unfinished goes on at the next start.
-    Errors at entering: `DefinitionInvalid`, `NoRoute`, `LogInUse`, `LogDamaged`, `LogUnavailable`.
+    ```python async with Orchestrator([place_order], log="sqlite:///orders.db", routes=[...]) as runs: run = await
+    runs.start(place_order, order, id=order.id) ``` Leaving it sends nothing more, gives calls in flight ten seconds,
+    and closes the log; what is unfinished goes on at the next start. Errors at entering: `DefinitionInvalid`,
+    `NoRoute`, `LogInUse`, `LogDamaged`, `LogUnavailable`.
     """
 
     def __init__(
@@ -291,16 +293,16 @@ class Orchestrator:
     async def start(
         self,
         saga: Saga[I],
-        input: I,  # noqa: A002 - the word of the field
+        input: I,
         *,
-        id: str | None = None,  # noqa: A002 - the word of the field
+        id: str | None = None,
         deadline: timedelta | datetime | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> Run:
         """Begin a run; once this returns it survives any crash. The same id with the same input again is the same run.
 
-        Raises `InputInvalid` (with the path), `RunExists` (same id, other input), `Overloaded`, `LogUnavailable`, and whatever a
-        builder of the first steps raises; none of these leaves a run behind.
+        Raises `InputInvalid` (with the path), `RunExists` (same id, other input), `Overloaded`, `LogUnavailable`, and
+        whatever a builder of the first steps raises; none of these leaves a run behind.
         """
         definition = self._definition_of(saga)
         body = self._codec.encode(input)
@@ -308,26 +310,26 @@ class Orchestrator:
         started = await self.engine.start(definition, body, run=id, deadline=until, tags=tags)
         return EmbeddedRun(self.engine, started.run, started)
 
-    def get(self, id: str) -> Run:  # noqa: A002 - the word of the field
+    def get(self, id: str) -> Run:
         """A run by its id; `NoSuchRun` when its outcome is asked for and there is none."""
         return EmbeddedRun(self.engine, id)
 
-    async def cancel(self, id: str, *, reason: str) -> None:  # noqa: A002 - the word of the field
+    async def cancel(self, id: str, *, reason: str) -> None:
         """Turn a run back; `PastPivot` where that is no longer possible."""
-        await self._steer(id, reason, lambda at, epoch, who: Cancel(at, epoch, who))
+        await self._steer(id, reason, Cancel)
 
-    async def compensate(self, id: str, *, reason: str) -> None:  # noqa: A002 - the word of the field
+    async def compensate(self, id: str, *, reason: str) -> None:
         """Turn a run back, and stop waiting for a person where a barrier lets us undo without knowing."""
         await self._steer(id, reason, lambda at, epoch, who: Cancel(at, epoch, who, "compensate"))
 
-    async def retry(self, id: str, *, reason: str, step: Step[Any, Any] | None = None, item: str | None = None) -> None:  # noqa: A002 - the word of the field
+    async def retry(self, id: str, *, reason: str, step: Step[Any, Any] | None = None, item: str | None = None) -> None:
         """Try a step again, or everything that is stuck."""
         name = None if step is None else step.name
         await self._steer(id, reason, lambda at, epoch, who: Retry(at, epoch, who, name, item))
 
-    async def resolve(  # noqa: PLR0913 - what a person vouches for
+    async def resolve(
         self,
-        id: str,  # noqa: A002 - the word of the field
+        id: str,
         step: Step[Any, R],
         outcome: str,
         *,
@@ -341,24 +343,22 @@ class Orchestrator:
             raise ValueError(msg)
         known: Any = outcome
         body = self._codec.encode(reply) if reply is not None else None
-        await self._steer(
-            id, reason, lambda at, epoch, who: Resolve(at, epoch, who, step.name, known, body, item)
-        )
+        await self._steer(id, reason, lambda at, epoch, who: Resolve(at, epoch, who, step.name, known, body, item))
 
-    async def skip(self, id: str, step: Step[Any, Any], *, reason: str, item: str | None = None) -> None:  # noqa: A002 - the word of the field
+    async def skip(self, id: str, step: Step[Any, Any], *, reason: str, item: str | None = None) -> None:
         """Leave a step as it is."""
         await self._steer(id, reason, lambda at, epoch, who: Skip(at, epoch, who, step.name, item))
 
-    async def abandon(self, id: str, *, reason: str) -> None:  # noqa: A002 - the word of the field
+    async def abandon(self, id: str, *, reason: str) -> None:
         """End a stuck run as it is."""
-        await self._steer(id, reason, lambda at, epoch, who: Abandon(at, epoch, who))
+        await self._steer(id, reason, Abandon)
 
-    async def answer(self, id: str, step: Step[Any, R], reply: R) -> None:  # noqa: A002 - the word of the field
+    async def answer(self, id: str, step: Step[Any, R], reply: R) -> None:
         """Answer a question that a step asked; the same answer again is fine."""
         body = self._codec.encode(reply)
         await self._steer(id, "answered", lambda at, epoch, who: Answer(at, epoch, who, step.name, body))
 
-    async def decline(self, id: str, step: Step[Any, Any], reason: str) -> None:  # noqa: A002 - the word of the field
+    async def decline(self, id: str, step: Step[Any, Any], reason: str) -> None:
         """Decline a question that a step asked: the step is rejected."""
         await self._steer(id, reason, lambda at, epoch, who: Answer(at, epoch, who, step.name, None))
 
@@ -385,14 +385,15 @@ class Orchestrator:
 
 def run(
     saga: Saga[I],
-    input: I,  # noqa: A002 - the word of the field
+    input: I,
     /,
     *,
     log: str = "memory:",
-    id: str | None = None,  # noqa: A002 - the word of the field
+    id: str | None = None,
     routes: Iterable[Route] = (),
 ) -> Outcome:
-    """Run one saga to its end (or until a person is needed) and say how it went. For scripts; elsewhere use `Orchestrator`.
+    """Run one saga to its end (or until a person is needed) and say how it went. For scripts; elsewhere use
+    `Orchestrator`.
 
     With a durable log and an id, the same line run again after a crash goes on where it stopped.
     """

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from starlette.types import Message, Receive, Scope, Send
 
 from amends.shop.contract import Inventory
-from amends.shop.faults import FAULTY_ATTEMPTS, PROFILES, Kind, Plan
+from amends.shop.faults import FAULTY_ATTEMPTS, PROFILES, Faults, Fired, Kind, Plan
 from tests.shop.services import Opened, serving
 
 RESERVE = Inventory.reserve(sku="sku-1", quantity=3)
@@ -181,3 +182,30 @@ async def test_the_time_a_call_took_is_in_the_books(tmp_path: Path) -> None:
         (row,) = await inventory.rows("calls")
         assert (row["key"], row["attempt"]) == (f"{KEY}:action", 1)
         assert row["milliseconds"] >= 10
+
+
+async def test_a_request_whose_sender_is_gone_before_it_was_read_is_not_carried_out() -> None:
+    """Carried out with what had come of its body, it would leave a row that refuses the whole request."""
+    done: list[str] = []
+
+    async def note(_: Fired) -> None:
+        done.append("fault")
+
+    async def work(scope: Scope, receive: Receive, send: Send) -> None:
+        done.append("work")
+
+    arriving: list[Message] = [
+        {"type": "http.request", "body": b"{", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> Message:
+        return arriving.pop(0)
+
+    async def send(message: Message) -> None:
+        done.append("answer")
+
+    scope = {"type": "http", "path": "/reserve", "headers": [(b"idempotency-key", f'"{KEY}:action"'.encode())]}
+    await Faults(work, only(Kind.TWICE_IN_TURN), note)(scope, receive, send)
+    assert arriving == []
+    assert done == []

@@ -1,9 +1,9 @@
 """Given, when, then for the core: stories told by commands, checked by the names of the facts that follow.
 
 A saga is written with the constructors `c`, `p`, `r` and `n` (compensable, pivot, retriable, neutral) and real
-participants, one per guard. A `Story` stands in for the engine: it waits until a call is due, says `Begin` where the log
-must know first, and answers. After every command it checks what must hold whatever is told: that the facts fold to the
-decision's record, that the record before stayed as it was, that time never goes back, that an end is final.
+participants, one per guard. A `Story` stands in for the engine: it waits until a call is due, says `Begin` where the
+log must know first, and answers. After every command it checks what must hold whatever is told: that the facts fold
+to the decision's record, that the record before stayed as it was, that time never goes back, that an end is final.
 """
 
 from collections.abc import Callable, Iterable
@@ -33,14 +33,15 @@ from amends.core.decider import decide, start
 from amends.core.declare import Step
 from amends.core.definition import Definition
 from amends.core.events import Event, Who
-from amends.core.evolve import fold
+from amends.core.evolve import evolve
 from amends.core.keys import NOTICE, Phase
 from amends.core.operation import Operation, Participant, Rest, operation
-from amends.core.owed import Owed, Send, owed
 from amends.core.outcomes import Outcome as RunOutcome
+from amends.core.owed import Owed, Send, owed
 from amends.core.retry import MICROSECONDS, Kind, Policy
+from amends.core.retry import Retry as Tried
 from amends.core.saga import Saga
-from amends.core.state import RunRecord, StepState
+from amends.core.state import RunRecord, Tries
 from amends.core.summary import outcome
 
 CODEC: Final = JsonCodec()
@@ -165,8 +166,7 @@ def saga_of(specs: Iterable[Spec], *, name: str = "s", notice: Callable[..., Any
     saga = Saga(name, str)
     made: dict[str, Step[str, Any]] = {}
     for spec in specs:
-        function: Any = calls(spec.does, spec.name) if isinstance(spec.does, Operation) else spec.does
-        function = _named(function, spec.name)
+        function = _named(spec.does, spec.name)
         declare: Any = getattr(saga, spec.kind.value)
         step = declare(
             *(made[each] for each in spec.reads), after=[made[each] for each in spec.after], policy=spec.policy
@@ -178,7 +178,8 @@ def saga_of(specs: Iterable[Spec], *, name: str = "s", notice: Callable[..., Any
     return saga
 
 
-def _named(function: Any, name: str) -> Any:  # noqa: ANN401 - builders of every shape
+def _named(does: Any, name: str) -> Any:  # noqa: ANN401 - builders of every shape
+    function = calls(does, name) if isinstance(does, Operation) else does
     function.__name__ = name
     return function
 
@@ -204,6 +205,8 @@ class Story:
         self.events: list[Event] = list(first.events)
         self.last: tuple[Event, ...] = first.events
         self.refused: Refusal | None = None
+        self.folded: RunRecord | None = None
+        self.turned = self.ended = False
         self.check_history()
 
     # -- telling
@@ -225,21 +228,19 @@ class Story:
         return self
 
     def check_history(self) -> None:
-        assert fold(self.events) == self.record, "the facts don't fold to the decision's record"
+        """What must hold after every command; told of the new facts only, so that a story stays linear in its length."""
+        for event in self.last:
+            name = type(event).__name__
+            assert event.at >= (self.folded.at if self.folded else 0), "time went back"
+            assert name != "Aborted" or not self.turned, "the run turned twice"
+            assert name != "CompensationRequested" or self.turned, "undone before the run turned back"
+            assert not self.ended or name in ALLOWED_AFTER_THE_END, "an end was rewritten"
+            self.turned = self.turned or name == "Aborted"
+            self.ended = self.ended or name in {"RunEnded", "Abandoned"}
+            self.folded = evolve(self.folded, event)
+        assert self.folded == self.record, "the facts don't fold to the decision's record"
         assert self.record.length == len(self.events)
-        times = [event.at for event in self.events]
-        assert times == sorted(times), "time went back"
-        names = [type(event).__name__ for event in self.events]
-        assert names.count("Aborted") <= 1, "the run turned twice"
-        if "CompensationRequested" in names:
-            assert "Aborted" in names[: names.index("CompensationRequested")], "undone before the run turned back"
-        ends = [place for place, name in enumerate(names) if name in {"RunEnded", "Abandoned"}]
-        assert len(ends) <= 1, "the run ended twice"
-        if ends:
-            assert set(names[ends[0] + 1 :]) <= ALLOWED_AFTER_THE_END, "an end was rewritten"
-        assert owed(self.definition, self.record, self.now, self.epoch) == owed(
-            self.definition, self.record, self.now, self.epoch
-        )
+        assert self.owed == self.owed
 
     def wait(self, seconds: float) -> "Story":
         self.now += int(seconds * MICROSECONDS)
@@ -254,7 +255,7 @@ class Story:
         """`step:phase` or `step/item:phase` of everything due now, in order."""
         return [f"{each.step}{'/' * bool(each.item)}{each.item}:{each.phase.value}" for each in self.owed.sends]
 
-    def reply(  # noqa: PLR0913 - one answer
+    def reply(
         self,
         step: str,
         came: Outcome,
@@ -357,7 +358,9 @@ class Story:
 
     # -- checking
 
-    def then(self, names: str | None = None, *, run: str | None = None, marks: str | None = None, **states: str) -> "Story":
+    def then(
+        self, names: str | None = None, *, run: str | None = None, marks: str | None = None, **states: str
+    ) -> "Story":
         """The last command's facts, and where run, marks (`step:phase:reason`) and steps stand."""
         assert self.refused is None, f"refused: {self.refused}"
         if names is not None:
@@ -390,25 +393,18 @@ class Story:
     def outcome(self) -> RunOutcome:
         return outcome(self.definition, self.record)
 
+    def tries(self, step: str, item: str = "") -> Tries:
+        """The life of an action's key."""
+        found = self.record.steps[step].items[item].action
+        assert found is not None
+        return found
+
     def last_of(self, kind: type[Any]) -> Any:  # noqa: ANN401 - the event of that class
         return next(event for event in reversed(self.events) if isinstance(event, kind))
-
-
-def fork(story: Story) -> Story:
-    """The same story so far, to be told on in another way."""
-    other = object.__new__(Story)
-    other.__dict__.update(story.__dict__)
-    other.events = list(story.events)
-    return other
 
 
 def policy(
     on_unknown: Literal["compensate", "settle", "stuck"] | None = None, attempts: int | None = None, hours: int = 24
 ) -> Policy:
-    from amends.core.retry import Retry as Tried  # noqa: PLC0415 - the command has the same name
-
     given = Tried(attempts_max=attempts if attempts is not None else 8, give_up_after=timedelta(hours=hours))
     return replace(Policy(on_unknown=on_unknown), retry=given)
-
-
-__all__ = ["GUARDS", "Barrier", "Spec", "StepState", "Story", "c", "definition_of", "fork", "n", "p", "policy", "r"]

@@ -124,6 +124,7 @@ def _nothing_undone_after_the_pivot(saga: Declares[Any]) -> Iterator[str]:
                 f"{_title(saga)}: {step.name} is compensable but comes after {what} {turning[0]}, when nothing is "
                 f"undone any more. Make it retriable, or move it before {turning[0]}."
             )
+        turning = [name for name in turning if kinds[name] is Kind.RETRIABLE]  # two pivots are told of as such
         if step.kind is Kind.PIVOT and turning:
             yield (
                 f"{_title(saga)}: {step.name} is the pivot but comes after the retriable {turning[0]}, which is only "

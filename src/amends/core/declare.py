@@ -15,7 +15,6 @@ from amends.core.retry import Kind, Policy
 I = TypeVar("I")  # noqa: E741 - the field's letter for a saga's input
 P = ParamSpec("P")
 R = TypeVar("R")
-R_co = TypeVar("R_co", covariant=True)
 A = TypeVar("A")
 B = TypeVar("B")
 C = TypeVar("C")
@@ -24,8 +23,11 @@ E = TypeVar("E")
 F = TypeVar("F")
 
 
-class Step(Generic[I, R_co]):
-    """A vertex of the graph. Its name is its function's; it is stored in every run."""
+class Step(Generic[I, R]):
+    """A vertex of the graph. Its name is its function's; it is stored in every run.
+
+    Its reply's type is exact (invariant): an answer to a step must be of that type, not of any type wide enough.
+    """
 
     def __init__(
         self,
@@ -48,7 +50,7 @@ class Step(Generic[I, R_co]):
         """`shop/sagas.py:31`: where its function is written."""
         return where_is(self.function)
 
-    def _reply(self) -> R_co:
+    def _reply(self) -> R:
         """Ties the reply's type to the step, for type checkers only."""
         msg = f"{self.name} is a step; its reply is read by steps that name it, or with outcome.reply({self.name})"
         raise TypeError(msg)
@@ -57,15 +59,15 @@ class Step(Generic[I, R_co]):
         return f"<{self.kind.value} step {self.name}>"
 
 
-class CompensableStep(Step[I, R_co], Generic[I, R_co]):
+class CompensableStep(Step[I, R], Generic[I, R]):
     """A step whose compensation can be overridden beside it."""
 
     @overload
-    def compensation(self, undo: Callable[[I, R_co | None], Call[Any]], /) -> Callable[[I, R_co | None], Call[Any]]: ...
+    def compensation(self, undo: Callable[[I, R | None], Call[Any]], /) -> Callable[[I, R | None], Call[Any]]: ...
     @overload
     def compensation(
-        self, undo: Callable[[I, R_co | None], Awaitable[None]], /
-    ) -> Callable[[I, R_co | None], Awaitable[None]]: ...
+        self, undo: Callable[[I, R | None], Awaitable[None]], /
+    ) -> Callable[[I, R | None], Awaitable[None]]: ...
     def compensation(self, undo: Callable[..., Any], /) -> Callable[..., Any]:
         """Undo this step like this. The function is given the input and the reply, or `None` where it was lost."""
         self.undo = undo
@@ -85,8 +87,9 @@ class AsCompensable(Generic[I, P]):
     def __init__(self, add: Callable[[Callable[..., Any]], CompensableStep[I, Any]]) -> None:
         self._add = add
 
+    # A call that is always built also is one that is perhaps built: the first row that fits is meant.
     @overload
-    def __call__(self, build: Callable[P, Call[R]], /) -> CompensableStep[I, R]: ...
+    def __call__(self, build: Callable[P, Call[R]], /) -> CompensableStep[I, R]: ...  # pyright: ignore[reportOverlappingOverload]
     @overload
     def __call__(self, build: Callable[P, Call[R] | None], /) -> CompensableStep[I, R | None]: ...
     @overload
@@ -106,8 +109,9 @@ class AsStep(Generic[I, P]):
     def __init__(self, add: Callable[[Callable[..., Any]], Step[I, Any]]) -> None:
         self._add = add
 
+    # A call that is always built also is one that is perhaps built: the first row that fits is meant.
     @overload
-    def __call__(self, build: Callable[P, Call[R]], /) -> Step[I, R]: ...
+    def __call__(self, build: Callable[P, Call[R]], /) -> Step[I, R]: ...  # pyright: ignore[reportOverlappingOverload]
     @overload
     def __call__(self, build: Callable[P, Call[R] | None], /) -> Step[I, R | None]: ...
     @overload

@@ -278,6 +278,8 @@ def _settle_requested(record: RunRecord, event: e.SettleRequested) -> None:
     item = find_item(record, event.step, event.item)
     asked = cast("Tries", item.action)
     item.settle = new_tries(event, asked)
+    if asked.guard is Guard.ONCE:
+        item.settle.guard = Guard.IDEMPOTENT  # to ask twice does no harm, whatever to act twice would do
     item.settling = event.phase
     item.seal = event.seal
     if event.seal == "undone" and item.undo is not None:
@@ -427,7 +429,9 @@ def _resolved(record: RunRecord, event: e.Resolved) -> None:
             item.state = StepState.COMPENSATED
             item.undo_word = "by-hand"
             lift(record, event.step, event.item)
-        case _:  # a seal is owed first, or a mark is acknowledged
+        case "acknowledged":
+            lift(record, event.step, event.item, event.phase)
+        case _:  # a seal is owed first
             lift(record, event.step, event.item)
     keep(record, item)
 

@@ -42,7 +42,8 @@ def _goes_on(draft: Draft) -> bool:
 
 
 def _take_over(draft: Draft) -> None:
-    for item in list(draft.record.items()):
+    for found in list(draft.record.items()):
+        item = draft.again(found)  # what is decided of one may have changed another
         if item.action is not None and _left_open(draft, item.action) and item.state is StepState.ACTING:
             _take_over_action(draft, item, item.action)
         elif item.undo is not None and _left_open(draft, item.undo) and item.state is StepState.COMPENSATING:

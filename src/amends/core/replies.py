@@ -119,7 +119,7 @@ def attempt_failed(draft: Draft, item: ItemRecord, unknown: Unknown) -> None:
         record.backward or (record.abort_requested is not None and draft.is_current_pivot(item))
     )
     never_left = unknown.cause in NEVER_LEFT and draft.never_left(tries)
-    if record.backward and never_left:
+    if never_left and (record.backward or unknown.cause is Cause.WITHDRAWN):
         give_up_action(draft, item, unknown)
         return
     due = None if stops else draft.next_due(tries, step.policy.action, draft.key(item, Phase.ACTION), unknown)
@@ -137,7 +137,7 @@ def _late(draft: Draft, item: ItemRecord, reply: Reply) -> None:
     kind = draft.step(item.step).kind
     match outcome:
         case Succeeded(reply=body):
-            if item.state is StepState.DONE:
+            if item.state is StepState.DONE or _is_no_news(item):
                 return
             if item.state is StepState.REJECTED and not ended and kind is Kind.COMPENSABLE:
                 draft.emit(e.ActionSucceeded(draft.at, draft.epoch, item.step, item.item, body))
@@ -162,6 +162,12 @@ def _late(draft: Draft, item: ItemRecord, reply: Reply) -> None:
                 _contradiction(draft, item, "contradiction")
         case Pending() | Unknown() | Halt():
             return
+
+
+def _is_no_news(item: ItemRecord) -> bool:
+    """Its yes was known before it was undone: this is another copy of the same answer."""
+    undone = item.state in {StepState.COMPENSATING, StepState.COMPENSATED}
+    return undone and item.reply is not None and item.undo_word not in {"noop", "blocked"}
 
 
 def _contradicts(item: ItemRecord, *, ended: bool) -> bool:

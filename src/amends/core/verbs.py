@@ -239,8 +239,9 @@ def _retry_stuck(draft: Draft, item: ItemRecord, mark: Mark, who: e.Who) -> Refu
         return Refusal("confirm-undone", f"{item.name} is yours to undo by hand now: confirm with resolve undone")
     hurried = draft.record.hurries_pivot and draft.is_current_pivot(item)
     settles = mark.phase is Phase.ACTION and hurried and item.can_settle
-    repeated = item.guard is Guard.ONCE and item.action is not None and item.action.tainted
-    fact = mark.phase is Phase.ACTION and repeated and not settles
+    tries = item.tries(mark.phase)
+    repeated = tries is not None and tries.guard is Guard.ONCE and tries.tainted
+    fact = mark.phase in {Phase.ACTION, Phase.COMPENSATION} and repeated and not settles
     _ask_again(draft, item, mark.phase, who, renewed=True, fact=fact)
     if settles and draft.again(item).state is StepState.UNKNOWN and draft.again(item).settling is None:
         settle_action(draft, draft.again(item))

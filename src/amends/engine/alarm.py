@@ -2,12 +2,16 @@
 
 import asyncio
 from collections.abc import Callable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count
+from typing import Final
 
 from amends.core.retry import MICROSECONDS
 from amends.engine.driven import Driven
 from amends.ports.clock import Clock
+
+TIDY_FROM: Final = 64
+"""Moments in the heap before those that no longer matter are looked for."""
 
 
 class Alarm:
@@ -20,6 +24,7 @@ class Alarm:
         self._order = count()
         self._timer: asyncio.TimerHandle | None = None
         self._set_for: int | None = None
+        self._tidy_at = TIDY_FROM
 
     def set(self, driven: Driven, when: int | None) -> None:
         """Ring for this run at `when` (microseconds UTC), or not at all."""
@@ -29,6 +34,8 @@ class Alarm:
         if when is None:
             return
         heappush(self._heap, (when, next(self._order), driven))
+        if len(self._heap) > self._tidy_at:
+            self._tidy()
         self._aim()
 
     def close(self) -> None:
@@ -37,6 +44,12 @@ class Alarm:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _tidy(self) -> None:
+        """Forget moments that were replaced and runs that left, which a far deadline would keep in memory till then."""
+        self._heap = [each for each in self._heap if each[2].wake == each[0] and not each[2].dropped]
+        heapify(self._heap)
+        self._tidy_at = max(TIDY_FROM, 2 * len(self._heap))
 
     def _aim(self) -> None:
         while self._heap and (self._heap[0][2].dropped or self._heap[0][2].wake != self._heap[0][0]):

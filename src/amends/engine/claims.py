@@ -1,4 +1,7 @@
-"""Taking over runs that need somebody: at the start, when they are due, when slots get free. Forever, never only at start-up."""
+"""Taking over runs that need somebody.
+
+At the start, when they are due, when slots get free. Forever, never only at start-up.
+"""
 
 import asyncio
 import logging
@@ -6,7 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from amends.core.definition import Definition
-from amends.core.errors import LogDamaged, LogUnavailable
+from amends.core.errors import LogBroken, LogDamaged, LogUnavailable
 from amends.core.retry import MICROSECONDS
 from amends.engine.reading import record_of
 from amends.engine.worker import Worker
@@ -23,7 +26,7 @@ _LOGGER = logging.getLogger("amends.engine")
 class Claims:
     """Claims runs for one worker, up to `runs_max` in memory."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 - what it takes to take over
+    def __init__(  # noqa: PLR0917 - what it takes to take over
         self,
         log: TransactionLog,
         worker: Worker,
@@ -41,6 +44,7 @@ class Claims:
         self._look = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._more = False
+        self._visited = False
         self.unreadable: dict[str, str] = {}
 
     def start(self) -> None:
@@ -52,6 +56,11 @@ class Claims:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+
+    def visited(self) -> None:
+        """A visitor wrote: somebody must look, perhaps this worker, which may have claimed the run in between."""
+        self._visited = True
+        self._look.set()
 
     def look(self) -> None:
         """Something needs somebody now."""
@@ -68,8 +77,13 @@ class Claims:
             try:
                 again = await self.sweep()
                 due = None if again else await self._log.next_due(list(self._definitions))
+            except LogBroken:
+                return  # nothing can be written any more; whoever writes says so
             except LogUnavailable as error:
                 _LOGGER.warning("runs can't be claimed: %s", error)
+                again, due = False, None
+            except Exception:  # noqa: BLE001 - a bug here must not leave every waiting run to itself
+                _LOGGER.exception("runs can't be claimed")
                 again, due = False, None
             if again:
                 continue
@@ -89,11 +103,16 @@ class Claims:
 
     async def sweep(self) -> bool:
         """Claim what there are slots for; whether there may be more for slots that are still free."""
-        free = min(self._runs_max - len(self._worker.runs), SLICE_MAX)
+        await self._tell_visits()
+        free = min(self._runs_max - len(self._worker.runs) - self._worker.expected, SLICE_MAX)
         if free <= 0:
             self._more = True
             return False
-        claimed = await self._log.claim(list(self._definitions), self._clock.now(), free)
+        self._worker.expected += free
+        try:
+            claimed = await self._log.claim(list(self._definitions), self._clock.now(), free)
+        finally:
+            self._worker.expected -= free
         self._more = len(claimed) >= free
         for stored in claimed:
             definition = self._definitions[SagaKey(stored.saga, stored.saga_version, stored.digest)]
@@ -101,9 +120,15 @@ class Claims:
                 record = record_of(stored, self._events)
             except LogDamaged as error:
                 self.unreadable[stored.run] = str(error)
-                _LOGGER.error("%s", error)
+                _LOGGER.exception("%s can't be driven", stored.run)
                 continue
             self._worker.adopt(definition, record, stored.epoch)
-        return self._more and len(self._worker.runs) < self._runs_max
+        return self._more and len(self._worker.runs) + self._worker.expected < self._runs_max
 
-
+    async def _tell_visits(self) -> None:
+        """A run that was claimed while a visitor decided on it doesn't know what he wrote."""
+        if not self._visited:
+            return
+        self._visited = False
+        for run, version in await self._log.nudged(self._clock.now()):
+            self._worker.look_again(run, version)

@@ -48,6 +48,11 @@ class Driven:
     wake: int | None = None
 
     @property
+    def is_current(self) -> bool:
+        """`record` is how the run stands: nobody else can have written since."""
+        return not self.dropped or self.record.ended is not None
+
+    @property
     def run(self) -> str:
         """The run's id."""
         return self.record.run

@@ -8,6 +8,7 @@ import logging
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from hashlib import sha256
 from typing import Final
 
@@ -16,6 +17,7 @@ from amends.core import decider
 from amends.core.codec import Undecodable
 from amends.core.definition import Definition
 from amends.core.errors import (
+    AmendsError,
     DefinitionInvalid,
     DefinitionNotHere,
     InputInvalid,
@@ -29,19 +31,18 @@ from amends.core.errors import (
     TooLarge,
 )
 from amends.core.keys import RUN_ID
-from amends.core.limits import REQUEST_BYTES_MAX, TAG_CHARACTERS_MAX, TAGS_MAX
+from amends.core.limits import REASON_CHARACTERS_MAX, REQUEST_BYTES_MAX, TAG_CHARACTERS_MAX, TAGS_MAX
 from amends.core.owed import owed
 from amends.core.state import RunRecord
 from amends.engine.claims import Claims
 from amends.engine.driven import Asked, Driven
 from amends.engine.projection import project
-from amends.engine.worker import LaneOf, Moved, Worker, append_ids, stored
 from amends.engine.reading import record_of
+from amends.engine.worker import LaneOf, Moved, Worker, append_ids, stored
 from amends.engine.writer import Writer
 from amends.ports.clock import Clock
 from amends.ports.events import EventCodec
 from amends.ports.log import Append, SagaKey, Start, StoredRun, TransactionLog, Written
-from datetime import timedelta
 
 RUNS_MAX: Final = 1_000
 """Runs in memory per process; more wait in the log."""
@@ -70,7 +71,7 @@ class Started:
 class Engine:
     """Everything between the ports and the public API. Enter it to open the log and resume what is unfinished."""
 
-    def __init__(  # noqa: PLR0913 - what an engine is made of
+    def __init__(
         self,
         definitions: Iterable[Definition],
         *,
@@ -89,7 +90,6 @@ class Engine:
         self._events = events
         self._clock = clock
         self._runs_max = runs_max
-        self._starting = 0
         self._append_ids = append_ids()
         self._watchers: dict[str, list[asyncio.Future[RunRecord]]] = {}
         self._writer = Writer(log, self._log_broke)
@@ -111,13 +111,17 @@ class Engine:
 
     async def close(self, grace_seconds: float = GRACE_SECONDS) -> None:
         """No new claims and sends; calls in flight get their time; what they said is written; the log is closed."""
-        await self._claims.close()
-        await self.worker.close(grace_seconds)
-        await self._writer.close()
-        await self.log.close()
-        for watchers in self._watchers.values():
-            for each in watchers:
-                each.cancel()
+        try:
+            await self._claims.close()
+            await self.worker.close(grace_seconds)
+            await self._writer.close()
+        finally:
+            await self.log.close()
+            self.worker.forget()
+            for run, watchers in self._watchers.items():
+                for each in watchers:
+                    if not each.done():
+                        each.set_exception(AmendsError(f"{run}: the engine was closed before the run ended"))
 
     async def _define(self) -> None:
         mistakes: list[str] = []
@@ -137,7 +141,7 @@ class Engine:
         known = [each for each in self.definitions.values() if each.saga == saga and version in {None, each.version}]
         return max(known, key=lambda each: each.version, default=None)
 
-    async def start(  # noqa: PLR0913 - a run's start has this many sides
+    async def start(
         self,
         definition: Definition,
         body: bytes,
@@ -165,7 +169,7 @@ class Engine:
         except Undecodable as error:
             raise InputInvalid(error.detail, path=error.path) from error
         start_print = self._start_print(definition, body)
-        owned = len(self.worker.runs) + self._starting < self._runs_max
+        owned = len(self.worker.runs) + self.worker.expected < self._runs_max
         epoch = 1 if owned else 0
         decision = decider.start(definition, c.Start(at, epoch, run, body, deadline, by))
         owing = owed(definition, decision.record, at, epoch)
@@ -184,35 +188,43 @@ class Engine:
             row=project(definition, decision.record, None if idle else at if owing.sends else owing.wake, self._events),
             owned=owned and not idle,
         )
-        self._starting += owned
-        try:
-            verdict = await self._write(entry)
-        finally:
-            self._starting -= owned
-        if verdict is not Written.ACCEPTED:
+        driven: Driven | None = None
+
+        def begin(verdict: Written | LogUnavailable) -> None:
+            nonlocal driven
+            self.worker.expected -= owned
+            if verdict is not Written.ACCEPTED:
+                return
+            if idle:
+                driven = Driven(definition, decision.record, 0, dropped=True)
+                self._changed(definition, decision.record)
+            elif owned:
+                driven = self.worker.take(definition, decision.record, owing)
+            else:
+                self._claims.look()
+
+        self.worker.expected += owned
+        if await self._write(entry, begin) is not Written.ACCEPTED:
             return await self._started_before(run, definition, start_print)
-        if idle:
-            self._changed(definition, decision.record)
-            return Started(run, definition, is_new=True, driven=Driven(definition, decision.record, 0, dropped=True))
-        if not owned:
-            self._claims.look()
-            return Started(run, definition, is_new=True, driven=None)
-        driven = self.worker.take(definition, decision.record, owing)
         return Started(run, definition, is_new=True, driven=driven)
 
     def _start_print(self, definition: Definition, body: bytes) -> bytes:
         return sha256(definition.saga.encode() + b"\0" + self._canonical(body)).digest()
 
-    async def _write(self, entry: Start | Append) -> Written:
+    async def _write(self, entry: Start | Append, follow: Callable[[Written | LogUnavailable], None]) -> Written:
+        """The verdict; `follow` is called with it too, also when nobody waits for it any more."""
         answer: asyncio.Future[Written] = asyncio.get_running_loop().create_future()
 
         def done(verdict: Written | LogUnavailable) -> None:
-            if answer.done():
-                return
-            if isinstance(verdict, LogUnavailable):
-                answer.set_exception(verdict)
-            else:
-                answer.set_result(verdict)
+            try:
+                follow(verdict)
+            finally:
+                if answer.done():
+                    pass
+                elif isinstance(verdict, LogUnavailable):
+                    answer.set_exception(verdict)
+                else:
+                    answer.set_result(verdict)
 
         self._writer.put(entry, done)
         return await answer
@@ -249,14 +261,20 @@ class Engine:
             raise NoSuchRun(msg)
         return row, self.definition_of(row), record_of(row, self._events)
 
-    async def settled(self, run: str, wait_seconds: float | None, driven: Driven | None = None) -> tuple[Definition, RunRecord]:
+    async def settled(
+        self, run: str, wait_seconds: float | None, driven: Driven | None = None
+    ) -> tuple[Definition, RunRecord]:
         """The record once the run has ended or is stuck; as it stands when `wait_seconds` are over."""
         clock = asyncio.get_running_loop()
         until = None if wait_seconds is None else clock.time() + wait_seconds
         while True:
             changed = self._watch(run)
             try:
-                known = driven if driven is not None and (not driven.dropped or driven.record.ended) else self.worker.runs.get(run)
+                known = (
+                    driven
+                    if driven is not None and (not driven.dropped or driven.record.ended)
+                    else self.worker.runs.get(run)
+                )
                 if known is not None:
                     definition, record = known.definition, known.record
                 else:
@@ -280,13 +298,15 @@ class Engine:
         return future
 
     def _unwatch(self, run: str, future: "asyncio.Future[RunRecord]") -> None:
+        if future.done() and not future.cancelled():
+            future.exception()  # heard of, also where nobody got to wait for it
         watchers = self._watchers.get(run)
         if watchers is not None and future in watchers:
             watchers.remove(future)
             if not watchers:
                 del self._watchers[run]
 
-    def _changed(self, definition: Definition, record: RunRecord) -> None:  # noqa: ARG002 - observers will want it
+    def _changed(self, definition: Definition, record: RunRecord) -> None:
         watchers = self._watchers.get(record.run)
         if watchers and is_settled(record):
             for each in watchers:
@@ -309,6 +329,7 @@ class Engine:
 
     async def steer(self, run: str, verb: Callable[[int, int], c.Verb]) -> RunRecord:
         """Do what a person asks, as one append; `verb` is given the time and the epoch. `Refused` says why not."""
+        _check_reason(verb(self._clock.now(), 0).who.reason)
         for _ in range(VISITS_MAX):
             driven = self.worker.runs.get(run)
             if driven is not None:
@@ -348,11 +369,13 @@ class Engine:
             events=stored(self._events, decided.events),
             row=project(definition, after, None if idle else at, self._events),
         )
-        if await self._write(entry) is not Written.ACCEPTED:
-            return None
-        self._changed(definition, after)
-        self._claims.look()
-        return after
+
+        def follow(verdict: Written | LogUnavailable) -> None:
+            if verdict is Written.ACCEPTED:
+                self._changed(definition, after)
+                self._claims.visited()
+
+        return after if await self._write(entry, follow) is Written.ACCEPTED else None
 
 
 def is_settled(record: RunRecord) -> bool:
@@ -376,6 +399,12 @@ def _check_size(body: bytes) -> None:
     if len(body) > REQUEST_BYTES_MAX:
         msg = f"the input has {len(body)} bytes; the limit is {REQUEST_BYTES_MAX}"
         raise TooLarge(msg)
+
+
+def _check_reason(reason: str) -> None:
+    if not 1 <= len(reason) <= REASON_CHARACTERS_MAX:
+        msg = f"a reason has 1 to {REASON_CHARACTERS_MAX} characters; this one has {len(reason)}"
+        raise InputInvalid(msg, path="reason")
 
 
 def _checked_tags(tags: Mapping[str, str]) -> Mapping[str, str]:

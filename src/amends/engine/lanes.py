@@ -1,6 +1,6 @@
 """Calls to one participant: so many in flight at a time, compensations and questions before new actions."""
 
-from collections import deque
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -27,8 +27,8 @@ class Lane(Generic[W]):
         self.transport = transport
         self.at_once = at_once
         self.in_flight = 0
-        self._urgent: deque[W] = deque()
-        self._others: deque[W] = deque()
+        self._urgent: OrderedDict[int, W] = OrderedDict()
+        self._others: OrderedDict[int, W] = OrderedDict()
 
     @property
     def waiting(self) -> int:
@@ -41,17 +41,18 @@ class Lane(Generic[W]):
             self.in_flight += 1
             call.has_slot = True
             return True
-        (self._urgent if call.urgent else self._others).append(call)
+        (self._urgent if call.urgent else self._others)[id(call)] = call
         return False
 
     def leave(self, call: W) -> W | None:
-        """Give the slot back; the next call that may go, if one waits."""
+        """Give the slot back, or the place in the queue; the next call that may go, if one waits."""
         if not call.has_slot:
+            (self._urgent if call.urgent else self._others).pop(id(call), None)
             return None
         call.has_slot = False
         for queue in (self._urgent, self._others):
             while queue:
-                following = queue.popleft()
+                _, following = queue.popitem(last=False)
                 if not following.gone:
                     following.has_slot = True
                     return following

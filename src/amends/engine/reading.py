@@ -1,7 +1,7 @@
 """Runs as the log keeps them, made records again."""
 
-from amends.core.errors import LogDamaged
 from amends.core.codec import Undecodable
+from amends.core.errors import LogDamaged
 from amends.core.evolve import fold
 from amends.core.state import RunRecord
 from amends.ports.events import EventCodec

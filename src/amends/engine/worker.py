@@ -1,8 +1,9 @@
 """The worker: moves what the core decided. There is no recovery in it: a run that was claimed is driven like any other.
 
-One event loop, no task per run. Everything that happens to a run is a command; commands that came while an append was in flight are
-decided together in the next one. A call leaves only after the append that owes it is durable (`_written`, then `_pay`), and its answer is
-the next command. What is in flight, queued or timed is memory only: it is all derived again from the record.
+One event loop, no task per run. Everything that happens to a run is a command; commands that came while an append was
+in flight are decided together in the next one. A call leaves only after the append that owes it is durable
+(`_written`, then `_pay`), and its answer is the next command. What is in flight, queued or timed is memory only: it is
+all derived again from the record.
 """
 
 import asyncio
@@ -14,18 +15,19 @@ from itertools import count
 from typing import Final
 
 from amends.core import commands as c
-from amends.core.answers import Cause, Lost, Outcome, Unknown, read_answer
+from amends.core.answers import Answered, Cause, Lost, NotSent, Outcome, Unknown, read_answer
 from amends.core.decider import decide
 from amends.core.definition import Definition
-from amends.core.errors import AmendsError, LogUnavailable
+from amends.core.errors import AmendsError, LogBroken, LogUnavailable
 from amends.core.events import Event
 from amends.core.evolve import apply
 from amends.core.keys import Phase, make_key
-from amends.core.owed import Owed, deadline_of, owed, withdrawable
+from amends.core.limits import DETAIL_CHARACTERS_MAX
+from amends.core.owed import Owed, Send, deadline_of, owed, withdrawable
 from amends.core.retry import MICROSECONDS, Kind
 from amends.core.state import RunRecord
 from amends.engine.alarm import Alarm
-from amends.engine.driven import Asked, Driven, Ready
+from amends.engine.driven import Asked, CallKey, Driven, Ready
 from amends.engine.lanes import Lane
 from amends.engine.projection import project
 from amends.engine.writer import Writer
@@ -37,6 +39,8 @@ from amends.ports.transport import Outgoing
 EVICT_AFTER: Final = 5 * MICROSECONDS
 """A run that only waits, for longer than this, waits in the log and not in memory."""
 
+REREAD_SECONDS: Final = 1.0
+
 LaneOf = Callable[[Definition, str], Lane[Ready]]
 Changed = Callable[[Definition, RunRecord], None]
 
@@ -44,9 +48,12 @@ _LOGGER = logging.getLogger("amends.engine")
 
 
 class Worker:
-    """Drives runs. `changed` is told of every record that became durable; `freed` when a run left memory."""
+    """Drives runs. `changed` is told of every record that became durable; `freed` when a run left memory.
 
-    def __init__(  # noqa: PLR0913, PLR0917 - what a worker is made of
+    `expected` counts runs that are about to come: starts on their way into the log, and claims.
+    """
+
+    def __init__(  # noqa: PLR0917 - what a worker is made of
         self,
         log: TransactionLog,
         writer: Writer,
@@ -57,6 +64,7 @@ class Worker:
         freed: Callable[[], None],
     ) -> None:
         self.runs: dict[str, Driven] = {}
+        self.expected = 0
         self._log = log
         self._writer = writer
         self._lane_of = lane_of
@@ -88,7 +96,10 @@ class Worker:
         self._pump(driven)
 
     async def close(self, grace_seconds: float) -> None:
-        """Send nothing more, give calls in flight their time, then stop. The log tells the next worker where to go on."""
+        """Send nothing more, give calls in flight their time, then stop.
+
+        The log tells the next worker where to go on.
+        """
         self._closing = True
         self._alarm.close()
         flying = {task for driven in self.runs.values() for task in driven.tasks}
@@ -101,12 +112,24 @@ class Worker:
             task.cancel()
         await asyncio.gather(*flying, *self._tasks, return_exceptions=True)
 
+    def forget(self) -> None:
+        """Let go of every run, once nothing is written any more. Who still asks something of one asks the log."""
+        for driven in list(self.runs.values()):
+            self._drop(driven)
+
+    def look_again(self, run: str, version: int) -> None:
+        """A visitor wrote up to this version: if the run is here and doesn't know, it reads what was written."""
+        driven = self.runs.get(run)
+        if driven is not None and not driven.appending and driven.record.length < version:
+            self._start_reread(driven)
+
     def _drop(self, driven: Driven) -> None:
         driven.dropped = True
         if self.runs.get(driven.run) is driven:
             del self.runs[driven.run]
         for ready in driven.calls.values():
-            ready.gone = True
+            ready.gone = True  # all of them, before a slot that one gives back goes to the next
+        for ready in driven.calls.values():
             if not ready.sent:
                 self._next(ready)
         for task in driven.tasks:
@@ -135,21 +158,28 @@ class Worker:
                 elif decided.events:
                     events.extend(decided.events)
                     record = decided.record
+            owing = owed(driven.definition, record, at, driven.epoch)
+            releasing = self._may_wait_in_the_log(driven, record, owing, at)
+            entry = None if not events else self._entry(driven, record, events, owing, at, release=releasing)
         except Exception as error:  # noqa: BLE001 - a bug here must cost one run its progress, not all runs
             self._broken(driven, asked, error)
             return
         for each, refusal in refused:
             if each.answer is not None and not each.answer.done():
                 each.answer.set_result(refusal)
-        if not events:
+        if entry is None:
             _tell(asked, record)
-            self._pay(driven)
+            self._pay(driven, owing)
             return
-        owing = owed(driven.definition, record, at, driven.epoch)
         driven.deciding = asked
         driven.appending = True
-        driven.releasing = self._may_wait_in_the_log(driven, record, owing, at)
-        entry = Append(
+        driven.releasing = releasing
+        self._writer.put(entry, partial(self._written, driven, record, owing))
+
+    def _entry(
+        self, driven: Driven, record: RunRecord, events: list[Event], owing: Owed, at: int, *, release: bool
+    ) -> Append:
+        return Append(
             run=driven.run,
             expected=driven.record.length,
             epoch=driven.epoch,
@@ -157,9 +187,8 @@ class Worker:
             at=at,
             events=stored(self._events, events),
             row=project(driven.definition, record, owing.wake if not owing.sends else at, self._events),
-            release=driven.releasing,
+            release=release,
         )
-        self._writer.put(entry, partial(self._written, driven, record, owing))
 
     def _may_wait_in_the_log(self, driven: Driven, record: RunRecord, owing: Owed, at: int) -> bool:
         """Nothing to do for a while, or for good: no memory is held for it."""
@@ -181,8 +210,9 @@ class Worker:
                 self._pay(driven, owing)
                 self._pump(driven)
             case Written.MOVED_ON:
-                driven.commands = asked + driven.commands
-                self._spawn(self._reread(driven))
+                unanswered = [each for each in asked if each.answer is None or not each.answer.done()]
+                driven.commands = unanswered + driven.commands
+                self._start_reread(driven)
             case LogUnavailable():
                 for each in asked:
                     if each.answer is not None and not each.answer.done():
@@ -194,35 +224,57 @@ class Worker:
                 self._drop(driven)
 
     def _let_go(self, driven: Driven) -> None:
-        """The run waits in the log, or has ended. What was asked of it meanwhile is asked of the log by whoever asked."""
+        """The run waits in the log, or has ended.
+
+        What was asked of it meanwhile is asked of the log by whoever asked.
+        """
         self._drop(driven)
+
+    def _start_release(self, driven: Driven, wake: int | None) -> None:
+        driven.appending = True  # from here on, not from when the task gets its turn: nothing is appended meanwhile
+        self._spawn(self._release(driven, wake))
 
     async def _release(self, driven: Driven, wake: int | None) -> None:
         """Let go of a run that nothing is owed for, without a fact to write."""
-        driven.appending = True
         try:
             released = await self._log.release(driven.run, driven.epoch, driven.record.length, wake)
+            row = None if released else await self._log.read_row(driven.run)
         except LogUnavailable as error:
-            _LOGGER.warning("%s can't be released: %s", driven.run, error)
-            released = True  # whoever opens the log next finds its owner gone
-        driven.appending = False
-        if released:
+            _LOGGER.warning("%s can't be released, and stays: %s", driven.run, error)
+            driven.appending = False
+            if not self._closing:
+                again = self._clock.now() + EVICT_AFTER
+                self._alarm.set(driven, again if wake is None else min(wake, again))
+                self._pump(driven)
+            return
+        if released or row is None or row.epoch != driven.epoch or row.owner is None:
             self._let_go(driven)
         else:
             await self._reread(driven)
 
+    def _start_reread(self, driven: Driven) -> None:
+        driven.appending = True  # as in `_start_release`
+        self._spawn(self._reread(driven))
+
     async def _reread(self, driven: Driven) -> None:
         """A visitor wrote: fold its facts, then decide the same commands again on what is now true."""
-        driven.appending = True
-        try:
-            written = await self._log.read_events(driven.run, driven.record.length)
-        except LogUnavailable as error:
-            _LOGGER.warning("%s can't be read again: %s", driven.run, error)
-            self._drop(driven)
-            return
-        record = driven.record.copy()
-        for each in written:
-            apply(record, self._events.decode(each.kind, each.body, each.at, each.epoch))
+        while True:
+            try:
+                written = await self._log.read_events(driven.run, driven.record.length)
+                record = driven.record.copy()
+                for each in written:
+                    apply(record, self._events.decode(each.kind, each.body, each.at, each.epoch))
+                break
+            except LogUnavailable as error:
+                _LOGGER.warning("%s can't be read again: %s", driven.run, error)
+                if self._closing or isinstance(error, LogBroken):
+                    self._drop(driven)
+                    return
+                await asyncio.sleep(REREAD_SECONDS)
+            except Exception:  # noqa: BLE001 - a history that can't be read must cost one run, and be heard of
+                _LOGGER.exception("%s: what was written meanwhile can't be read; dropped here", driven.run)
+                self._drop(driven)
+                return
         driven.record = record
         driven.appending = False
         self._changed(driven.definition, record)
@@ -252,45 +304,62 @@ class Worker:
         if not owing.sends and not calls:
             self._alarm.set(driven, owing.wake)
             if not driven.commands and self._may_wait_in_the_log(driven, driven.record, owing, self._clock.now()):
-                self._spawn(self._release(driven, owing.wake))
+                self._start_release(driven, owing.wake)
             return
-        wanted: set[tuple[str, str, Phase]] = set()
-        for send in owing.sends:
-            key = (send.step, send.item, send.phase)
-            wanted.add(key)
+        wanted = {(send.step, send.item, send.phase): send for send in owing.sends}
+        for asked in driven.commands:  # answered while the append was in flight: the record doesn't know it yet
+            if isinstance(asked.command, c.Reply):
+                wanted.pop((asked.command.step, asked.command.item, asked.command.phase), None)
+        never = self._withdraw(driven, wanted)
+        may_go: list[Ready] = []
+        for key, send in wanted.items():
             ready = calls.get(key)
             if ready is None:
                 lane = self._lane_of(driven.definition, send.participant)
                 urgent = send.phase is not Phase.ACTION
                 ready = calls[key] = Ready(urgent=urgent, driven=driven, send=send, lane=lane)
                 if lane.enter(ready):
-                    self._go(ready)
+                    may_go.append(ready)
             elif not ready.sent:
                 ready.send = send
                 if ready.has_slot and not send.starts:
-                    self._dispatch(ready)
-        self._withdraw(driven, wanted)
+                    may_go.append(ready)
         self._alarm.set(driven, owing.wake)
-
-    def _withdraw(self, driven: Driven, wanted: set[tuple[str, str, Phase]]) -> None:
-        """Take back what hasn't left and is no longer owed, or must not leave since the run turned back."""
-        withdrawn: list[Asked] = []
-        for key, ready in list(driven.calls.items()):
-            if ready.sent or (ready.has_slot and not ready.send.starts):
-                continue
-            step, item, phase = key
-            turned = phase is Phase.ACTION and withdrawable(driven.definition, driven.record, step, item)
-            if key in wanted and not turned:
-                continue
-            del driven.calls[key]
-            ready.gone = True
-            self._next(ready)
-            if turned:
-                never = Unknown(Cause.WITHDRAWN, "taken back before it was sent", counted=False)
-                withdrawn.append(Asked(self._reply(ready, never)))
-        if withdrawn:
-            driven.commands.extend(withdrawn)
+        for ready in may_go:  # last: sending may decide, and deciding may take back what hasn't left
+            if not ready.gone and not ready.sent:
+                self._go(ready)
+        if never:
+            driven.commands.extend(never)
             self._pump(driven)
+
+    def _withdraw(self, driven: Driven, wanted: dict[CallKey, Send]) -> list[Asked]:
+        """Take back what hasn't left and is no longer owed, or must not leave since the run turned back.
+
+        The latter is taken out of `wanted`, and is to be told to the run as never sent.
+        """
+        taken: list[Ready] = []
+        for key, ready in driven.calls.items():
+            if not ready.sent and (key not in wanted or self._must_not_leave(driven, ready.send)):
+                ready.gone = True  # all of them, before a slot that one gives back goes to the next
+                taken.append(ready)
+        for ready in taken:
+            del driven.calls[ready.send.step, ready.send.item, ready.send.phase]
+        for ready in taken:
+            self._next(ready)
+        unsent = [
+            send for key, send in wanted.items() if key not in driven.calls and self._must_not_leave(driven, send)
+        ]
+        for send in unsent:
+            del wanted[send.step, send.item, send.phase]
+        never = Unknown(Cause.WITHDRAWN, "taken back before it was sent", counted=False)
+        return [Asked(self._reply(driven, send, never)) for send in unsent]
+
+    @staticmethod
+    def _must_not_leave(driven: Driven, send: Send) -> bool:
+        record = driven.record
+        if send.phase is not Phase.ACTION or not (record.backward or record.abort_requested is not None):
+            return False
+        return withdrawable(driven.definition, record, send.step, send.item)
 
     def _go(self, ready: Ready) -> None:
         """It has its slot: send it, after the log knows of it where no barrier protects it."""
@@ -305,7 +374,12 @@ class Worker:
         ready.sent = True
         task = asyncio.get_running_loop().create_task(self._call(ready))
         ready.driven.tasks.add(task)
-        task.add_done_callback(ready.driven.tasks.discard)
+        task.add_done_callback(partial(self._back, ready))
+
+    def _back(self, ready: Ready, task: "asyncio.Task[None]") -> None:
+        """However a call ended, also where it was cancelled before it began: its slot is free."""
+        ready.driven.tasks.discard(task)
+        self._next(ready)
 
     async def _call(self, ready: Ready) -> None:
         send, driven = ready.send, ready.driven
@@ -328,31 +402,34 @@ class Worker:
             seal=send.seal or None,
         )
         try:
-            came = await ready.lane.transport.send(outgoing)
+            outcome = self._understood(driven, send, await ready.lane.transport.send(outgoing))
         except asyncio.CancelledError:
-            self._next(ready)
-            raise
-        except Exception as error:  # noqa: BLE001 - a transport's bug must not lose the call: nobody knows what became of it
-            _LOGGER.error("%s: the transport failed", outgoing.key, exc_info=error)
-            came = Lost(Cause.LOST, f"the transport failed: {error}")
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            outcome = Unknown(Cause.LOST, "the transport gave the call up")
+        except Exception as error:  # noqa: BLE001 - a bug there must not lose the call: nobody knows what became of it
+            _LOGGER.exception("%s: the transport failed", outgoing.key)
+            outcome = Unknown(Cause.LOST, f"the transport failed: {error}"[:DETAIL_CHARACTERS_MAX])
+        self._answered(ready, outcome)
+
+    def _understood(self, driven: Driven, send: Send, came: Answered | NotSent | Lost) -> Outcome:
         decode = None
         if send.phase is not Phase.COMPENSATION and send.seal != "undone":
             decode = driven.definition.reply_decoder(send.participant, send.operation, send.step)
         retriable = send.kind is Kind.RETRIABLE
-        outcome = read_answer(came, phase=send.phase, retriable=retriable, decode=decode, now=self._clock.now())
-        self._answered(ready, outcome)
+        return read_answer(came, phase=send.phase, retriable=retriable, decode=decode, now=self._clock.now())
 
     def _answered(self, ready: Ready, outcome: Outcome) -> None:
         driven, send = ready.driven, ready.send
         del driven.calls[send.step, send.item, send.phase]
         self._next(ready)
         if not driven.dropped:
-            self.offer(driven, Asked(self._reply(ready, outcome)))
+            self.offer(driven, Asked(self._reply(driven, send, outcome)))
 
-    def _reply(self, ready: Ready, outcome: Outcome) -> c.Reply:
-        send = ready.send
+    def _reply(self, driven: Driven, send: Send, outcome: Outcome) -> c.Reply:
         now = self._clock.now()
-        return c.Reply(now, ready.driven.epoch, send.step, send.item, send.phase, send.attempt, outcome)
+        return c.Reply(now, driven.epoch, send.step, send.item, send.phase, send.attempt, outcome)
 
     def _next(self, ready: Ready) -> None:
         following = ready.lane.leave(ready)

@@ -1,8 +1,8 @@
 """Group commit: everything that waited while the last commit was in flight goes into the next one.
 
-One batch is in flight at a time. Whoever put an entry in is called back once its verdict is durable; nothing of a run leaves before.
-While the log can't be written, appends wait and are sent again as they are (same `append_id`, so an unclear commit is settled by the
-log itself), and starts are given back: nobody was told yet that they happened.
+One batch is in flight at a time. Whoever put an entry in is called back once its verdict is durable; nothing of a run
+leaves before. While the log can't be written, appends wait and are sent again as they are (same `append_id`, so an
+unclear commit is settled by the log itself), and starts are given back: nobody was told yet that they happened.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ BACKOFF_FIRST_SECONDS: Final = 0.05
 BACKOFF_CAP_SECONDS: Final = 5.0
 
 Done = Callable[[Written | LogUnavailable], None]
+Entry = tuple[Start | Append, Done]
 
 _LOGGER = logging.getLogger("amends.engine")
 
@@ -28,10 +29,12 @@ class Writer:
     def __init__(self, log: TransactionLog, broken: Callable[[LogBroken], None]) -> None:
         self._log = log
         self._broken = broken
-        self._waiting: list[tuple[Start | Append, Done]] = []
+        self._waiting: list[Entry] = []
         self._idle: asyncio.Future[None] | None = None
+        self._pausing: asyncio.Event = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._closing = False
+        self._over: LogUnavailable | None = None
 
     @property
     def waiting(self) -> int:
@@ -46,11 +49,15 @@ class Writer:
         """Write what waits, then stop. What can't be written now is dropped: nobody was told that it is durable."""
         self._closing = True
         self._wake()
+        self._pausing.set()
         if self._task is not None:
             await self._task
 
     def put(self, entry: Start | Append, done: Done) -> None:
         """Write this with the next batch, and call `done` with the verdict."""
+        if self._over is not None:
+            asyncio.get_running_loop().call_soon(self._tell, done, self._over)
+            return
         self._waiting.append((entry, done))
         self._wake()
 
@@ -63,36 +70,84 @@ class Writer:
         while True:
             if not self._waiting:
                 if self._closing:
+                    self._over = LogUnavailable("the log was closed: nothing more is written")
                     return
                 self._idle = asyncio.get_running_loop().create_future()
                 await self._idle
                 self._idle = None
                 continue
-            batch, self._waiting = self._waiting[:BATCH_MAX], self._waiting[BATCH_MAX:]
+            batch = self._gather()
             try:
-                verdicts = await self._log.append([entry for entry, _ in batch])
+                await self._write(batch)
             except LogUnavailable as error:
                 final = self._closing or isinstance(error, LogBroken)
+                if final:
+                    self._over = error
                 self._give_back(batch, error, final=final)
                 if isinstance(error, LogBroken) and not self._closing:
                     self._broken(error)
                 if final:
                     return
                 _LOGGER.warning("the log can't be written, %d appends wait: %s", len(self._waiting), error)
-                await asyncio.sleep(pause)
+                await self._pause(pause)
                 pause = min(2 * pause, BACKOFF_CAP_SECONDS)
                 continue
             pause = BACKOFF_FIRST_SECONDS
-            for (_, done), verdict in zip(batch, verdicts, strict=True):
-                done(verdict)
 
-    def _give_back(self, batch: list[tuple[Start | Append, Done]], error: LogUnavailable, *, final: bool) -> None:
-        again: list[tuple[Start | Append, Done]] = []
+    async def _pause(self, seconds: float) -> None:
+        """Let the log recover; closing doesn't wait for that."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._pausing.wait()
+        except TimeoutError:
+            pass
+
+    def _gather(self) -> list[Entry]:
+        """What goes into the next batch, in order; a second entry of one run waits for the first one's verdict."""
+        batch: list[Entry] = []
+        later: list[Entry] = []
+        runs: set[str] = set()
+        for each in self._waiting:
+            run = each[0].run
+            if len(batch) < BATCH_MAX and run not in runs:
+                runs.add(run)
+                batch.append(each)
+            else:
+                later.append(each)
+        self._waiting = later
+        return batch
+
+    async def _write(self, batch: list[Entry]) -> None:
+        try:
+            verdicts = await self._log.append([entry for entry, _ in batch])
+        except LogUnavailable:
+            raise
+        except Exception as error:
+            if len(batch) > 1:
+                while batch:  # what has its verdict is no longer in the batch, should the log fail half-way
+                    await self._write(batch[:1])
+                    del batch[0]
+                return
+            entry, done = batch[0]
+            _LOGGER.exception("%s: the log can't take this append", entry.run)
+            self._tell(done, LogUnavailable(f"{entry.run}: the log can't take this append: {error}"))
+            return
+        for (_, done), verdict in zip(batch, verdicts, strict=True):
+            self._tell(done, verdict)
+
+    def _tell(self, done: Done, verdict: Written | LogUnavailable) -> None:
+        try:
+            done(verdict)
+        except Exception:
+            _LOGGER.exception("what follows from an append failed; the append itself is as it is")
+
+    def _give_back(self, batch: list[Entry], error: LogUnavailable, *, final: bool) -> None:
+        again: list[Entry] = []
         if final:
             batch, self._waiting = batch + self._waiting, []
         for entry, done in batch:
             if isinstance(entry, Start) or final:
-                done(error)
+                self._tell(done, error)
             else:
                 again.append((entry, done))
         self._waiting = again + self._waiting

@@ -14,6 +14,24 @@ from amends.ports.transport import Outgoing
 
 CONTENT_TYPE: Final = "application/json"
 
+CALL_HEADERS: Final = frozenset(
+    {
+        "idempotency-key",
+        "saga-id",
+        "saga-step",
+        "saga-phase",
+        "saga-kind",
+        "saga-attempt",
+        "saga-epoch",
+        "saga-since",
+        "saga-deadline",
+        "saga-callback",
+        "saga-seal",
+        "content-type",
+    }
+)
+"""Every name that `call_headers` may give: no route says these."""
+
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
 

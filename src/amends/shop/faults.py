@@ -112,8 +112,11 @@ class Faults:
         if kind is None:
             await self.app(scope, receive, send)
             return
+        body = await _body(receive)
+        if body is None:
+            return
         await self.note(Fired(kind, key, attempt))
-        request = _Request(self.app, scope, await _body(receive))
+        request = _Request(self.app, scope, body)
         if await self._fire(kind, request, send):
             self.break_connection(scope)
             while (await receive())[
@@ -192,11 +195,14 @@ class _Request:
         return answer
 
 
-async def _body(receive: Receive) -> bytes:
+async def _body(receive: Receive) -> bytes | None:
+    """The whole body; `None` if the caller was gone before it was read. Half a request must not be carried out."""
     parts = bytearray()
     more = True
     while more and len(parts) <= BODY_MAX_BYTES:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
         parts += message.get("body", b"")
         more = message.get("more_body", False)
     return bytes(parts)

@@ -6,7 +6,7 @@ undone it. They may be wrong where the participant's barrier finds out.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 from amends.core import events as e
 from amends.core.commands import Abandon, Answer, Cancel, Resolve, Retry, Skip, Verb
@@ -81,8 +81,14 @@ _SIGNED_BY: Final[Mapping[Word, type[e.Event]]] = {
 }
 
 
-def deeds(definition: Definition, record: RunRecord, net: Mapping[tuple[str, str], int]) -> Iterator[Does]:
-    """What somebody could ask for now. `net`: how often each item acted and wasn't undone, as who looks would find."""
+Net: TypeAlias = Mapping[tuple[str, str], int]
+Copies: TypeAlias = frozenset[tuple[str, str]]
+
+
+def deeds(definition: Definition, record: RunRecord, net: Net, copies: Copies) -> Iterator[Does]:
+    """What somebody could ask for now. `net`: how often each item acted and wasn't undone, as who looks would find.
+    `copies`: items that an unguarded call is under way for, so that nobody can say yet what becomes of them.
+    """
     if record.ended is not None:
         return
     if record.turned is None and record.abort_requested is None:
@@ -96,10 +102,13 @@ def deeds(definition: Definition, record: RunRecord, net: Mapping[tuple[str, str
             yield Does("skip", mark.step)
     for item in record.items():
         if item.request is not None:
-            yield from _about(definition, record, item, net.get((item.step, item.item), 0))
+            key = (item.step, item.item)
+            yield from _about(definition, record, item, net.get(key, 0), under_way=key in copies)
 
 
-def _about(definition: Definition, record: RunRecord, item: ItemRecord, left: int) -> Iterator[Does]:
+def _about(
+    definition: Definition, record: RunRecord, item: ItemRecord, left: int, *, under_way: bool
+) -> Iterator[Does]:
     step, name = item.step, item.item
     marked = record.item_has_mark(item)
     if item.state is StepState.ACTING and item.request is not None and item.request.participant == ASK:
@@ -107,7 +116,8 @@ def _about(definition: Definition, record: RunRecord, item: ItemRecord, left: in
         yield Does("decline", step, name)
     if not marked and item.state not in {StepState.ACTING, StepState.UNKNOWN, StepState.COMPENSATING}:
         return
-    yield Does("retry", step, name)
+    if _may_repeat(item, left, under_way=under_way):
+        yield Does("retry", step, name)
     yield Does("skip", step, name)
     neutral = definition.steps[step].kind is Kind.NEUTRAL
     if item.state in {StepState.ACTING, StepState.UNKNOWN}:
@@ -116,24 +126,31 @@ def _about(definition: Definition, record: RunRecord, item: ItemRecord, left: in
         if left == 0 or item.behind_barrier:
             yield Does("resolve", step, name, "rejected")
     elif item.state is StepState.COMPENSATING:
-        yield from _undone(record, item, left)
+        if not under_way:
+            yield from _undone(item, left)
     else:
         yield Does("resolve", step, name, "succeeded")
 
 
-def _undone(record: RunRecord, item: ItemRecord, left: int) -> Iterator[Does]:
+def _may_repeat(item: ItemRecord, left: int, *, under_way: bool) -> bool:
+    """Who has a call repeated that nothing makes safe to repeat has looked, and found that it did nothing."""
+    if item.guard is not Guard.ONCE or item.settling is not None:
+        return True
+    return not under_way and (left == 0 if item.state is not StepState.COMPENSATING else left > 0)
+
+
+def _undone(item: ItemRecord, left: int) -> Iterator[Does]:
     step, name = item.step, item.item
     by_hand = (step, name) if left > 0 else None
     if not item.behind_barrier:
-        if item.undo is None or item.undo.guard is not Guard.ONCE or item.undo.due is None:
-            yield Does("resolve", step, name, "undone", undoes=by_hand)
+        yield Does("resolve", step, name, "undone", undoes=by_hand)
     elif item.found == "succeeded" and item.settling is None:
         yield Does("resolve", step, name, "undone", undoes=by_hand)
     else:
         yield Does("resolve", step, name, "undone")
 
 
-def remedies(definition: Definition, record: RunRecord, net: Mapping[tuple[str, str], int]) -> Iterator[Does]:
+def remedies(definition: Definition, record: RunRecord, net: Net, copies: Copies) -> Iterator[Does]:
     """What a sensible person tries, in order, about the oldest reason why a run is stuck."""
     mark = min(record.marks.values(), key=_age, default=None)
     if mark is None or record.ended is not None:
@@ -145,15 +162,19 @@ def remedies(definition: Definition, record: RunRecord, net: Mapping[tuple[str, 
         yield Does("resolve", step, name, "succeeded")
         return
     if mark.reason == "confirm-undone" and item is not None:
-        yield from _undone(record, item, left)
+        yield from _undone(item, left)
         return
     if mark.reason == "blocked":
         yield Does("skip", step, name)
         return
-    if item is not None and mark.phase is Phase.ACTION and item.guard is Guard.ONCE and not item.can_settle:
-        if left:
+    under_way = (step, name) in copies
+    if item is not None and not _may_repeat(item, left, under_way=under_way):
+        if item.state is StepState.COMPENSATING:
+            yield from _undone(item, left)
+        elif left:
             yield Does("resolve", step, name, "succeeded", reply=RESOLVED)
-            return
+        return
+    if item is not None and item.guard is Guard.ONCE and not item.can_settle and mark.phase is Phase.ACTION:
         yield Does("resolve", step, name, "rejected")
     yield Does("retry", step, name)
     yield Does("answer", step, name)

@@ -361,7 +361,7 @@ class World:
                     yield Move("duplicate", False, message)
 
     def _people(self) -> Iterator[Move]:
-        for does in deeds(self.setup.definition, self.record, self.evidence.net):
+        for does in deeds(self.setup.definition, self.record, self.evidence.net, self._copies()):
             if (self.budget.cancels if does.cancels else self.budget.verbs) > 0:
                 yield Move("person", False, does=does)
 
@@ -526,7 +526,7 @@ class World:
 
     def poll(self) -> None:
         """The owner reads what visitors wrote."""
-        self.processes = (*self.processes[:-1], self.processes[-1]._replace(seen=self.record))
+        self._reread()
         self.decided(Due(self.now, self.epoch), owner=True)
         self.send_owed(self.epoch)
 
@@ -560,17 +560,25 @@ class World:
     # -- the log and the wire
 
     def decided(self, command: Command, *, owner: bool) -> Refusal | None:
-        """Decide on what is true now, and append."""
-        if self.record.ended is not None and not isinstance(command, Reply) and owner:
-            return None
+        """Decide and append. An owner decides on what it has read; refused, it reads what visitors wrote and decides
+        again.
+        """
+        driver = self.owner if owner else None
+        if driver is not None and driver.seen is not None and driver.seen is not self.record:
+            guess = decide(self.setup.definition, driver.seen, command)
+            if isinstance(guess, Refusal) or not guess.events:
+                return None
         decision = decide(self.setup.definition, self.record, command)
         if isinstance(decision, Refusal):
             return decision
         if decision.events:
             self._append(decision)
-        if owner and self.owner is not None:
-            self.processes = (*self.processes[:-1], self.processes[-1]._replace(seen=self.record))
+        if driver is not None:
+            self._reread()
         return None
+
+    def _reread(self) -> None:
+        self.processes = (*self.processes[:-1], self.processes[-1]._replace(seen=self.record))
 
     def _append(self, decision: Decision) -> None:
         self.events = (*self.events, *decision.events)
@@ -591,6 +599,8 @@ class World:
                     self._drop(epoch)
                     return
                 self.decided(Begin(self.now, epoch, send.step, send.item, send.phase), owner=True)
+                if not self._is_begun(send, epoch):
+                    continue
             process = next(each for each in self.processes if each.epoch == epoch)
             if process.seen is None:
                 return
@@ -603,6 +613,12 @@ class World:
             self.wire = (*self.wire, request)
         if current and self.record.ended is not None and not self._owes_notice():
             self._drop(epoch)
+
+    def _is_begun(self, send: Send, epoch: int) -> bool:
+        """Whether the log knows that this process makes this attempt."""
+        item = self.record.item(send.step, send.item)
+        tries = None if item is None else item.tries(send.phase)
+        return tries is not None and tries.open_epoch == epoch and self.record.ended is None
 
     def _stale_sends(self, process: Process) -> bool:
         if process.seen is None:
@@ -660,11 +676,19 @@ class World:
             or any(message.epoch == each.epoch for message in self.wire)
         )
 
+    def _copies(self) -> frozenset[tuple[str, str]]:
+        """Items that an unguarded call is under way for."""
+        return frozenset(
+            (each.call.step, each.call.item)
+            for each in self.wire
+            if isinstance(each, Request) and each.guard is not Guard.BARRIER
+        )
+
     # -- to the end
 
     def remedies(self) -> Iterator[Move]:
         """What a sensible person would try about the oldest reason why it is stuck."""
-        for does in remedies(self.setup.definition, self.record, self.evidence.net):
+        for does in remedies(self.setup.definition, self.record, self.evidence.net, self._copies()):
             yield Move("person", True, does=does)
 
 

@@ -1,28 +1,24 @@
-"""Calls over HTTP/1.1, by aiohttp: one session per participant, and nothing done behind the engine's back.
+"""Calls over HTTP/1.1: connections, TLS and parsing are aiohttp's, one pool per participant; nothing behind the engine's back.
 
-No redirects, no cookies, no proxies from the environment, no decompression, no second try of its own. One time-out
-covers everything from connecting to the last byte. `NotSent` is said only while no connection was handed to the
-request: as soon as one was, also a kept-alive one that turns out to be dead, a byte may have left: `Lost`.
+Its session is left out. Redirects, cookies, proxies from the environment, decompression and second tries would all have
+to be turned off, and what remains, one write and one read, costs a third less without the objects of a session. That
+also makes plain what `NotSent` rests on: it is said only while no connection was handed to the request. As soon as one
+was, also a kept-alive one that turns out to be dead, a byte may have left: `Lost`.
+
+One time-out covers everything from connecting to the last byte. A connection is used again only after a whole answer to
+a whole request; whatever else happened, it is closed.
 """
 
+import asyncio
 import math
+import re
+from base64 import b64encode
 from collections.abc import Mapping
-from contextvars import ContextVar
-from functools import lru_cache
-from io import BytesIO
 from typing import Final
 
-from aiohttp import (
-    ClientError,
-    ClientRequest,
-    ClientResponse,
-    ClientSession,
-    ClientTimeout,
-    DummyCookieJar,
-    TCPConnector,
-)
+from aiohttp import ClientConnectionError, ClientError, ClientRequest, ClientTimeout, StreamReader, TCPConnector
 from aiohttp.connector import Connection
-from aiohttp.tracing import Trace
+from aiohttp.http import HttpProcessingError
 from yarl import URL
 
 from amends.core.answers import OUTCOME_HEADER, Answered, Cause, Lost, NotSent
@@ -30,21 +26,23 @@ from amends.core.errors import NoRoute
 from amends.core.limits import REPLY_BYTES_MAX
 from amends.core.operation import AT_ONCE_DEFAULT
 from amends.ports.transport import Outgoing
-from amends.ports.wire import call_headers
+from amends.ports.wire import CALL_HEADERS, call_headers
 
 KEEP_ALIVE_SECONDS: Final = 4.0
 """Below the 5 s after which uvicorn and Node close idle connections: the server shouldn't be the first to close."""
 
-LARGE_BODY_BYTES: Final = 1 << 20
-"""From here on a body is written in pieces, so that the loop breathes (aiohttp warns at the same size)."""
-
 _NO_REPEATS: Final[frozenset[str]] = frozenset()
 _REPEATED: Final = frozenset({OUTCOME_HEADER})
 _ALWAYS: Final = {"user-agent": "amends", "accept": "application/json", "accept-encoding": "identity"}
+_FRAMING: Final = frozenset({"content-length", "transfer-encoding"})
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+_UNTIMED: Final = ClientTimeout(total=None, connect=None, sock_read=None, sock_connect=None, ceil_threshold=math.inf)
+"""The call's own time-out covers connecting too."""
 
 
 class HttpTransport:
-    """`ports.transport.Transport` for a participant at a base URL. Opens its session at the first call.
+    """`ports.transport.Transport` for a participant at a base URL. Opens its pool of connections at the first call.
 
     `headers` is read for every request, so a mapping can hold a token that is renewed; the contract's own headers win
     over it. `NoRoute` if the URL isn't one.
@@ -55,118 +53,128 @@ class HttpTransport:
         if base.scheme not in {"http", "https"} or not base.host:
             msg = f"{url!r} is no address of a participant: expected http://host:port/path or https://..."
             raise NoRoute(msg)
-        self._base = base.with_query(None).with_fragment(None)
+        self._base = base.with_query(None).with_fragment(None).with_user(None)
+        self._always = {"host": self._base.host_port_subcomponent or "", **_authorization(base), **_ALWAYS}
         self._given: Mapping[str, str] = {} if headers is None else headers
-        self._checked: dict[str, str] = {}
-        self._ready: dict[str, str] = _ALWAYS
+        self._checked: dict[str, str] | None = None
+        self._ready = ""
         self._at_once = at_once
-        self._urls: dict[str, tuple[URL, str]] = {}
-        self._session: ClientSession | None = None
+        self._places: dict[str, tuple[str, str]] = {}
+        self._pool: _Pool | None = None
 
     async def send(self, call: Outgoing) -> Answered | NotSent | Lost:
-        url, shown = self._url(call.operation)
+        line, shown = self._place(call.operation)
         try:
-            headers = {**self._own_headers(), **call_headers(call)}
+            request = self._request(line, call)
         except Exception as error:  # noqa: BLE001 - a mapping that fetches a token runs its author's code
             return NotSent(f"the headers of the route to {call.participant} can't be had: {_why(error)}")
-        connected: list[bool] = []
-        token = _CONNECTED.set(connected)
+        connection: Connection | None = None
         try:
-            body = call.body if len(call.body) <= LARGE_BODY_BYTES else BytesIO(call.body)
-            async with self._opened().post(
-                url, data=body, headers=headers, allow_redirects=False, timeout=_total(call.timeout_seconds)
-            ) as response:
-                return await _answered(response, shown)
+            async with asyncio.timeout(call.timeout_seconds):
+                connection = await self._opened().connect()
+                answered = await _exchange(connection, request, shown)
+            connection.release()
         except TimeoutError:
-            if not connected:
+            if connection is None:
                 return NotSent(f"no connection to {shown} within {call.timeout_seconds:g} s")
             return Lost(Cause.TIMED_OUT, f"no answer from {shown} within {call.timeout_seconds:g} s")
-        except (ClientError, OSError, ValueError, RuntimeError) as error:
-            # aiohttp says ValueError of some answers it can't read, RuntimeError of a session that was closed.
-            if not connected:
+        except (ClientError, HttpProcessingError, OSError, ValueError, RuntimeError) as error:
+            # aiohttp says ValueError of some answers it can't read, RuntimeError of a pool that was closed.
+            if connection is None:
                 return NotSent(f"no connection to {shown}: {_why(error)}")
             return Lost(Cause.LOST, f"no answer from {shown}: {_why(error)}")
+        else:
+            return answered
         finally:
-            _CONNECTED.reset(token)
+            if connection is not None:
+                connection.close()  # nothing is left to close of one that was released
 
     async def close(self) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await pool.close()
 
-    def _url(self, operation: str) -> tuple[URL, str]:
-        """Where an operation is, as it is called and as it is shown: without a password."""
+    def _place(self, operation: str) -> tuple[str, str]:
+        """Where an operation is: the first line of its requests, and as it is shown, without a password."""
         try:
-            return self._urls[operation]
+            return self._places[operation]
         except KeyError:
             url = self._base / operation
-            made = self._urls[operation] = (url, str(url.with_user(None)))
+            made = self._places[operation] = (f"POST {url.raw_path} HTTP/1.1\r\n", str(url))
             return made
 
-    def _own_headers(self) -> dict[str, str]:
+    def _request(self, line: str, call: Outgoing) -> bytes:
+        own = "".join([f"{name}: {value}\r\n" for name, value in call_headers(call).items()])
+        return f"{line}{self._own_headers()}{own}content-length: {len(call.body)}\r\n\r\n".encode() + call.body
+
+    def _own_headers(self) -> str:
+        """What is the same in every request, until the route's mapping says something else."""
         given = dict(self._given)
         if given != self._checked:
             for name, value in given.items():
-                if not f"{name}{value}".isprintable():
-                    msg = f"{name!r} holds characters that no header may hold"
+                if _TOKEN.fullmatch(name) is None or not value.isprintable() or name.lower() in _FRAMING:
+                    msg = f"{name!r} holds characters that no header may hold, or isn't the route's to say"
                     raise ValueError(msg)
-            self._ready = {**_ALWAYS, **{name.lower(): value for name, value in given.items()}}
+            lower = {name.lower(): value for name, value in given.items() if name.lower() not in CALL_HEADERS}
+            self._ready = "".join(f"{name}: {value}\r\n" for name, value in {**self._always, **lower}.items())
             self._checked = given
         return self._ready
 
-    def _opened(self) -> ClientSession:
-        if self._session is None:
-            self._session = ClientSession(
-                connector=_Connector(limit=self._at_once, keepalive_timeout=KEEP_ALIVE_SECONDS),
-                cookie_jar=DummyCookieJar(),
-                auto_decompress=False,
-                trust_env=False,
-            )
-        return self._session
+    def _opened(self) -> "_Pool":
+        if self._pool is None:
+            self._pool = _Pool(self._base, self._at_once)
+        return self._pool
 
 
-_CONNECTED: ContextVar[list[bool]] = ContextVar("amends_http_connected")
-"""Filled as soon as the request being sent has a connection: from then on bytes may leave."""
+class _Pool:
+    """aiohttp's connections to one place, asked for without a session."""
+
+    def __init__(self, base: URL, at_once: int) -> None:
+        self._connector = TCPConnector(limit=at_once, keepalive_timeout=KEEP_ALIVE_SECONDS)
+        # What a connector reads of a request (host, port, TLS, no proxy) is the same for all of ours.
+        self._place = ClientRequest("POST", base, loop=asyncio.get_running_loop())
+
+    async def connect(self) -> Connection:
+        return await self._connector.connect(self._place, [], _UNTIMED)
+
+    async def close(self) -> None:
+        await self._connector.close()
 
 
-class _Connector(TCPConnector):
-    async def connect(
-        self,
-        req: ClientRequest,
-        traces: list[Trace],
-        timeout: ClientTimeout,  # noqa: ASYNC109 - aiohttp's signature
-    ) -> Connection:
-        connection = await super().connect(req, traces, timeout)
-        _CONNECTED.get().append(True)
-        return connection
-
-
-@lru_cache(maxsize=256)
-def _total(seconds: float) -> ClientTimeout:
-    """The client's own timer, and not rounded up to whole seconds as it is by default above five."""
-    return ClientTimeout(total=seconds, connect=None, sock_read=None, sock_connect=None, ceil_threshold=math.inf)
-
-
-async def _answered(response: ClientResponse, shown: str) -> Answered:
-    """The whole answer; of a body over the limit one byte more than that, by which readers know."""
-    length = response.content_length
-    if length is not None and length <= REPLY_BYTES_MAX:
-        body = await response.read()
-    else:
-        body = await _bounded(response)
-    headers = response.headers
+async def _exchange(connection: Connection, request: bytes, shown: str) -> Answered:
+    """Write the request, read the whole answer; of a body over the limit one byte more than that, by which readers know."""
+    protocol, transport = connection.protocol, connection.transport
+    if protocol is None or transport is None:
+        msg = "the connection was closed"
+        raise ClientConnectionError(msg)
+    protocol.set_response_params(read_until_eof=True, auto_decompress=False)
+    transport.write(request)
+    message, payload = await protocol.read()
+    while message.code < 200 and message.code != 101:
+        message, payload = await protocol.read()
+    body = payload.read_nowait() if payload.is_eof() else await _bounded(payload)
+    if len(body) > REPLY_BYTES_MAX or transport.get_write_buffer_size():
+        protocol.force_close()  # the rest isn't wanted, or wasn't waited for
+    headers = message.headers
     repeated = _REPEATED if len(headers.getall(OUTCOME_HEADER, ())) > 1 else _NO_REPEATS
-    return Answered(response.status, headers, body, shown, repeated)
+    return Answered(message.code, headers, body[: REPLY_BYTES_MAX + 1], shown, repeated)
 
 
-async def _bounded(response: ClientResponse) -> bytes:
+async def _bounded(payload: StreamReader) -> bytes:
     pieces = bytearray()
-    async for piece in response.content.iter_any():
+    async for piece in payload.iter_any():
         pieces += piece
         if len(pieces) > REPLY_BYTES_MAX:
-            response.close()  # the rest isn't wanted: the connection can't be used again
             break
-    return bytes(pieces[: REPLY_BYTES_MAX + 1])
+    return bytes(pieces)
+
+
+def _authorization(url: URL) -> dict[str, str]:
+    """A name and password in the address, as a header."""
+    if url.user is None and url.password is None:
+        return {}
+    pair = f"{url.user or ''}:{url.password or ''}".encode()
+    return {"authorization": f"Basic {b64encode(pair).decode()}"}
 
 
 def _why(error: Exception) -> str:

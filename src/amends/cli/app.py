@@ -1,0 +1,60 @@
+"""The table of commands. A command is a function in a module of its own, and imports what it needs when it runs."""
+
+from collections.abc import Callable
+from importlib import metadata
+from typing import Annotated, Any, Final
+
+import typer
+
+from amends.cli.check import check
+from amends.cli.demo import demo
+from amends.cli.look import ls, show
+from amends.cli.new import new
+from amends.cli.serve import serve
+
+BEGIN: Final = "begin"
+RUN: Final = "run"
+LOOK: Final = "look"
+
+COMMANDS: Final[tuple[tuple[str, Callable[..., Any]], ...]] = (
+    (BEGIN, new),
+    (BEGIN, check),
+    (RUN, serve),
+    (LOOK, ls),
+    (LOOK, show),
+)
+
+app = typer.Typer(
+    name="amends",
+    help="Distributed transactions as sagas.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+# What the demo takes is said by the demo, which is loaded only when it is asked for.
+app.command(
+    "demo",
+    rich_help_panel=BEGIN,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+)(demo)
+
+for panel, command in COMMANDS:
+    app.command(command.__name__, rich_help_panel=panel)(command)
+
+
+def _version(asked: bool) -> None:  # noqa: FBT001 - called by typer
+    if asked:
+        print(f"amends {metadata.version('amends')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _amends(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which one this is.")
+    ] = False,
+) -> None:
+    """Distributed transactions as sagas."""

@@ -1,0 +1,7 @@
+"""Errors of whoever types a command."""
+
+from amends.core.errors import AmendsError
+
+
+class BadUsage(AmendsError):
+    """The command can't be understood as it was typed: exit code 2."""

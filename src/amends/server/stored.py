@@ -1,0 +1,37 @@
+"""Runs read from a log and made views, whether or not their sagas are loaded: the graph is in the log."""
+
+from amends.codecs.events import EventCodec
+from amends.core.errors import NoSuchRun
+from amends.engine.reading import record_of
+from amends.ports.log import LogReader, SagaKey, StoredRun
+from amends.server.views import Graph, RunView, purged_view, run_view
+
+
+class Graphs:
+    """What views need of each saga, worked out once."""
+
+    def __init__(self, log: LogReader) -> None:
+        self._log = log
+        self._known: dict[SagaKey, Graph] = {}
+
+    async def of(self, key: SagaKey) -> Graph:
+        """The graph that the log keeps under this key."""
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = Graph(await self._log.graph(key) or b'{"steps":[],"input":{}}')
+        return known
+
+
+async def stored_view(log: LogReader, run: str, graphs: Graphs | None = None) -> tuple[StoredRun, RunView]:
+    """A run as the log has it; `NoSuchRun`, and `LogDamaged` if its history can't be read."""
+    row = await log.read(run)
+    if row is None:
+        msg = f"there is no run {run}"
+        raise NoSuchRun(msg)
+    if not row.events:
+        return row, purged_view(row)
+    graph = await (graphs or Graphs(log)).of(SagaKey(row.saga, row.saga_version, row.digest))
+    return row, run_view(graph, record_of(row, _EVENTS), row.tags)
+
+
+_EVENTS = EventCodec()

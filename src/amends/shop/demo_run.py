@@ -1,0 +1,156 @@
+"""The demo from start to end: start all, place orders, kill the orchestrator in the middle, let all come to an end,
+stop everything, and only then read from the files what came of it.
+"""
+
+import asyncio
+from collections.abc import Awaitable
+from contextlib import suppress
+from time import monotonic
+from typing import Final
+
+from rich.console import Console
+from sqlalchemy import text
+
+from amends.shop.books import snapshot
+from amends.shop.catalogue import catalogue_for, orders
+from amends.shop.demo_customers import Customers
+from amends.shop.demo_picture import LOOK_SECONDS, Picture, Scene, follow_faults, picture_of
+from amends.shop.demo_processes import Processes
+from amends.shop.demo_result import Kills, Result, examine
+from amends.shop.demo_settings import Settings
+
+KILL_SHARE: Final = 0.5
+"""The orchestrator dies when this share of the orders has been acknowledged."""
+
+OUTAGE_SECONDS: Final = 0.5
+"""How long nobody is there: long enough for customers to notice, and for services to finish what the dead one asked."""
+
+PATIENCE_SECONDS: Final = 60.0
+PATIENCE_SECONDS_PER_ORDER: Final = 0.5
+"""A bound, not a forecast: who hasn't ended by then is a violation."""
+
+
+async def demonstrate(settings: Settings, console: Console) -> Result:
+    """The whole demo; afterwards nothing runs any more. `NotReady` if a process didn't start, or ended by itself."""
+    began = monotonic()
+    catalogue = catalogue_for(settings.orders)
+    placed = orders(settings.seed, settings.orders, catalogue)
+    scene = Scene(settings.orders)
+    async with picture_of(scene, console) as picture, Processes(settings) as processes:
+        picture.say(f"the data are in {settings.folder}")
+        picture.say("starting three services and the orchestrator")
+        await processes.start()
+        for each in processes.all:
+            picture.say(f"  {each.name} {each.url}")
+        scene.orchestrator = "up"
+        picture.say(
+            f"placing {settings.orders} orders, {settings.concurrency} at a time, faults: {settings.faults}, "
+            f"seed {settings.seed}"
+        )
+        customers = Customers(processes.orchestrator.url, placed, settings.concurrency)
+        play = _play(customers, processes, picture, scene, settings)
+        patience = PATIENCE_SECONDS + PATIENCE_SECONDS_PER_ORDER * settings.orders
+        kills = await _while_all_goes_well(
+            play,
+            processes.watch(),
+            follow_faults({each.name: each.url for each in processes.services}, scene),
+            _follow_customers(customers, scene),
+            patience=patience,
+        )
+        scene.orchestrator = "stopping"
+        if kills is None:
+            picture.say(f"  not all orders have ended within {patience:.0f} s; the audit will say which")
+        picture.say("stopping everything; late copies of calls still arrive")
+        await processes.stop()
+        picture.say("auditing the three databases and the log")
+        kills = kills or Kills(count=processes.kills, unfinished=0, acknowledged=())
+        findings = await examine(
+            settings.folder,
+            [each.id for each in placed],
+            acknowledged=customers.acknowledged,
+            refusals=customers.refusals,
+            kills=kills,
+        )
+    return Result(
+        folder=settings.folder,
+        seed=settings.seed,
+        faults=settings.faults,
+        orders=settings.orders,
+        asked_again=customers.asked_again,
+        kills=kills,
+        seconds=monotonic() - began,
+        findings=findings,
+    )
+
+
+async def _play(
+    customers: Customers, processes: Processes, picture: Picture, scene: Scene, settings: Settings
+) -> Kills:
+    shopping = asyncio.create_task(customers.run())
+    killing = asyncio.create_task(_kill_in_the_middle(customers, processes, picture, scene, settings))
+    try:
+        await asyncio.wait({shopping, killing}, return_when=asyncio.FIRST_EXCEPTION)
+        for each in (shopping, killing):
+            if each.done():
+                each.result()
+    finally:
+        shopping.cancel()
+        killing.cancel()
+    picture.say("all customers have seen their orders end")
+    return killing.result()
+
+
+async def _kill_in_the_middle(
+    customers: Customers, processes: Processes, picture: Picture, scene: Scene, settings: Settings
+) -> Kills:
+    """Kill it while it is at work; should everything have ended just then, kill it again a little later."""
+    mark = max(1, round(settings.orders * KILL_SHARE))
+    while True:
+        await customers.reached(mark)
+        await processes.kill_orchestrator()
+        scene.orchestrator = "killed"
+        acknowledged = list(customers.acknowledged)
+        unfinished = await count_unfinished(settings.log)
+        picture.say(
+            f"orchestrator killed with SIGKILL: {len(acknowledged)} orders were acknowledged, {unfinished} in the log "
+            "are unfinished"
+        )
+        await asyncio.sleep(OUTAGE_SECONDS)
+        await processes.start_orchestrator()
+        scene.orchestrator = "up"
+        picture.say("orchestrator started again; it goes on from the log")
+        if unfinished or customers.done:
+            return Kills(count=processes.kills, unfinished=unfinished, acknowledged=acknowledged)
+        mark = len(acknowledged) + 1
+
+
+async def count_unfinished(log: str) -> int:
+    """How many runs the log holds that haven't ended."""
+    async with snapshot(log) as db:
+        return int(await db.scalar(text("select count(*) from runs where ended_at is null")) or 0)
+
+
+async def _follow_customers(customers: Customers, scene: Scene) -> None:
+    while True:
+        scene.acknowledged = len(customers.acknowledged)
+        scene.ended = customers.seen
+        scene.asked_again = customers.asked_again
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+async def _while_all_goes_well(play: Awaitable[Kills], *company: Awaitable[None], patience: float) -> Kills | None:
+    """What `play` gives, `None` if it takes too long; what keeps it company never ends, or ends both by an error."""
+    playing = asyncio.ensure_future(play)
+    others = [asyncio.ensure_future(each) for each in company]
+    try:
+        done, _ = await asyncio.wait({playing, *others}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        for each in done:
+            if each is not playing:
+                each.result()
+        return playing.result() if playing in done else None
+    finally:
+        for each in (playing, *others):
+            each.cancel()
+        for each in (playing, *others):
+            with suppress(asyncio.CancelledError, Exception):  # the first one has been told; these were only in the way
+                await each

@@ -1,0 +1,1 @@
+"""A shop's contract, sagas and services, as their authors would write them."""
