@@ -94,7 +94,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="everything that was measured, as JSON")
     parser.add_argument("--rounds", type=_positive, help=f"default {ROUNDS}")
     parser.add_argument("--runs", type=_positive, help=f"per measurement, default {RUNS}")
-    parser.add_argument("--in-flight", type=_positive, nargs="+", default=IN_FLIGHT, metavar="N", help="default 1 32 256")
+    parser.add_argument(
+        "--in-flight", type=_positive, nargs="+", default=IN_FLIGHT, metavar="N", help="default 1 32 256"
+    )
     parser.add_argument("--uvloop", action="store_true", help="everybody who is measured runs on uvloop")
     parser.add_argument("--folder", help="where the SQLite logs are written; default: the system's for temporary files")
     return parser

@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,7 +101,12 @@ class DidNothingLikeIt(AssertionError):
 
 
 def measure(
-    case: Case, runs: int, participant: ParticipantProcess, *, loop: LoopFactory | None = None, folder: str | None = None
+    case: Case,
+    runs: int,
+    participant: ParticipantProcess,
+    *,
+    loop: LoopFactory | None = None,
+    folder: str | None = None,
 ) -> Measured:
     """Measure a case on a fresh loop, a fresh log and fresh connections."""
     participant.counted()
@@ -158,7 +163,7 @@ async def _closed_loop(once: Once, runs: int, in_flight: int) -> list[float]:
 
 
 @asynccontextmanager
-async def _doing(case: Case, url: str, ended: dict[str, int], folder: str | None) -> AsyncIterator[Once]:
+async def _doing(case: Case, url: str, ended: dict[str, int], folder: str | None) -> AsyncGenerator[Once]:
     """What does one run of this case; when it is left, `ended` is what the log counts."""
     if case.by == BARE:
         async with BareClient(url, case.in_flight, refused=case.work is REFUSED) as bare:
@@ -188,7 +193,7 @@ def _once(runs: Orchestrator, work: Work) -> Once:
 
 
 @contextmanager
-def _log(by: str, folder: str | None) -> Iterator[TransactionLog]:
+def _log(by: str, folder: str | None) -> Generator[TransactionLog]:
     if by == "memory":
         yield open_log("memory:")
         return

@@ -113,7 +113,10 @@ async def serve() -> None:
 
 
 class ParticipantProcess:
-    """The server above in a process of its own, for the time of a `with`."""
+    """The server above in a process of its own, for the time of a `with`. `ended` is what it exited with."""
+
+    def __init__(self) -> None:
+        self.ended: int | None = None
 
     def __enter__(self) -> Self:
         """Start it and learn its port."""
@@ -141,6 +144,7 @@ class ParticipantProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self.ended = self._process.returncode
         stdout.close()
 
     def counted(self) -> dict[str, int]:

@@ -16,10 +16,11 @@ from amends.codecs.events import EventCodec
 from amends.codecs.json import JsonCodec, canonical
 from amends.core.answers import NotSent
 from amends.core.check import check_sagas
+from amends.core.codec import Undecodable
 from amends.core.commands import Abandon, Answer, Cancel, Resolve, Retry, Skip, Verb
 from amends.core.declare import Step
 from amends.core.definition import EPOCH_START, Definition, define
-from amends.core.errors import AmendsError, DefinitionInvalid, NoRoute, NoSuchSaga
+from amends.core.errors import AmendsError, DefinitionInvalid, InputInvalid, NoRoute, NoSuchSaga
 from amends.core.events import Who
 from amends.core.keys import Phase
 from amends.core.operation import AT_ONCE_DEFAULT, Route
@@ -253,12 +254,16 @@ class Orchestrator:
         self._lanes: Lanes | None = None
 
     async def __aenter__(self) -> Self:
+        if self._engine is not None:
+            msg = "the orchestrator is open already"
+            raise AmendsError(msg)
         definitions = load_definitions(self._sagas)
+        log = open_log(self._log) if isinstance(self._log, str) else self._log
         self._definitions = {id(saga): each for saga, each in zip(self._sagas, definitions, strict=True)}
         self._lanes = Lanes(definitions, self._routes)
         engine = Engine(
             definitions,
-            log=open_log(self._log) if isinstance(self._log, str) else self._log,
+            log=log,
             lane_of=self._lanes.lane_of,
             events=EventCodec(),
             canonical=canonical,
@@ -277,10 +282,12 @@ class Orchestrator:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         engine, self._engine = self._engine, None
-        if engine is not None:
-            await engine.close()
-        if self._lanes is not None:
-            await self._lanes.close()
+        try:
+            if engine is not None:
+                await engine.close()
+        finally:
+            if self._lanes is not None:
+                await self._lanes.close()
 
     @property
     def engine(self) -> Engine:
@@ -305,7 +312,7 @@ class Orchestrator:
         whatever a builder of the first steps raises; none of these leaves a run behind.
         """
         definition = self._definition_of(saga)
-        body = self._codec.encode(input)
+        body = self._encoded(input)
         until = None if deadline is None else self._moment(deadline)
         started = await self.engine.start(definition, body, run=id, deadline=until, tags=tags)
         return EmbeddedRun(self.engine, started.run, started)
@@ -342,7 +349,7 @@ class Orchestrator:
             msg = f"outcome {outcome!r}: expected succeeded, rejected or undone"
             raise ValueError(msg)
         known: Any = outcome
-        body = self._codec.encode(reply) if reply is not None else None
+        body = self._encoded(reply) if reply is not None else None
         await self._steer(id, reason, lambda at, epoch, who: Resolve(at, epoch, who, step.name, known, body, item))
 
     async def skip(self, id: str, step: Step[Any, Any], *, reason: str, item: str | None = None) -> None:
@@ -355,7 +362,7 @@ class Orchestrator:
 
     async def answer(self, id: str, step: Step[Any, R], reply: R) -> None:
         """Answer a question that a step asked; the same answer again is fine."""
-        body = self._codec.encode(reply)
+        body = self._encoded(reply)
         await self._steer(id, "answered", lambda at, epoch, who: Answer(at, epoch, who, step.name, body))
 
     async def decline(self, id: str, step: Step[Any, Any], reason: str) -> None:
@@ -365,6 +372,12 @@ class Orchestrator:
     async def _steer(self, run: str, reason: str, verb: Callable[[int, int, Who], Verb]) -> RunRecord:
         who = Who(by="embedded", reason=reason)
         return await self.engine.steer(run, lambda at, epoch: verb(at, epoch, who))
+
+    def _encoded(self, value: object) -> bytes:
+        try:
+            return self._codec.encode(value)
+        except Undecodable as error:
+            raise InputInvalid(error.detail, path=error.path) from error
 
     def _definition_of(self, saga: Saga[Any]) -> Definition:
         known = self._definitions.get(id(saga))

@@ -3,7 +3,7 @@
 from importlib.metadata import version
 from pathlib import Path
 
-from tests.cli.commands import amends, python
+from tests.cli.commands import amends, amends_process, python
 
 COMMANDS = ("demo", "new", "check", "serve", "ls", "show")
 BLOCKED = """
@@ -21,7 +21,8 @@ def test_version_and_help(tmp_path: Path) -> None:
     told = amends(tmp_path, "--help")
     assert told.code == 0
     assert all(each in told.out for each in COMMANDS)
-    assert amends(tmp_path).code == 2
+    for arguments, code in (["--version"], 0), (["new", "trip"], 0), (["new", "trip"], 1), (["new", "a b"], 2), ([], 2):
+        assert amends_process(tmp_path, *arguments).code == code
     assert amends(tmp_path, "nothing").code == 2
 
 
@@ -36,7 +37,7 @@ def test_help_loads_nothing_that_serves(tmp_path: Path) -> None:
 
 
 def test_a_demo_without_its_extra_says_what_to_install(tmp_path: Path) -> None:
-    told = amends(tmp_path, "demo", before=BLOCKED.format(name="sqlalchemy"))
+    told = amends_process(tmp_path, "demo", before=BLOCKED.format(name="sqlalchemy"))
     assert told.code == 1
     assert "sqlalchemy" in told.err
     assert 'pip install "amends[demo]"' in told.err
@@ -44,6 +45,6 @@ def test_a_demo_without_its_extra_says_what_to_install(tmp_path: Path) -> None:
 
 def test_a_command_line_without_its_extra_says_what_to_install(tmp_path: Path) -> None:
     hidden = "import importlib.util; importlib.util.find_spec = lambda name: None"
-    told = amends(tmp_path, "ls", before=hidden)
+    told = amends_process(tmp_path, "ls", before=hidden)
     assert told.code == 1
     assert 'pip install "amends[cli]"' in told.err

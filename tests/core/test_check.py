@@ -42,7 +42,7 @@ def test_the_name_of_a_saga(name: str) -> None:
 
 
 @pytest.mark.parametrize("version", [0, -1, "2", None])
-def test_the_version_of_a_saga(version: Any):  # noqa: ANN401 - what untyped code passes
+def test_the_version_of_a_saga(version: Any) -> None:  # noqa: ANN401 - what untyped code passes
     saga = saga_of([c("a")])
     saga.version = version
     assert saga.check() == [f"s: version {version!r} is no version: expected a whole number from 1."]
@@ -79,7 +79,7 @@ def test_a_decorator_without_parentheses_is_told_at_once() -> None:
     saga = Saga("s", str)
     untyped: Any = saga
     with pytest.raises(TypeError, match=r"Write @pivot\(\) with parentheses above the function"):
-        untyped.pivot(lambda _input: None)
+        untyped.pivot(gives(None))
 
 
 # -- its graph
@@ -93,23 +93,29 @@ def test_two_pivots() -> None:
 
 def test_a_compensable_after_the_pivot() -> None:
     assert mistakes(p("capture"), c("ship", after="capture")) == [
-        "s v1: ship is compensable but comes after the pivot capture, when nothing is undone any more. Make it "
-        "retriable, "
-        "or move it before capture."
+        (
+            "s v1: ship is compensable but comes after the pivot capture, when nothing is undone any more. Make it "
+            "retriable, "
+            "or move it before capture."
+        )
     ]
 
 
 def test_a_compensable_or_the_pivot_after_a_retriable_also_through_others() -> None:
     found = mistakes(r("mail"), n("look", after="mail"), c("ship", after="look"))
     assert found == [
-        "s v1: ship is compensable but comes after the retriable mail, when nothing is undone any more. Make it "
-        "retriable, "
-        "or move it before mail."
+        (
+            "s v1: ship is compensable but comes after the retriable mail, when nothing is undone any more. Make it "
+            "retriable, "
+            "or move it before mail."
+        )
     ]
     assert mistakes(r("mail"), p("pay", after="mail")) == [
-        "s v1: pay is the pivot but comes after the retriable mail, which is only done once there is no way back. "
-        "Take the "
-        "edge from mail to pay away."
+        (
+            "s v1: pay is the pivot but comes after the retriable mail, which is only done once there is no way back. "
+            "Take the "
+            "edge from mail to pay away."
+        )
     ]
 
 
@@ -133,9 +139,12 @@ def test_parameters_and_edges_that_differ() -> None:
         return Barrier.bare("x")
 
     assert mistakes(c("hold"), p("capture", capture, reads="hold")) == [
-        "s v1, step capture: reads hold, but has 3 parameters (_order, _held, _reservation). Expected (input, hold's "
-        "reply). "
-        "Name the steps it reads in @s.pivot(...), or drop the parameter."
+        (
+            "s v1, step capture: reads hold, but has 3 parameters (_order, _held, _reservation). Expected (input, "
+            "hold's "
+            "reply). "
+            "Name the steps it reads in @s.pivot(...), or drop the parameter."
+        )
     ]
     assert "reads no step, and has 0 parameters ()" in mistakes(p("p", lambda: Barrier.bare("x")))[0]
 
@@ -167,13 +176,18 @@ def test_a_reply_that_may_be_missing() -> None:
 
 def test_no_compensation() -> None:
     assert mistakes(c("hold", Payments.hold)) == [
-        "s v1, step hold: compensable, but Payments.hold has no compensation. Name one: operation(..., "
-        'compensation="unhold"), or write @hold.compensation; if it changes nothing, make the step neutral.'
+        (
+            "s v1, step hold: compensable, but Payments.hold has no compensation. Name one: operation(..., "
+            'compensation="unhold"), or write @hold.compensation; if it changes nothing, make the step neutral.'
+        )
     ]
     assert mistakes(c("work", works)) == [
-        "s v1, step work: compensable, but nothing undoes it. Write @work.compensation; if it changes nothing, make "
-        "the step "
-        "neutral."
+        (
+            "s v1, step work: compensable, but nothing undoes it. Write @work.compensation; if it changes nothing, "
+            "make "
+            "the step "
+            "neutral."
+        )
     ]
     assert mistakes(n("look", works), p("pay", works)) == []
 
@@ -239,9 +253,12 @@ def test_numbers_of_a_policy(given: Policy, told: str) -> None:
 def test_what_follows_an_unknown_outcome_must_be_possible() -> None:
     local = mistakes(c("a", works, undo=undoes, policy=Policy(on_unknown="compensate")))
     assert local == [
-        's v1, step a: on_unknown="compensate" needs a barrier, and work done in this process has none: a late action '
-        "would "
-        'stay. Use "settle" or "stuck".'
+        (
+            's v1, step a: on_unknown="compensate" needs a barrier, and work done in this process has none: a late '
+            "action "
+            "would "
+            'stay. Use "settle" or "stuck".'
+        )
     ]
     assert "has no probe to settle by" in mistakes(p("p", works, policy=Policy(on_unknown="settle")))[0]
     assert mistakes(c("a", policy=Policy(on_unknown="settle"))) == []

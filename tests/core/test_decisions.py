@@ -173,7 +173,7 @@ def test_adoption_of_a_compensation(guard: str, facts: str) -> None:
     assert story.sends == ([] if guard == "once" else ["a:compensation"])
 
 
-def test_adoption_of_neutral_steps_leaves_none_of_them_half_done():
+def test_adoption_of_neutral_steps_leaves_none_of_them_half_done() -> None:
     story = Story(n("a", Once.act), n("b", Once.act), n("d")).adopted()
     story.then("ActionUnknown Aborted RunEnded", a="compensated", b="compensated", d="compensated")
 

@@ -69,7 +69,8 @@ def test_participants_are_known_before_anything_runs() -> None:
 
 def error_of(build: Callable[..., Any], kind: str = "compensable") -> str:
     make = {"compensable": c, "pivot": p}[kind]
-    return Story(c("z"), make("hotel", build, after="z")).yes("z").last_of(e.BuildFailed).error
+    error: str = Story(c("z"), make("hotel", build, after="z")).yes("z").last_of(e.BuildFailed).error
+    return error
 
 
 def test_work_in_a_plain_def() -> None:
@@ -134,7 +135,7 @@ def test_a_call_that_nothing_undoes_is_found_when_it_is_built() -> None:
     [
         (gives("undone"), "its compensation returned str, expected a Call of barrier."),
         (
-            lambda _i, _r: Plain.undo("x"),
+            gives(Plain.undo("x")),
             "its compensation calls plain, but barrier acted: elsewhere there is nothing to undo.",
         ),
         (gives(KeyError("room")), "the compensation raised KeyError: 'room' ("),

@@ -183,7 +183,7 @@ def test_13_a_spent_neutral_step_turns_the_run_back_and_is_never_stuck(guard: st
 
 
 def test_14_a_compensations_answer_to_a_step_that_isnt_undone_changes_nothing() -> None:
-    story = Story(c("a"), p()).undoes("a").then("", a="acting").yes("a").undoes("a").then("", a="done")
+    Story(c("a"), p()).undoes("a").then("", a="acting").yes("a").undoes("a").then("", a="done")
 
 
 def test_14_a_former_owners_time_out_changes_nothing() -> None:

@@ -107,18 +107,22 @@ def tell(story: Story, told: tuple[Any, ...]) -> None:
         case ("step", int(which), what):
             step = names[which % len(names)]
             known = story.record.steps.get(step)
-            item = list(known.items)[which % len(known.items)] if known is not None and known.items else None
-            match what:
-                case "retry":
-                    story.retry(step, item)
-                case "skip":
-                    story.skip(step, item)
-                case "answer":
-                    story.answer(step, b"null", item)
-                case _:
-                    story.resolve(step, what, item=item)
+            chosen = list(known.items)[which % len(known.items)] if known is not None and known.items else None
+            tell_step(story, step, chosen, what)
         case _:
             raise AssertionError(told)
+
+
+def tell_step(story: Story, step: str, item: str | None, what: Any) -> None:  # noqa: ANN401 - drawn from a list
+    match what:
+        case "retry":
+            story.retry(step, item)
+        case "skip":
+            story.skip(step, item)
+        case "answer":
+            story.answer(step, b"null", item)
+        case _:
+            story.resolve(step, what, item=item)
 
 
 def nothing_is_lost(story: Story) -> None:

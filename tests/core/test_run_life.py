@@ -188,8 +188,7 @@ def test_a_yes_to_a_rejected_pivot_stops_for_a_person() -> None:
 
 
 def undoing(guard: str) -> Story:
-    story = Story(c("a", GUARDS[guard]), c("b"), p()).yes("a", "b").no("p").then(a="compensating")
-    return story
+    return Story(c("a", GUARDS[guard]), c("b"), p()).yes("a", "b").no("p").then(a="compensating")
 
 
 def test_a_yes_while_undoing_behind_a_barrier_changes_nothing() -> None:
@@ -210,10 +209,17 @@ def test_a_yes_while_undoing_without_a_barrier_stops_for_a_person(state: str) ->
 
 @pytest.mark.parametrize(("word", "alert"), [("succeeded", False), ("noop", True), ("blocked", True)])
 def test_a_yes_after_the_undo_alerts_only_if_the_undo_found_nothing(word: str, alert: bool) -> None:
-    story = undoing("barrier").undoes("a", word=word).yes("a", epoch=0).then("LateReply", marks="", a="compensated")
+    story = Story(c("a"), c("b")).spends("a").undoes("a", word=word)
+    story.yes("a", epoch=0).then("LateReply", marks="", a="compensated")
     assert story.last_of(e.LateReply).alert is alert
-    story.undoes("b").then(run="compensated").yes("a", epoch=0).then("LateReply")
+    story.fails("b").undoes("b").then(run="compensated").yes("a", epoch=0).then("LateReply")
     assert story.last_of(e.LateReply).alert is alert
+
+
+def test_another_copy_of_a_yes_that_was_undone_behind_a_barrier_is_ignored() -> None:
+    undoing("barrier").yes("a", epoch=0).then("").undoes("a").yes("a", epoch=0).then("")
+    story = undoing("barrier").undoes("a", word="noop").yes("a", epoch=0).then("LateReply")
+    assert story.last_of(e.LateReply).alert  # it was done, and yet there was nothing to undo
 
 
 def test_a_no_to_what_is_done_is_told_and_without_a_barrier_it_stops_for_a_person() -> None:

@@ -22,9 +22,7 @@ def setup(
     deadline: int | None = None,
     faults: frozenset[str] = frozenset({"timed-out", "duplicate"}),
 ) -> Setup:
-    return Setup(
-        definition_of(name), INPUT, budget, frozenset(may_wait.split()), deadline=deadline, faults=faults
-    )
+    return Setup(definition_of(name), INPUT, budget, frozenset(may_wait.split()), deadline=deadline, faults=faults)
 
 
 @dataclass

@@ -21,8 +21,8 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict[str, str])
     body: bytes = b""
 
-    def json(self) -> Any:
-        return msgspec.json.decode(self.body)
+    def json(self) -> dict[str, Any]:
+        return msgspec.json.decode(self.body, type=dict[str, Any])
 
 
 @dataclass(slots=True)

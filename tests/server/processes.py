@@ -73,29 +73,38 @@ class Serving:
         assert self.process.returncode is not None
         return self.process.returncode, told.decode()
 
-    async def post(self, saga: str, value: object, run: str, *, wait: float = 0) -> tuple[int, Any]:
+    async def post(self, saga: str, value: object, run: str, *, wait: float = 0) -> tuple[int, dict[str, Any]]:
         body = {"saga": saga, "input": value, "id": run}
         async with self.http.post(f"{self.url}/v1/runs?wait={wait}", json=body) as answer:
-            return answer.status, await answer.json(content_type=None)
+            return answer.status, _object(await answer.read())
 
-    async def get(self, run: str, *, wait: float = 0) -> Any:
+    async def get(self, run: str, *, wait: float = 0) -> dict[str, Any]:
         async with self.http.get(f"{self.url}/v1/runs/{run}?wait={wait}") as answer:
-            return await answer.json(content_type=None)
+            return _object(await answer.read())
 
-    async def until(self, run: str, holds: Callable[[Any], bool]) -> Any:
+    async def until(self, run: str, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         async with asyncio.timeout(SECONDS):
-            while not holds(body := await self.get(run)):
+            while True:
+                body = await self.get(run)
+                if holds(body):
+                    return body
                 await asyncio.sleep(POLL_SECONDS)
-        return body
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    return msgspec.json.decode(body, type=dict[str, Any])
 
 
 def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "amends.cli.main", *arguments]
 
 
-async def appears(path: Path) -> None:
+async def until(holds: Callable[[], bool]) -> None:
+    """Poll something outside of this process, which can't tell us by itself."""
     async with asyncio.timeout(SECONDS):
-        while not path.exists():
+        while True:
+            if holds():
+                return
             await asyncio.sleep(POLL_SECONDS)
 
 

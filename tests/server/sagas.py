@@ -83,7 +83,7 @@ def careless(word: str) -> Call[Reservation]:
     if word == "no":
         raise Rejected("not with us", code="never")
     if word == "type":
-        return word  # type: ignore[return-value]  # pyright: ignore[reportReturnType] - an author's slip
+        return word  # type: ignore[return-value]  # an author's slip
     raise KeyError(f"secret {word}")
 
 

@@ -1,7 +1,7 @@
 """The API, asked directly: every answer that a caller can get, and what is stored then."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,11 +15,12 @@ from amends.engine import engine as engine_module
 from amends.inboxes.memory import MemoryInbox
 from amends.logs.memory import MemoryLog
 from amends.participant.service import Service
-from amends.ports.log import Append, Start, StoredRun, Written
+from amends.ports.log import Append, Start, StoredRun, TransactionLog, Written
 from amends.server.app import application
 from amends.server.context import Context
 from amends.server.requests import BODY_BYTES_MAX
 from tests.server.asgi import JSON, Answer, Caller
+from tests.server.processes import until
 from tests.server.sagas import Inventory, Line, Reservation, broken, orders, other, quick, versioned, waits
 
 ORDER = {"lines": [{"sku": "a", "quantity": 1}, {"sku": "b c", "quantity": 2}], "card": "4000-0000"}
@@ -37,14 +38,14 @@ def inventory() -> Service[Any]:
     async def release(undo: object, transaction: object) -> None:
         return None
 
-    assert reserve is not release
+    del reserve, release  # the service has them
     return service
 
 
 @asynccontextmanager
 async def api(
-    *sagas: Saga[Any], log: Any = "memory:", service: Service[Any] | None = None
-) -> AsyncIterator[tuple[Caller, Context]]:
+    *sagas: Saga[Any], log: str | TransactionLog = "memory:", service: Service[Any] | None = None
+) -> AsyncGenerator[tuple[Caller, Context]]:
     loaded = sagas or (orders, quick, other, waits, broken)
     routes = [Inventory.at(service or inventory())]
     async with Orchestrator(loaded, log=log, routes=routes) as runs:
@@ -427,7 +428,7 @@ async def test_a_wait_that_is_over_shows_the_run_as_it_stands(caller: Caller) ->
 async def test_whoever_waits_is_answered_when_the_server_stops(caller: Caller, context: Context) -> None:
     await caller.start({"saga": "waits", "input": 1, "id": "w-1"})
     waiting = asyncio.create_task(caller.get("/v1/runs/w-1?wait=60"))
-    await until(lambda: "w-1" in context.engine._watchers)
+    await until(lambda: is_waited_for(context, "w-1"))
     context.stopping.set()
     async with asyncio.timeout(DEADLINE_SECONDS):
         assert (await waiting).json()["state"] == "running"
@@ -436,17 +437,15 @@ async def test_whoever_waits_is_answered_when_the_server_stops(caller: Caller, c
 async def test_nothing_waits_for_a_caller_that_is_gone(caller: Caller, context: Context) -> None:
     await caller.start({"saga": "waits", "input": 1, "id": "w-1"})
     waiting = asyncio.create_task(caller.get("/v1/runs/w-1?wait=60"))
-    await until(lambda: "w-1" in context.engine._watchers)
+    await until(lambda: is_waited_for(context, "w-1"))
     caller.hang_up.set()
     async with asyncio.timeout(DEADLINE_SECONDS):
         await waiting
-    assert "w-1" not in context.engine._watchers
+    assert not is_waited_for(context, "w-1")
 
 
-async def until(holds: Any) -> None:
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while not holds():
-            await asyncio.sleep(0)
+def is_waited_for(context: Context, run: str) -> bool:
+    return run in context.engine._watchers  # pyright: ignore[reportPrivateUsage] - nothing else shows who waits
 
 
 # -- what is shown
@@ -487,7 +486,9 @@ async def test_a_purged_run_still_says_how_it_ended() -> None:
     async with api(log=log) as (caller, _):
         await caller.start({"saga": "quick", "input": "yes", "id": "q-1"}, "?wait=20")
         async with asyncio.timeout(DEADLINE_SECONDS):
-            while not await log.purge(2**62, 10):
+            while True:
+                if await log.purge(2**62, 10):
+                    break
                 await asyncio.sleep(0)
         body = (await caller.get("/v1/runs/q-1")).json()
     assert (body["state"], body["input"], body["steps"]) == ("completed", None, [])

@@ -3,12 +3,13 @@
 import asyncio
 import signal
 import socket
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
 import uvicorn
+from typing_extensions import override
 
 from amends import Orchestrator
 from amends.core.errors import LogBroken
@@ -18,7 +19,7 @@ from amends.participant.service import Service
 from amends.ports.log import Append, Start, Written
 from amends.server import process
 from tests.server.asgi import JSON
-from tests.server.processes import POLL_SECONDS, SECONDS, Serving, appears, free_port
+from tests.server.processes import SECONDS, Serving, free_port, until
 from tests.server.sagas import Inventory, Line, Reservation, quick
 
 SAGAS = """\
@@ -67,7 +68,7 @@ async def test_a_run_survives_kill_9_right_after_it_was_acknowledged(folder: Pat
     async with Serving(folder, ["mine:slow"]) as server:
         status, body = await server.post("slow", "Lisbon", "trip-1")
         assert (status, body["state"]) == (201, "running")
-        await appears(folder / "attempts")
+        await until((folder / "attempts").exists)
         await server.kill()
         assert server.process is not None
         assert server.process.returncode == -signal.SIGKILL
@@ -85,12 +86,10 @@ async def test_a_run_survives_kill_9_right_after_it_was_acknowledged(folder: Pat
 async def test_sigterm_answers_those_who_wait_and_lets_calls_in_flight_finish(folder: Path) -> None:
     async with Serving(folder, ["mine:slow"]) as server:
         await server.post("slow", "Lisbon", "trip-1")
-        await appears(folder / "attempts")
+        await until((folder / "attempts").exists)
         waiting = asyncio.create_task(server.get("trip-1", wait=60))
         starting = asyncio.create_task(server.post("slow", "Rome", "trip-2", wait=60))
-        async with asyncio.timeout(SECONDS):
-            while len((folder / "attempts").read_text().split()) < 2:
-                await asyncio.sleep(POLL_SECONDS)
+        await until(lambda: len((folder / "attempts").read_text().split()) == 2)
         assert server.process is not None
         server.process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(SECONDS):
@@ -129,7 +128,7 @@ async def test_runs_wait_for_a_service_that_is_down_and_go_on_when_it_is_up(fold
 
 
 @asynccontextmanager
-async def inventory(port: int) -> AsyncIterator[None]:
+async def inventory(port: int) -> AsyncGenerator[None]:
     service = Service(Inventory, MemoryInbox())
 
     @service.action(Inventory.reserve)
@@ -140,7 +139,7 @@ async def inventory(port: int) -> AsyncIterator[None]:
     async def release(undo: object, transaction: object) -> None:
         return None
 
-    assert reserve is not release
+    del reserve, release  # the service has them
     server = _Quiet(
         uvicorn.Config(service.asgi(), port=port, lifespan="off", log_config=None, timeout_graceful_shutdown=1)
     )
@@ -155,10 +154,10 @@ async def inventory(port: int) -> AsyncIterator[None]:
 class _Quiet(uvicorn.Server):
     """Leaves the signals of the process that runs the tests alone."""
 
-    def capture_signals(self):  # type: ignore[no-untyped-def]  # pyright: ignore # noqa: ANN201
-        from contextlib import nullcontext
-
-        return nullcontext()
+    @override
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
 
 
 async def test_a_body_that_is_too_large_is_refused_over_a_real_connection(folder: Path) -> None:
@@ -187,7 +186,9 @@ class BreakingLog(MemoryLog):
 
 async def test_a_log_that_broke_ends_the_process() -> None:
     log, url = BreakingLog(), asyncio.get_running_loop().create_future()
-    serving = asyncio.create_task(process._serve(Orchestrator([quick], log=log), ("127.0.0.1", 0), url.set_result))
+    serving = asyncio.create_task(
+        process.serve_until_stopped(Orchestrator([quick], log=log), ("127.0.0.1", 0), url.set_result)
+    )
     async with asyncio.timeout(SECONDS):
         host, port = (await url).removeprefix("http://").split(":")
         body = b'{"saga":"quick","input":"a"}'

@@ -8,6 +8,7 @@ import pytest
 
 from amends import Redacted
 from amends.codecs.json import JsonCodec
+from amends.core.codec import TypeForm
 from amends.server.redaction import Redaction
 
 Secret = Annotated[str, Redacted]
@@ -39,31 +40,31 @@ CARD = {"number": "4000", "owner": "ann"}
 SHOWN = {"number": "***", "owner": "ann"}
 
 
-@pytest.mark.parametrize(
-    ("type_", "value", "shown"),
-    [
-        (Card, CARD, SHOWN),
-        (list[Card], [CARD, CARD], [SHOWN, SHOWN]),
-        (dict[str, Card], {"a": CARD}, {"a": SHOWN}),
-        (Card | None, CARD, SHOWN),
-        (Card | None, None, None),
-        (Tree, {"card": CARD, "children": [{"card": CARD, "children": []}]}, None),
-        (
-            Everything,
-            {"one": CARD, "many": [CARD], "named": {"x": CARD}, "pair": ["y", CARD], "tokens": ["a"], "perhaps": "z"},
-            {
-                "one": SHOWN,
-                "many": [SHOWN],
-                "named": {"x": SHOWN},
-                "pair": ["y", SHOWN],
-                "tokens": "***",
-                "perhaps": "***",
-            },
-        ),
-        (Secret, "a", "***"),
-    ],
-)
-def test_marked_fields_are_hidden(type_: Any, value: object, shown: object) -> None:
+CASES: list[tuple[Any, Any, Any]] = [
+    (Card, CARD, SHOWN),
+    (list[Card], [CARD, CARD], [SHOWN, SHOWN]),
+    (dict[str, Card], {"a": CARD}, {"a": SHOWN}),
+    (Card | None, CARD, SHOWN),
+    (Card | None, None, None),
+    (Tree, {"card": CARD, "children": [{"card": CARD, "children": []}]}, None),
+    (
+        Everything,
+        {"one": CARD, "many": [CARD], "named": {"x": CARD}, "pair": ["y", CARD], "tokens": ["a"], "perhaps": "z"},
+        {
+            "one": SHOWN,
+            "many": [SHOWN],
+            "named": {"x": SHOWN},
+            "pair": ["y", SHOWN],
+            "tokens": "***",
+            "perhaps": "***",
+        },
+    ),
+    (Secret, "a", "***"),
+]
+
+
+@pytest.mark.parametrize(("type_", "value", "shown"), CASES)
+def test_marked_fields_are_hidden(type_: TypeForm, value: object, shown: object) -> None:
     JsonCodec().decoder(type_)(msgspec.json.encode(value))
     found = Redaction(JsonCodec().schema(type_)).shown(msgspec.json.encode(value))
     assert b"4000" not in found

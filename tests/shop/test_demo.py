@@ -31,7 +31,7 @@ from amends.shop.saga import place_held_order, place_order
 ORDERS = 30
 SEED = 11
 PATIENCE_SECONDS = 100
-COMMAND = (sys.executable, "-m", "amends.shop.demo")
+COMMAND = (sys.executable, "-m", "amends.cli.main", "demo")
 
 Json: TypeAlias = Any
 """What the demo printed."""

@@ -179,7 +179,7 @@ def saga_of(specs: Iterable[Spec], *, name: str = "s", notice: Callable[..., Any
 
 
 def _named(does: Any, name: str) -> Any:  # noqa: ANN401 - builders of every shape
-    function = calls(does, name) if isinstance(does, Operation) else does
+    function: Any = calls(does, name) if isinstance(does, Operation) else does  # pyright: ignore[reportUnknownArgumentType]
     function.__name__ = name
     return function
 
@@ -228,7 +228,7 @@ class Story:
         return self
 
     def check_history(self) -> None:
-        """What must hold after every command; told of the new facts only, so that a story stays linear in its length."""
+        """What must hold after every command; only new facts are looked at, so a story stays linear in its length."""
         for event in self.last:
             name = type(event).__name__
             assert event.at >= (self.folded.at if self.folded else 0), "time went back"

@@ -206,7 +206,20 @@ class Broken(Renewed):
         raise ConnectionError("the vault is sealed")
 
 
-@pytest.mark.parametrize("headers", [Broken(), {"x": "a\r\nb: c"}, {"x\n": "a"}, {"x": "\x00"}])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        Broken(),
+        {"x": "a\r\nb: c"},
+        {"x\n": "a"},
+        {"x": "\x00"},
+        {"x y": "a"},
+        {"x:": "a"},
+        {"": "a"},
+        {"Content-Length": "3"},
+        {"transfer-encoding": "chunked"},
+    ],
+)
 async def test_headers_that_cannot_be_had_or_sent_are_not_sent(serve: Serve, headers: Mapping[str, str]) -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         raise AssertionError
@@ -408,6 +421,33 @@ async def test_a_slow_answer_is_given_up_in_time(serve: Serve, said: bytes) -> N
     assert came.cause is Cause.TIMED_OUT
     assert "0.1 s" in came.detail
     assert len(raw.requests) == 1
+
+
+async def test_a_connection_answered_before_it_was_listened_to_is_not_used_again(serve: Serve) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")  # and never the body
+        writer.write(OK)
+        await released.wait()
+
+    released = asyncio.Event()
+    raw = await serve(talk)
+    async with transport(raw.url) as http:
+        for _ in range(2):
+            assert isinstance(await http.send(replace(CALL, body=b"x" * (32 << 20))), Answered)
+        assert raw.connections == 2
+        released.set()
+
+
+async def test_a_route_may_name_the_host(serve: Serve) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await raw.read(reader)
+        writer.write(OK)
+
+    raw = await serve(talk)
+    async with transport(raw.url, {"Host": "inventory.example"}) as http:
+        assert isinstance(await http.send(CALL), Answered)
+    assert raw.requests[0].lower().count(b"host:") == 1
+    assert b"host: inventory.example\r\n" in raw.requests[0]
 
 
 async def test_a_cancelled_call_leaves_a_transport_that_works(serve: Serve) -> None:

@@ -9,9 +9,10 @@ def demo(context: typer.Context) -> None:
     """The shop: three services, their databases, orders under faults, a live picture."""
     try:
         from amends.shop.demo import demo_command
+
+        shop = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        shop.command()(demo_command)
+        shop(context.args, prog_name="amends demo")
     except ModuleNotFoundError as error:
         msg = f'the demo needs {error.name}, which isn\'t installed: pip install "amends[demo]"'
         raise AmendsError(msg) from error
-    shop = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    shop.command()(demo_command)
-    shop(context.args, prog_name="amends demo")

@@ -165,8 +165,11 @@ def _late(draft: Draft, item: ItemRecord, reply: Reply) -> None:
 
 
 def _is_no_news(item: ItemRecord) -> bool:
-    """Its yes was known before it was undone: this is another copy of the same answer."""
-    undone = item.state in {StepState.COMPENSATING, StepState.COMPENSATED}
+    """Its yes was known before it was undone, behind a barrier: this is another copy of the same answer.
+
+    Without a barrier it may be the answer to a late copy of the request, which acted again after the undo.
+    """
+    undone = item.behind_barrier and item.state in {StepState.COMPENSATING, StepState.COMPENSATED}
     return undone and item.reply is not None and item.undo_word not in {"noop", "blocked"}
 
 
@@ -204,8 +207,8 @@ def _note_late(draft: Draft, item: ItemRecord, reply: Reply, *, alert: bool) -> 
 
 def _compensation(draft: Draft, item: ItemRecord, reply: Reply) -> None:
     tries = item.undo
-    if tries is None or item.settling is not None:
-        return
+    if tries is None or item.settling is not None or item.found == "succeeded":
+        return  # sealed, so it didn't run and never will: its effect waits for a person
     match reply.outcome:
         case Succeeded(word=word):
             draft.emit(e.CompensationSucceeded(draft.at, draft.epoch, item.step, item.item, word))

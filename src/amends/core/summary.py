@@ -56,7 +56,7 @@ def current(definition: Definition, record: RunRecord) -> tuple[str, ...]:
 
 
 def undone_steps(names: Iterable[str], record: RunRecord) -> tuple[str, ...]:
-    """The steps whose compensation was done, in the graph's order (`names`); those that never acted aren't among them."""
+    """The steps whose compensation was done, in the order of `names`; those that never acted aren't among them."""
     found: list[str] = []
     for name in names:
         step = record.steps.get(name)

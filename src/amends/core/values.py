@@ -1,8 +1,8 @@
 """Values: frozen for whoever reads the types, quick for whoever makes thousands of them a second.
 
-`dataclass(frozen=True)` sets every field through `object.__setattr__`, which makes an object about three times as dear to
-make; facts, commands and calls are made tens of times per run. Both type checkers refuse to assign to a field of a value; at
-run time nothing would stop it, and nothing does it.
+`dataclass(frozen=True)` sets every field through `object.__setattr__`, which makes an object about three times as
+dear to make; facts, commands and calls are made tens of times per run. Both type checkers refuse to assign to a field
+of a value; at run time nothing would stop it, and nothing does it.
 """
 
 from dataclasses import dataclass, field

@@ -82,7 +82,7 @@ class Claims:
             except LogUnavailable as error:
                 _LOGGER.warning("runs can't be claimed: %s", error)
                 again, due = False, None
-            except Exception:  # noqa: BLE001 - a bug here must not leave every waiting run to itself
+            except Exception:  # a bug here must not leave every waiting run to itself
                 _LOGGER.exception("runs can't be claimed")
                 again, due = False, None
             if again:

@@ -258,11 +258,10 @@ class Worker:
 
     async def _reread(self, driven: Driven) -> None:
         """A visitor wrote: fold its facts, then decide the same commands again on what is now true."""
+        record = driven.record.copy()
         while True:
             try:
-                written = await self._log.read_events(driven.run, driven.record.length)
-                record = driven.record.copy()
-                for each in written:
+                for each in await self._log.read_events(driven.run, driven.record.length):
                     apply(record, self._events.decode(each.kind, each.body, each.at, each.epoch))
                 break
             except LogUnavailable as error:
@@ -271,7 +270,7 @@ class Worker:
                     self._drop(driven)
                     return
                 await asyncio.sleep(REREAD_SECONDS)
-            except Exception:  # noqa: BLE001 - a history that can't be read must cost one run, and be heard of
+            except Exception:  # a history that can't be read must cost one run, and be heard of
                 _LOGGER.exception("%s: what was written meanwhile can't be read; dropped here", driven.run)
                 self._drop(driven)
                 return
@@ -346,11 +345,10 @@ class Worker:
             del driven.calls[ready.send.step, ready.send.item, ready.send.phase]
         for ready in taken:
             self._next(ready)
-        unsent = [
-            send for key, send in wanted.items() if key not in driven.calls and self._must_not_leave(driven, send)
-        ]
-        for send in unsent:
-            del wanted[send.step, send.item, send.phase]
+        unsent: list[Send] = []
+        for key, send in list(wanted.items()):
+            if key not in driven.calls and self._must_not_leave(driven, send):
+                unsent.append(wanted.pop(key))
         never = Unknown(Cause.WITHDRAWN, "taken back before it was sent", counted=False)
         return [Asked(self._reply(driven, send, never)) for send in unsent]
 
@@ -408,7 +406,7 @@ class Worker:
             if task is None or task.cancelling():
                 raise
             outcome = Unknown(Cause.LOST, "the transport gave the call up")
-        except Exception as error:  # noqa: BLE001 - a bug there must not lose the call: nobody knows what became of it
+        except Exception as error:  # a bug there must not lose the call: nobody knows what became of it
             _LOGGER.exception("%s: the transport failed", outgoing.key)
             outcome = Unknown(Cause.LOST, f"the transport failed: {error}"[:DETAIL_CHARACTERS_MAX])
         self._answered(ready, outcome)

@@ -49,10 +49,13 @@ def serve(
     any more.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(Orchestrator(sagas, log=log, routes=routes), address, ready))
+        runner.run(serve_until_stopped(Orchestrator(sagas, log=log, routes=routes), address, ready))
 
 
-async def _serve(orchestrator: Orchestrator, address: tuple[str, int], ready: Callable[[str], None]) -> None:
+async def serve_until_stopped(
+    orchestrator: Orchestrator, address: tuple[str, int], ready: Callable[[str], None]
+) -> None:
+    """As `serve`, in the event loop of this process's main thread, whose signals it takes."""
     with listen_on(*address) as listening:
         async with orchestrator as runs:
             context = Context(runs.engine)

@@ -35,7 +35,7 @@ async def read_body(request: Request) -> bytes:
 
 def wait_seconds(request: Request) -> float:
     """`?wait=` in seconds, 0 where it isn't said; any other parameter is named and refused."""
-    if not request.url.query:
+    if not request.scope["query_string"]:
         return 0.0
     for name in request.query_params:
         if name != "wait":

@@ -68,7 +68,7 @@ async def start(context: Context, request: Request) -> Response:
         return await _shown(context, asked.id, 200)
     if wait:
         await _settled(context, request, started.run, wait, started.driven)
-    if started.is_new and started.driven is not None and started.driven.is_current:
+    if started.is_new and started.driven is not None and (not wait or started.driven.is_current):
         version, view = await context.driven(started.driven, asked.tags or {})
         return _response(version, view, 201)
     return await _shown(context, started.run, 201 if started.is_new else 200)

@@ -44,9 +44,9 @@ def demo_command(
     seed: Annotated[int | None, typer.Option(help="Makes orders and faults repeatable. Default: drawn.")] = None,
     work_ms: Annotated[int, typer.Option(min=0, max=10_000, help="How long services work on a call, about.")] = 10,
     port: Annotated[int, typer.Option(min=0, max=65_535, help="The orchestrator's. 0: any that is free.")] = 0,
-    inventory_port: Annotated[int, typer.Option(min=0, max=65_535)] = 0,
-    payment_port: Annotated[int, typer.Option(min=0, max=65_535)] = 0,
-    shipping_port: Annotated[int, typer.Option(min=0, max=65_535)] = 0,
+    inventory_port: Annotated[int, typer.Option(min=0, max=65_535, help="A service's.")] = 0,
+    payment_port: Annotated[int, typer.Option(min=0, max=65_535, help="A service's.")] = 0,
+    shipping_port: Annotated[int, typer.Option(min=0, max=65_535, help="A service's.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="The result as one JSON object, the last line.")] = False,
 ) -> None:
     """See it work: a shop of three services, orders under faults, the orchestrator killed in the middle, an audit."""
@@ -120,7 +120,3 @@ def _given(settings: "Settings", console: "Console") -> "Result":
 def _fail(message: str, status: int) -> NoReturn:
     print(f"error   {message}", file=sys.stderr, flush=True)
     raise typer.Exit(status)
-
-
-if __name__ == "__main__":
-    typer.run(demo_command)

@@ -1,17 +1,16 @@
-"""`amends` as a child that ends with its parent: `python -m amends.shop.demo_child serve ...`.
+"""A module run as a child that ends with its parent: `python -m amends.shop.demo_child MODULE ARGUMENTS...`.
 
 Standard input is a pipe from the parent. When it ends the parent is gone, however it went, even by a SIGKILL that left
 it no time to clean up; then this process asks itself to stop, and insists some seconds later.
 """
 
 import os
+import runpy
 import signal
 import sys
 import time
 from threading import Thread
 from typing import Final
-
-from amends.cli.main import run
 
 STDIN: Final = 0
 GRACE_SECONDS: Final = 10.0
@@ -19,9 +18,10 @@ GRACE_SECONDS: Final = 10.0
 
 
 def main() -> None:
-    """Watch, and be the command that was asked for."""
+    """Watch, and be the module that was asked for."""
     Thread(target=end_with_parent, name="parent", daemon=True).start()
-    sys.exit(run(sys.argv[1:]))
+    del sys.argv[0]
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
 
 def end_with_parent() -> None:

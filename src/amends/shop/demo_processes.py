@@ -12,7 +12,7 @@ from typing import Final, Self
 
 from typing_extensions import override
 
-from amends.shop import saga
+from amends.shop import demo_child, saga
 from amends.shop.catalogue import Catalogue, catalogue_for
 from amends.shop.demo_settings import HOST, ORCHESTRATOR, SERVICES, Settings
 from amends.shop.service_process import NotReady, ServiceProcess
@@ -32,7 +32,7 @@ class OrchestratorProcess(ServiceProcess):
         routes = [f"--route={name}={url}" for name, url in self.routes.items()]
         listen = f"--listen={HOST}:{self.port}"
         return [
-            *(sys.executable, "-m", "amends.shop.demo_child", "serve", saga.__name__),
+            *(sys.executable, "-m", demo_child.__name__, "amends.cli.main", "serve", saga.__name__),
             *(f"--log={self.database}", listen, *routes),
         ]
 

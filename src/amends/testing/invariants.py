@@ -246,7 +246,11 @@ def p5_past_the_pivot_only_forward(evidence: Evidence) -> str | None:
                 pass
     for (step, item), left in evidence.net.items():
         known = definition.steps.get(step)
-        if known is not None and known.kind in {Kind.PIVOT, Kind.RETRIABLE} and left < evidence.acts.get((step, item), 0):
+        if (
+            known is not None
+            and known.kind in {Kind.PIVOT, Kind.RETRIABLE}
+            and left < evidence.acts.get((step, item), 0)
+        ):
             return f"{unit_name(step, item)} was undone"
     return None
 

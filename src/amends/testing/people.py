@@ -123,7 +123,7 @@ def _about(
     if item.state in {StepState.ACTING, StepState.UNKNOWN}:
         if left > 0 or neutral:
             yield Does("resolve", step, name, "succeeded", reply=RESOLVED)
-        if left == 0 or item.behind_barrier:
+        if item.behind_barrier or (left == 0 and not under_way):
             yield Does("resolve", step, name, "rejected")
     elif item.state is StepState.COMPENSATING:
         if not under_way:
@@ -142,9 +142,7 @@ def _may_repeat(item: ItemRecord, left: int, *, under_way: bool) -> bool:
 def _undone(item: ItemRecord, left: int) -> Iterator[Does]:
     step, name = item.step, item.item
     by_hand = (step, name) if left > 0 else None
-    if not item.behind_barrier:
-        yield Does("resolve", step, name, "undone", undoes=by_hand)
-    elif item.found == "succeeded" and item.settling is None:
+    if not item.behind_barrier or (item.found == "succeeded" and item.settling is None):
         yield Does("resolve", step, name, "undone", undoes=by_hand)
     else:
         yield Does("resolve", step, name, "undone")

@@ -19,7 +19,7 @@ How things run here:
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Final, NamedTuple
+from typing import Final
 
 from amends.core import events as e
 from amends.core.answers import Cause, Halt, Outcome, SaidNo, Succeeded, Unknown
@@ -32,6 +32,7 @@ from amends.core.retry import MICROSECONDS, Guard, Kind
 from amends.core.state import LOCAL, RunRecord
 from amends.testing.fingerprint import LATE_AFTER, of_counts, of_record, ranks
 from amends.testing.invariants import Effect, Evidence, broken
+from amends.testing.moves import Answer, Budget, Flying, Move, Process, Request, is_of, without
 from amends.testing.people import Does, deeds, remedies
 from amends.testing.pretend import Barrier, Called, Naive, Row, Said, Wants
 
@@ -40,95 +41,6 @@ IN_FLIGHT_MAX: Final = 10 * MICROSECONDS
 """While a call is in flight time jumps no further than this: it would have timed out."""
 
 _WANTS_NO: Final = (Wants.NO, Wants.FAILS)
-
-
-class Request(NamedTuple):
-    """A call under way. `sent` counts only where no barrier protects it."""
-
-    epoch: int
-    attempt: int
-    guard: Guard
-    local: bool
-    since: int
-    sent: int
-    call: Called
-
-
-class Answer(NamedTuple):
-    """An answer under way to the process of this epoch; 0: a callback, anybody takes it."""
-
-    epoch: int
-    attempt: int
-    step: str
-    item: str
-    phase: Phase
-    outcome: Outcome
-
-
-class Flying(NamedTuple):
-    """A call that its process waits for."""
-
-    step: str
-    item: str
-    phase: Phase
-    attempt: int
-
-
-class Process(NamedTuple):
-    """Somebody who drives, or drove, the run. `seen` is the last record it read; `None`: it dropped the run."""
-
-    epoch: int
-    seen: RunRecord | None
-    flying: frozenset[Flying] = frozenset()
-
-
-class Budget(NamedTuple):
-    """What may still go wrong. `verbs` are a person's; `noes` are services that say no; `laters` those that take
-    work on; `cancels` wishes to turn back.
-    """
-
-    faults: int = 0
-    crashes: int = 0
-    verbs: int = 0
-    noes: int = 0
-    laters: int = 0
-    cancels: int = 0
-
-
-class Move(NamedTuple):
-    """Something that can happen next. `free`: it needs no budget, so it is among what must happen in the end."""
-
-    kind: str
-    free: bool
-    message: Request | Answer | None = None
-    wants: Wants = Wants.YES
-    epoch: int = 0
-    flying: Flying | None = None
-    vertex: tuple[str, str] = ("", "")
-    does: Does | None = None
-    cause: Cause = Cause.TIMED_OUT
-    dies: bool = False
-
-    @property
-    def name(self) -> str:
-        """Short and readable: a story is a list of these."""
-        match self.message:
-            case Request(call=call):
-                what = f" {unit_name(call.step, call.item)}:{call.phase.value}#{self.message.attempt}"
-            case Answer(step=step, item=item, phase=phase, outcome=outcome):
-                word = getattr(outcome, "word", "") or type(outcome).__name__.lower()
-                what = f" {unit_name(step, item)}:{phase.value}#{self.message.attempt} {word}"
-            case None:
-                what = ""
-        if self.flying is not None:
-            flying = self.flying
-            what = f" {unit_name(flying.step, flying.item)}:{flying.phase.value}#{flying.attempt} {self.cause.value}"
-        if self.vertex[0]:
-            what = f" {unit_name(*self.vertex)}"
-        if self.does is not None:
-            what = f" {self.does}"
-        wants = f" -> {self.wants.value}" if self.kind in {"deliver", "finish"} else ""
-        return f"{self.kind}{what}{wants}{' and die' if self.dies else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +63,9 @@ class Setup:
 
     def begin(self) -> "World":
         """The world right after the start was acknowledged."""
-        started = start(self.definition, Start(at=MICROSECONDS, epoch=1, run=RUN, input=self.input, deadline=self.deadline))
+        started = start(
+            self.definition, Start(at=MICROSECONDS, epoch=1, run=RUN, input=self.input, deadline=self.deadline)
+        )
         world = World(self)
         world.now = MICROSECONDS
         world.epoch = 1
@@ -343,7 +257,7 @@ class World:
             if process.epoch != self.epoch or process.seen is None:
                 continue
             for flying in process.flying:
-                messages = [each for each in self.wire if _is_of(each, process.epoch, flying)]
+                messages = [each for each in self.wire if is_of(each, process.epoch, flying)]
                 if not messages:
                     continue
                 if "timed-out" in kinds:
@@ -476,9 +390,7 @@ class World:
                 self._drop(answer.epoch)
                 return
         epoch = answer.epoch if mine else 0
-        reply = Reply(
-            self.now, epoch, answer.step, answer.item, answer.phase, answer.attempt, answer.outcome
-        )
+        reply = Reply(self.now, epoch, answer.step, answer.item, answer.phase, answer.attempt, answer.outcome)
         self.decided(reply, owner=mine)
         if not mine and answer.epoch:
             self._drop(answer.epoch)
@@ -491,7 +403,7 @@ class World:
         if move.kind == "halt":
             outcome = Halt("protocol", "halted")
         if move.cause is not Cause.TIMED_OUT:
-            self.wire = tuple(each for each in self.wire if not _is_of(each, move.epoch, flying))
+            self.wire = tuple(each for each in self.wire if not is_of(each, move.epoch, flying))
         self._land(move.epoch, flying)
         step, item, phase, attempt = flying
         self.decided(Reply(self.now, move.epoch, step, item, phase, attempt, outcome), owner=True)
@@ -535,9 +447,7 @@ class World:
         gone = self.processes[-1].epoch
         self.processes = self.processes[:-1]
         self.wire = tuple(
-            each
-            for each in self.wire
-            if each.epoch != gone or (isinstance(each, Request) and not each.local)
+            each for each in self.wire if each.epoch != gone or (isinstance(each, Request) and not each.local)
         )
 
     def person(self, does: Does) -> None:
@@ -546,8 +456,10 @@ class World:
             self.ledger = (*self.ledger, Effect(*does.undoes, "undone", by_hand=True))
         before = len(self.events)
         refused = self.decided(does.command(self.now), owner=False)
-        if refused is None and len(self.events) > before and not any(
-            isinstance(event, does.signed_by) for event in self.events[before:]
+        if (
+            refused is None
+            and len(self.events) > before
+            and not any(isinstance(event, does.signed_by) for event in self.events[before:])
         ):
             self.wrong = self.wrong or f"P8 persons sign: {does} changed the run without a signed fact"
         if does.undoes is None:
@@ -600,7 +512,8 @@ class World:
                     return
                 self.decided(Begin(self.now, epoch, send.step, send.item, send.phase), owner=True)
                 if not self._is_begun(send, epoch):
-                    continue
+                    self.send_owed(epoch)  # what it has read by now owes something else
+                    return
             process = next(each for each in self.processes if each.epoch == epoch)
             if process.seen is None:
                 return
@@ -656,7 +569,7 @@ class World:
         )
 
     def _under_way(self, process: Process, flying: Flying) -> bool:
-        return any(_is_of(each, process.epoch, flying) for each in self.wire)
+        return any(is_of(each, process.epoch, flying) for each in self.wire)
 
     def _behind_barrier(self, vertex: tuple[str, str]) -> bool:
         item = self.record.item(*vertex)
@@ -677,12 +590,14 @@ class World:
         )
 
     def _copies(self) -> frozenset[tuple[str, str]]:
-        """Items that an unguarded call is under way for."""
-        return frozenset(
+        """Items that an unguarded call is under way for, or whose service hasn't done yet what it took on."""
+        flying = {
             (each.call.step, each.call.item)
             for each in self.wire
             if isinstance(each, Request) and each.guard is not Guard.BARRIER
-        )
+        }
+        taken_on = {key for key, row in self.rows.items() if not self._behind_barrier(key) and Naive.can_finish(row)}
+        return frozenset(flying | taken_on)
 
     # -- to the end
 
@@ -690,18 +605,3 @@ class World:
         """What a sensible person would try about the oldest reason why it is stuck."""
         for does in remedies(self.setup.definition, self.record, self.evidence.net, self._copies()):
             yield Move("person", True, does=does)
-
-
-def without(wire: tuple[Request | Answer, ...], message: Request | Answer) -> tuple[Request | Answer, ...]:
-    """The wire without one copy of a message."""
-    index = wire.index(message)
-    return (*wire[:index], *wire[index + 1 :])
-
-
-def _is_of(message: Request | Answer, epoch: int, flying: Flying) -> bool:
-    if message.epoch != epoch or message.attempt != flying.attempt:
-        return False
-    if isinstance(message, Request):
-        call = message.call
-        return (call.step, call.item, call.phase) == flying[:3]
-    return (message.step, message.item, message.phase) == flying[:3]

@@ -1,9 +1,9 @@
-"""Calls over HTTP/1.1: connections, TLS and parsing are aiohttp's, one pool per participant; nothing behind the engine's back.
+"""Calls over HTTP/1.1: connections, TLS and parsing by aiohttp, one pool per participant; nothing behind one's back.
 
 Its session is left out. Redirects, cookies, proxies from the environment, decompression and second tries would all have
-to be turned off, and what remains, one write and one read, costs a third less without the objects of a session. That
-also makes plain what `NotSent` rests on: it is said only while no connection was handed to the request. As soon as one
-was, also a kept-alive one that turns out to be dead, a byte may have left: `Lost`.
+to be turned off, and what then remains, one write and one read, costs half as much CPU without it. That also makes
+plain what `NotSent` rests on: it is said only while no connection was handed to the request. As soon as one was, also a
+kept-alive one that turns out to be dead, a byte may have left: `Lost`.
 
 One time-out covers everything from connecting to the last byte. A connection is used again only after a whole answer to
 a whole request; whatever else happened, it is closed.
@@ -87,7 +87,7 @@ class HttpTransport:
             return answered
         finally:
             if connection is not None:
-                connection.close()  # nothing is left to close of one that was released
+                connection.close()  # does nothing to one that was released
 
     async def close(self) -> None:
         pool, self._pool = self._pool, None
@@ -142,7 +142,7 @@ class _Pool:
 
 
 async def _exchange(connection: Connection, request: bytes, shown: str) -> Answered:
-    """Write the request, read the whole answer; of a body over the limit one byte more than that, by which readers know."""
+    """Write the request and read the whole answer; of a body over the limit one byte more, by which readers know."""
     protocol, transport = connection.protocol, connection.transport
     if protocol is None or transport is None:
         msg = "the connection was closed"
@@ -154,7 +154,7 @@ async def _exchange(connection: Connection, request: bytes, shown: str) -> Answe
         message, payload = await protocol.read()
     body = payload.read_nowait() if payload.is_eof() else await _bounded(payload)
     if len(body) > REPLY_BYTES_MAX or transport.get_write_buffer_size():
-        protocol.force_close()  # the rest isn't wanted, or wasn't waited for
+        connection.close()  # the rest isn't wanted, or wasn't waited for
     headers = message.headers
     repeated = _REPEATED if len(headers.getall(OUTCOME_HEADER, ())) > 1 else _NO_REPEATS
     return Answered(message.code, headers, body[: REPLY_BYTES_MAX + 1], shown, repeated)

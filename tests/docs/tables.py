@@ -1,0 +1,348 @@
+"""The tables of docs/reference that are read off the code: `uv run python -m tests.docs.tables` writes them anew.
+
+A page holds each between `<!-- begin: NAME -->` and `<!-- end: NAME -->`; a test fails when one is stale.
+"""
+
+import ast
+import dataclasses
+import inspect
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from enum import Enum
+from importlib import import_module
+from pathlib import Path
+from typing import Any, get_args
+
+from typer.models import ArgumentInfo, OptionInfo
+
+from amends.cli.app import COMMANDS
+from amends.core import events, outcomes
+from amends.core.answers import CONTRACT, Answered, Halt, Outcome, Pending, SaidNo, Succeeded, Unknown, read_answer
+from amends.core.codec import TypeForm
+from amends.core.keys import Phase, make_key
+from amends.core.retry import MICROSECONDS, Guard, Kind, Patience, Policy, resolve
+from amends.ports.transport import Outgoing
+from amends.ports.wire import call_headers
+from amends.server.app import ROUTES
+from amends.shop.demo import demo_command
+from tests.docs.collect import PROJECT, pages
+
+SECTION = re.compile(r"<!-- begin: (?P<name>[\w-]+) -->\n(?P<body>.*?)<!-- end: (?P=name) -->", re.DOTALL)
+COMMAND = "uv run python -m tests.docs.tables"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    cells = [[each.replace("|", r"\|").replace("\n", " ") for each in row] for row in rows]
+    lines = [head, ["---"] * len(head), *cells]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def told(what: object) -> str:
+    """The first paragraph of a docstring."""
+    text = inspect.cleandoc(getattr(what, "__doc__", "") or "").partition("\n\n")[0]
+    return " ".join(text.split())
+
+
+# -- what the log holds
+
+
+def event_table() -> str:
+    rows = [
+        (f"`{kind.__name__}`", ", ".join(f"`{name}`" for name in fields_of(kind, without=("at", "epoch"))), told(kind))
+        for kind in events.EVENT_TYPES
+    ]
+    return table(("event", "holds", "means"), rows)
+
+
+def fields_of(kind: type[Any], without: Sequence[str] = ()) -> list[str]:
+    return [each.name for each in dataclasses.fields(kind) if each.name not in without]
+
+
+def schema() -> str:
+    text = (PROJECT / "src/amends/logs/sqlite/schema.sql").read_text("utf-8")
+    return f"<!-- check: excerpt of src/amends/logs/sqlite/schema.sql -->\n```sql\n{text.rstrip()}\n```\n"
+
+
+# -- how runs end, how answers are read
+
+
+def outcome_table() -> str:
+    rows = [
+        (f"`{kind.__name__}`", ", ".join(f"`{each}`" for each in fields_of(kind, without=("read",))), told(kind))
+        for kind in get_args(outcomes.Outcome)
+    ]
+    return table(("outcome", "holds", "means"), rows)
+
+
+def answered(status: int, word: str = "", problem: str = "", body: bytes = b'"yes"') -> Answered:
+    headers = {"saga-outcome": word} if word else {}
+    said = json.dumps({"type": f"urn:amends:{problem}", "detail": "..."}).encode() if problem else body
+    return Answered(status, headers, said)
+
+
+SAMPLES: Mapping[str, tuple[str, Answered]] = {
+    "no status": ("a status outside 100 to 599", answered(0)),
+    "interim": ("100, 102, 103 and nothing after it", answered(103)),
+    "redirect": ("101, any other 1xx, any 3xx", answered(302, "succeeded")),
+    "server error": ("5xx, with `Saga-Outcome` or without", answered(503, "succeeded")),
+    "in-progress": ("problem `in-progress`", answered(409, problem="in-progress")),
+    "key-reused": ("problem `key-reused`", answered(422, problem="key-reused")),
+    "barrier-expired": ("problem `barrier-expired`", answered(409, problem="barrier-expired")),
+    "stale-epoch": ("412, or problem `stale-epoch`", answered(412)),
+    "succeeded": ("`Saga-Outcome: succeeded`", answered(200, "succeeded")),
+    "rejected": ("`Saga-Outcome: rejected`", answered(409, "rejected")),
+    "pending": ("`Saga-Outcome: pending`", answered(202, "pending")),
+    "noop": ("`Saga-Outcome: noop`", answered(200, "noop")),
+    "blocked": ("`Saga-Outcome: blocked`", answered(410, "blocked")),
+    "cannot-compensate": ("`Saga-Outcome: cannot-compensate`", answered(409, "cannot-compensate")),
+    "other word": ("any other word, or the header twice", answered(200, "done")),
+    "busy": ("408, 425, 429 without the header", answered(429)),
+    "not from the barrier": ("anything else without the header, 2xx included", answered(200)),
+}
+"""An answer for each row of the contract's table."""
+
+
+def answer_table() -> str:
+    assert [row.name for row in CONTRACT] == list(SAMPLES), "a row of the contract's table has no sample here"
+    rows = [(what, *(shown(read(came, phase)) for phase in Phase)) for what, came in SAMPLES.values()]
+    return table(("what came back", *(phase.value for phase in Phase)), rows)
+
+
+def read(came: Answered, phase: Phase) -> Outcome:
+    return read_answer(came, phase=phase, retriable=False, decode=lambda body: body, now=0)
+
+
+def shown(outcome: Outcome) -> str:
+    match outcome:
+        case Succeeded():
+            return "yes"
+        case SaidNo(word=word):
+            return "no" if word == "rejected" else f"no (`{word}`)"
+        case Pending():
+            return "later"
+        case Unknown(cause=cause, counted=counted):
+            return f"unknown (`{cause.value}`), again{'' if counted else ', no attempt used'}"
+        case Halt(reason=reason):
+            return f"stuck (`{reason}`)"
+
+
+def header_table() -> str:
+    key = make_key("order-42", "reserve", "", Phase.ACTION)
+    headers = call_headers(
+        Outgoing(
+            key=key,
+            run="order-42",
+            step="reserve",
+            item="",
+            phase=Phase.ACTION,
+            participant="inventory",
+            operation="reserve",
+            guard=Guard.BARRIER,
+            kind=Kind.COMPENSABLE,
+            body=b"{}",
+            attempt=1,
+            epoch=12,
+            since=1_772_420_400_000_250,
+            timeout_seconds=5,
+            deadline=None,
+            seal=None,
+        )
+    )
+    return table(("header", "for example"), [(f"`{name}`", f"`{text}`") for name, text in headers.items()])
+
+
+# -- limits and policies
+
+LIMITS = (
+    "core.limits",
+    "core.operation",
+    "core.replies",
+    "engine.engine",
+    "engine.worker",
+    "engine.writer",
+    "engine.claims",
+    "compose",
+    "logs.sqlite.opening",
+    "participant.service",
+    "ports.inbox",
+    "server.requests",
+    "server.process",
+)
+MACHINE = "THREADS_DEFAULT"
+"""Depends on the machine that reads it."""
+SIZE = ("_MAX", "_DEFAULT", "_SECONDS", "_KEPT", "_AT_ONCE", "_PAGES", "_KIBIBYTES", "_AFTER", "_BATCH")
+
+
+def limit_table() -> str:
+    rows = [row for name in LIMITS for row in constants(f"amends.{name}")]
+    return table(("name", "value", "for"), rows)
+
+
+def constants(module: str) -> Iterator[tuple[str, str, str]]:
+    """A module's limits with the text below each, which Python itself forgets."""
+    loaded = import_module(module)
+    source = ast.parse(Path(str(loaded.__file__)).read_text("utf-8")).body
+    for statement, following in zip(source, [*source[1:], None], strict=True):
+        name = assigned(statement)
+        value: object = getattr(loaded, name, None)
+        if (
+            not name.endswith(SIZE)
+            or name == MACHINE
+            or name.startswith("_")
+            or not isinstance(value, int | float | timedelta)
+        ):
+            continue
+        yield f"`{module}.{name}`".replace("`amends.", "`"), amount(name, value), text_of(following)
+
+
+def assigned(statement: ast.stmt) -> str:
+    match statement:
+        case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+            return name
+        case _:
+            return ""
+
+
+def text_of(statement: ast.stmt | None) -> str:
+    match statement:
+        case ast.Expr(value=ast.Constant(value=str() as text)):
+            return " ".join(text.split())
+        case _:
+            return ""
+
+
+def amount(name: str, value: float | timedelta) -> str:
+    if isinstance(value, timedelta):
+        return span(value // timedelta(microseconds=1))
+    if name.endswith(("_DUE_DEFAULT", "EVICT_AFTER")):
+        return span(int(value))
+    if name.endswith("KIBIBYTES") and isinstance(value, int):
+        return f"{value // 1024} MiB"
+    if "BYTES" in name and isinstance(value, int) and value % 1024 == 0:
+        return f"{value // 1024:,} KiB" if value < 1 << 20 or value % (1 << 20) else f"{value >> 20} MiB"
+    if "SECONDS" in name:
+        return span(round(value * MICROSECONDS))
+    return f"{value:,}"
+
+
+def span(micros: int) -> str:
+    """A duration in the largest unit that it is a whole number of."""
+    for unit, size in (("day", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
+        if micros % (size * MICROSECONDS) == 0:
+            number = micros // (size * MICROSECONDS)
+            return f"{number} {unit}{'s' if unit == 'day' and number != 1 else ''}"
+    return f"{micros / MICROSECONDS:g} s"
+
+
+def policy_table() -> str:
+    rows: list[tuple[str, ...]] = []
+    for kind in Kind:
+        policy = resolve(None, kind)
+        undo = patience(policy.compensation) if kind is Kind.COMPENSABLE else "never undone"
+        rows.append((kind.value, span(policy.timeout), patience(policy.action), undo))
+    return table(("kind", "time-out of one attempt", "action", "compensation"), rows)
+
+
+def patience(given: Patience) -> str:
+    attempts = "any number of attempts" if given.attempts_max is None else f"{given.attempts_max} attempts"
+    return f"{attempts} within {span(given.give_up_after)}, waits from {span(given.first)} up to {span(given.cap)}"
+
+
+def unknown_table() -> str:
+    policy = resolve(Policy(), Kind.COMPENSABLE)
+    rows = [
+        (guard.value, policy.on_unknown_of(guard, can_settle=True), policy.on_unknown_of(guard, can_settle=False))
+        for guard in Guard
+    ]
+    return table(("guard", "where it can be asked", "where it can't"), [(a, f"`{b}`", f"`{c}`") for a, b, c in rows])
+
+
+# -- commands and paths
+
+
+def command_table() -> str:
+    commands = {"demo": demo_command, **{command.__name__: command for _, command in COMMANDS}}
+    return "\n".join(command_text(name, command) for name, command in commands.items())
+
+
+def command_text(name: str, command: Callable[..., Any]) -> str:
+    usage: list[str] = []
+    rows: list[tuple[str, str, str]] = []
+    for each in inspect.signature(command, eval_str=True).parameters.values():
+        takes, *said = get_args(each.annotation) or (each.annotation,)
+        info = next((found for found in said if isinstance(found, OptionInfo | ArgumentInfo)), OptionInfo(default=...))
+        if isinstance(info, ArgumentInfo):
+            usage.append(info.metavar or each.name.upper())
+        else:
+            rows.append((f"`{option(each.name, takes, info)}`", default(each.default), info.help or ""))
+    head = f"### amends {' '.join([name, *usage])}\n\n{told(command)}\n"
+    return f"{head}\n{table(('option', 'default', 'for'), rows)}" if rows else head
+
+
+def option(name: str, takes: object, info: OptionInfo) -> str:
+    # Written in an annotation, the option's name stands where a default would.
+    told_name = info.default if isinstance(info.default, str) else ""
+    names = told_name if told_name.startswith("--") else f"--{name.replace('_', '-')}"
+    return names if takes is bool else f"{names} {info.metavar or kind_of(takes)}"
+
+
+def kind_of(takes: TypeForm) -> str:
+    members: Mapping[str, Enum] | None = getattr(takes, "__members__", None)
+    if members is not None:
+        return "|".join(str(each.value) for each in members.values())
+    named = next((each for each in get_args(takes) if each is not type(None)), takes)
+    return str(named.__name__).upper()
+
+
+def default(value: object) -> str:
+    if value is None or value is False or value is inspect.Parameter.empty:
+        return ""
+    return f"`{value.value if isinstance(value, Enum) else value}`"
+
+
+def path_table() -> str:
+    rows = [
+        (f"`{method} {path}`", told(endpoint).partition(": ")[2] or told(endpoint))
+        for path, endpoints in ROUTES.items()
+        for method, endpoint in endpoints.items()
+    ]
+    return table(("request", "answer"), rows)
+
+
+TABLES: Mapping[str, Callable[[], str]] = {
+    "events": event_table,
+    "schema": schema,
+    "outcomes": outcome_table,
+    "answers": answer_table,
+    "headers": header_table,
+    "limits": limit_table,
+    "policies": policy_table,
+    "unknown": unknown_table,
+    "commands": command_table,
+    "paths": path_table,
+}
+
+
+def renewed(text: str) -> str:
+    """The page with its tables as the code has them now."""
+    return SECTION.sub(
+        lambda found: f"<!-- begin: {found['name']} -->\n\n{TABLES[found['name']]()}\n<!-- end: {found['name']} -->",
+        text,
+    )
+
+
+def main() -> int:
+    for page in pages():
+        old = page.read_text("utf-8")
+        new = renewed(old)
+        if new != old:
+            page.write_text(new, "utf-8")
+            sys.stdout.write(f"written: {page.relative_to(PROJECT)}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+"""The checks can fail: each bug that is planted in the core is found, and called by its name."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from amends.core import events as e
+from amends.core import follow, owed, replies
+from amends.core.answers import Succeeded
+from amends.core.commands import Reply
+from amends.core.draft import Draft
+from amends.core.keys import Phase
+from amends.core.owed import Send
+from amends.core.state import ItemRecord, StepState
+from amends.testing.world import Budget
+from tests.exploration.walking import FAULTS, explore, setup
+
+
+def found(name: str, budget: Budget, *, may_wait: str = "") -> str:
+    report = explore(setup(name, budget, may_wait=may_wait, faults=FAULTS), worlds_max=20_000)
+    assert report.story is not None, f"{report.worlds} worlds, and nobody noticed"
+    assert len(report.story.moves) <= 25, "the story isn't short"
+    return report.story.sentence
+
+
+def test_an_undo_before_its_dependents_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "_is_eligible", lambda draft, item: True)
+    assert found("chain", Budget(cancels=1)).startswith("P4")
+
+
+def test_a_late_success_that_is_dropped_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = replies._action
+
+    def dropping(draft: Draft, item: ItemRecord, reply: Reply) -> None:
+        if draft.record.backward and isinstance(reply.outcome, Succeeded) and item.state is StepState.ACTING:
+            draft.emit(e.ActionRejected(draft.at, draft.epoch, item.step, item.item, None, "too late"))
+            return
+        real(draft, item, reply)
+
+    monkeypatch.setattr(replies, "_action", dropping)
+    assert found("chain", Budget(cancels=1)).startswith("P3")
+
+
+def test_undoing_what_said_no_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = follow._retreat
+
+    def overdoing(draft: Draft) -> None:
+        for item in list(draft.record.items()):
+            if item.state is StepState.REJECTED and item.request is not None and item.undo is None:
+                follow._request_undo(draft, item)
+        real(draft)
+
+    monkeypatch.setattr(follow, "_retreat", overdoing)
+    assert found("chain", Budget(noes=1)).startswith("a definite no owes nothing")
+
+
+def test_a_retry_with_other_bytes_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = owed._send
+
+    def altering(*args: Any) -> Send:
+        send = real(*args)
+        return send if send.attempt == 1 else replace(send, body=send.body + b" ")
+
+    monkeypatch.setattr(owed, "_send", altering)
+    assert found("chain", Budget(faults=1)).startswith("P6")
+
+
+def test_going_forward_after_turning_back_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = follow._retreat
+
+    def going_on(draft: Draft) -> None:
+        follow._advance(draft)
+        real(draft)
+
+    monkeypatch.setattr(follow, "_retreat", going_on)
+    assert found("chain", Budget(cancels=1)).startswith("one direction")
+
+
+def test_turning_back_past_the_pivot_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Draft, "past_pivot", property(lambda draft: False))
+    assert found("whole", Budget(cancels=1)).startswith("P5")
+
+
+def test_rewriting_an_end_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def rewriting(draft: Draft, item: ItemRecord, reply: Reply) -> None:
+        if isinstance(reply.outcome, Succeeded):
+            draft.emit(e.ActionSucceeded(draft.at, draft.epoch, item.step, item.item, reply.outcome.reply))
+
+    monkeypatch.setattr(replies, "_late", rewriting)
+    assert found("chain", Budget(faults=1)).startswith(("an end is final", "no fact twice"))
+
+
+def test_guessing_that_nothing_was_sent_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Draft, "never_left", lambda draft, tries: True)
+    assert found("chain", Budget(faults=2, crashes=1)).startswith("P3")
+
+
+def test_events_under_a_former_epoch_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Draft.__init__
+
+    def backdating(draft: Draft, *args: Any) -> None:
+        real(draft, *args)
+        draft.epoch = min(draft.epoch, 1) if len(draft.record.steps) > 1 else draft.epoch
+
+    monkeypatch.setattr(Draft, "__init__", backdating)
+    sentence = found("old-post-probed", Budget(crashes=1))
+    assert sentence.startswith("P7")
+
+
+def test_a_clean_name_for_a_dirty_end_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "_was_left", lambda draft, item: False)
+    assert found("chain", Budget(faults=1, cancels=1, verbs=1)).startswith(("P9", "P3"))
+
+
+def test_work_that_is_never_sent_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = owed._active
+    monkeypatch.setattr(
+        owed, "_active", lambda *args: (each for each in real(*args) if each[0] is not Phase.COMPENSATION)
+    )
+    assert found("chain", Budget(cancels=1)).startswith("P1")
+
+
+def test_an_early_end_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "CLEAR", frozenset(StepState) - {StepState.DONE})
+    assert found("chain", Budget(cancels=1)).startswith(("P3", "P4"))
+
+
+def test_taking_a_doubtful_no_for_a_no_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replies, "_is_definite", lambda draft, item, reply: True)
+    assert found("old-put-probed", Budget(faults=1, noes=1)).startswith("P3")
