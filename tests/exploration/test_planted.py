@@ -1,7 +1,6 @@
 """The checks can fail: each bug that is planted in the core is found, and called by its name."""
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -9,12 +8,14 @@ from amends.core import events as e
 from amends.core import follow, owed, replies
 from amends.core.answers import Succeeded
 from amends.core.commands import Reply
+from amends.core.definition import Definition
 from amends.core.draft import Draft
 from amends.core.keys import Phase
 from amends.core.owed import Send
-from amends.core.state import ItemRecord, StepState
-from amends.testing.world import Budget
-from tests.exploration.walking import FAULTS, explore, setup
+from amends.core.state import ItemRecord, RunRecord, StepState, Tries
+from amends.testing.moment import FAULTS
+from amends.testing.moves import Budget
+from tests.exploration.walking import explore, setup
 
 
 def found(name: str, budget: Budget, *, may_wait: str = "") -> str:
@@ -58,8 +59,8 @@ def test_undoing_what_said_no_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_retry_with_other_bytes_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     real = owed._send
 
-    def altering(*args: Any) -> Send:
-        send = real(*args)
+    def altering(definition: Definition, item: ItemRecord, phase: Phase, tries: Tries, epoch: int) -> Send:
+        send = real(definition, item, phase, tries, epoch)
         return send if send.attempt == 1 else replace(send, body=send.body + b" ")
 
     monkeypatch.setattr(owed, "_send", altering)
@@ -99,8 +100,8 @@ def test_guessing_that_nothing_was_sent_is_found(monkeypatch: pytest.MonkeyPatch
 def test_events_under_a_former_epoch_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     real = Draft.__init__
 
-    def backdating(draft: Draft, *args: Any) -> None:
-        real(draft, *args)
+    def backdating(draft: Draft, definition: Definition, record: RunRecord, at: int, epoch: int) -> None:
+        real(draft, definition, record, at, epoch)
         draft.epoch = min(draft.epoch, 1) if len(draft.record.steps) > 1 else draft.epoch
 
     monkeypatch.setattr(Draft, "__init__", backdating)

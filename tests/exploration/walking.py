@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from amends.core.state import RunState
-from amends.testing.world import Budget, Move, Setup, World
+from amends.testing.moment import Setup
+from amends.testing.moves import Budget, Move
+from amends.testing.world import World, begin
 from tests.exploration.sagas import definition_of
 
 INPUT = b'{"name":"x"}'
 DRIVE_MAX = 400
-FAULTS = frozenset({"timed-out", "duplicate", "not-sent", "misrouted", "halt", "fails"})
 
 
 def setup(
@@ -35,7 +36,7 @@ class Story:
 
     def __str__(self) -> str:
         lines = [f"{self.sentence} ({self.setup.definition.saga})"]
-        world = self.setup.begin()
+        world = begin(self.setup)
         lines += [f"   . {event}" for event in world.events]
         for number, move in enumerate(self.moves, 1):
             before, effects = len(world.events), len(world.ledger)
@@ -107,7 +108,7 @@ def _is_waited_for(world: World, move: Move) -> bool:
 def walk(setup: Setup, seed: int, *, steps_max: int = 40) -> tuple[World, int, Story | None]:
     """One way through a world, by the dice; then on to rest."""
     dice = random.Random(seed)
-    world, moves = setup.begin(), list[Move]()
+    world, moves = begin(setup), list[Move]()
     for _ in range(dice.randrange(steps_max)):
         enabled = world.moves()
         if not enabled:
@@ -136,7 +137,7 @@ class Report:
 def explore(setup: Setup, *, worlds_max: int = 20_000) -> Report:
     """Every way through a world, breadth first; what is left when the limit is reached is driven on to rest."""
     report = Report()
-    first = setup.begin()
+    first = begin(setup)
     seen = {first.print()}
     came: list[tuple[int, Move | None]] = [(0, None)]
     queue: deque[tuple[World, int]] = deque([(first, 0)])
@@ -188,7 +189,7 @@ def _path(came: Sequence[tuple[int, Move | None]], place: int) -> tuple[Move, ..
 
 def replay(setup: Setup, names: Sequence[str]) -> World:
     """A story told by the names of its moves."""
-    world = setup.begin()
+    world = begin(setup)
     for name in names:
         moves = {move.name: move for move in reversed(world.moves())}
         moves.update({move.name: move for move in world.remedies()})
@@ -203,7 +204,7 @@ def replay(setup: Setup, names: Sequence[str]) -> World:
 
 def _breaks(setup: Setup, names: Sequence[str], promise: str) -> tuple[Move, ...] | None:
     """The moves, if this story still breaks the same promise, at any moment or when it is left alone afterwards."""
-    world, taken = setup.begin(), list[Move]()
+    world, taken = begin(setup), list[Move]()
     for name in names:
         move = next((each for each in (*world.moves(), *world.remedies()) if each.name == name), None)
         if move is None:
@@ -243,7 +244,7 @@ def _gaps(length: int) -> Iterator[range]:
 
 
 def _sentence(setup: Setup, moves: Sequence[Move]) -> str | None:
-    world = setup.begin()
+    world = begin(setup)
     for move in moves:
         world = world.apply(move)
         sentence = world.broken()

@@ -319,6 +319,7 @@ class Engine:
     def _log_broke(self, error: LogBroken) -> None:
         _LOGGER.error("the log broke, this process must be started anew: %s", error)
         self._broken_by = error
+        self.worker.halt()
         self.broken.set()
         for watchers in self._watchers.values():
             for each in watchers:

@@ -95,13 +95,17 @@ class Worker:
         driven.commands.append(asked)
         self._pump(driven)
 
+    def halt(self) -> None:
+        """Send nothing more."""
+        self._closing = True
+        self._alarm.close()
+
     async def close(self, grace_seconds: float) -> None:
         """Send nothing more, give calls in flight their time, then stop.
 
         The log tells the next worker where to go on.
         """
-        self._closing = True
-        self._alarm.close()
+        self.halt()
         flying = {task for driven in self.runs.values() for task in driven.tasks}
         if flying:
             await asyncio.wait(flying, timeout=grace_seconds)

@@ -31,7 +31,10 @@ class Run(Protocol):
         ...
 
     async def outcome(self, *, wait: timedelta | None = None) -> Outcome:
-        """How it ended, or why it is stuck; `Unfinished` when `wait` is over first. Without `wait`: as long as it takes."""
+        """How it ended, or why it is stuck.
+
+        `Unfinished` when `wait` is over first. Without `wait`: as long as it takes.
+        """
         ...
 
 
@@ -41,27 +44,30 @@ class Runs(Protocol):
     async def start(
         self,
         saga: Saga[I],
-        input: I,  # noqa: A002 - the word of the field
+        input: I,
         *,
-        id: str | None = None,  # noqa: A002 - the word of the field
+        id: str | None = None,
         deadline: timedelta | datetime | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> Run:
-        """Begin a run; once this returns it survives any crash. The same id with the same input again is the same run."""
+        """Begin a run.
+
+        Once this returns it survives any crash. The same id with the same input again is the same run.
+        """
         ...
 
-    def get(self, id: str) -> Run:  # noqa: A002 - the word of the field
+    def get(self, id: str) -> Run:
         """A run by its id; whether there is one shows when it is asked for its outcome."""
         ...
 
-    async def cancel(self, id: str, *, reason: str) -> None:  # noqa: A002 - the word of the field
+    async def cancel(self, id: str, *, reason: str) -> None:
         """Turn a run back; `PastPivot` where that is no longer possible."""
         ...
 
-    async def answer(self, id: str, step: Step[Any, R], reply: R) -> None:  # noqa: A002 - the word of the field
+    async def answer(self, id: str, step: Step[Any, R], reply: R) -> None:
         """Answer a question that a step asked."""
         ...
 
-    async def decline(self, id: str, step: Step[Any, Any], reason: str) -> None:  # noqa: A002 - the word of the field
+    async def decline(self, id: str, step: Step[Any, Any], reason: str) -> None:
         """Decline a question that a step asked: the step is rejected."""
         ...

@@ -10,7 +10,10 @@ from amends.core.values import value
 
 @value
 class CallInfo:
-    """The call being answered. `key` is the same in every attempt; `action_key` names the action a compensation undoes."""
+    """The call being answered.
+
+    `key` is the same in every attempt; `action_key` names the action a compensation undoes.
+    """
 
     key: str
     action_key: str
@@ -36,7 +39,7 @@ def this_call() -> CallInfo:
         raise LookupError(msg) from None
 
 
-def call_info(  # noqa: PLR0913 - one call has this many sides
+def call_info(
     run: str,
     step: str,
     item: str,

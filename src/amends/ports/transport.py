@@ -1,7 +1,8 @@
 """The way to a participant: one request out, what came back in. A transport knows nothing of sagas and judges nothing.
 
-What came back is a value, also when nothing did: `NotSent` where provably no byte of the request left, `Lost` where it may
-have been acted on. Turning these into outcomes is the core's (`amends.core.answers`), so that every transport agrees.
+What came back is a value, also when nothing did: `NotSent` where provably no byte of the request left, `Lost` where it
+may have been acted on. Turning these into outcomes is the core's (`amends.core.answers`), so that every transport
+agrees.
 """
 
 from datetime import datetime
@@ -17,9 +18,9 @@ from amends.core.values import value
 class Outgoing:
     """One call as it leaves. `body` and `since` never change between attempts; attempt, epoch and deadline do.
 
-    `operation` is the last part of the URL: of the action, or for `Phase.COMPENSATION` of what undoes it. `kind` is how the
-    step behaves (a neutral one as compensable or retriable). `seal` is `"undone"` or `"rejected"` where a person settled it.
-    Times are microseconds UTC, the time-out a duration in seconds.
+    `operation` is the last part of the URL: of the action, or for `Phase.COMPENSATION` of what undoes it. `kind` is
+    how the step behaves (a neutral one as compensable or retriable). `seal` is `"undone"` or `"rejected"` where a
+    person settled it. Times are microseconds UTC, the time-out a duration in seconds.
     """
 
     key: str

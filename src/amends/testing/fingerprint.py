@@ -14,12 +14,12 @@ from amends.core.state import ItemRecord, RunRecord, Tries
 LATE_AFTER = 3_600 * MICROSECONDS
 
 
-def of_record(record: RunRecord, moments: list[int], now: int) -> tuple[object, ...]:
+def of_record(record: RunRecord, moments: list[int]) -> tuple[object, ...]:
     """What matters of a record; its moments are added to `moments`, in order."""
-    items = tuple([_of_item(item, moments, now) for item in record.items()])
+    items = tuple([_of_item(item, moments) for item in record.items()])
     if record.deadline is not None and not record.deadline_passed:
         moments.append(record.deadline)
-    notice = None if record.notice is None else _of_tries(record.notice, moments, now)
+    notice = None if record.notice is None else _of_tries(record.notice, moments)
     return (
         items,
         tuple([(key, mark.reason) for key, mark in record.marks.items()]),
@@ -33,7 +33,7 @@ def of_record(record: RunRecord, moments: list[int], now: int) -> tuple[object, 
     )
 
 
-def _of_item(item: ItemRecord, moments: list[int], now: int) -> tuple[object, ...]:
+def _of_item(item: ItemRecord, moments: list[int]) -> tuple[object, ...]:
     return (
         item.step,
         item.item,
@@ -44,13 +44,13 @@ def _of_item(item: ItemRecord, moments: list[int], now: int) -> tuple[object, ..
         item.reply,
         item.undo_word,
         item.left,
-        None if item.action is None else _of_tries(item.action, moments, now),
-        None if item.undo is None else _of_tries(item.undo, moments, now),
-        None if item.settle is None else _of_tries(item.settle, moments, now),
+        None if item.action is None else _of_tries(item.action, moments),
+        None if item.undo is None else _of_tries(item.undo, moments),
+        None if item.settle is None else _of_tries(item.settle, moments),
     )
 
 
-def _of_tries(tries: Tries, moments: list[int], now: int) -> tuple[object, ...]:
+def _of_tries(tries: Tries, moments: list[int]) -> tuple[object, ...]:
     if tries.due is not None:
         moments.append(tries.due)
     if tries.answer_due is not None:

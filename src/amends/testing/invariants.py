@@ -405,9 +405,9 @@ def once_is_sent_once(evidence: Evidence) -> str | None:
     """A call that nothing makes safe to repeat acts once, unless a person had it repeated."""
     for name, step in evidence.record.steps.items():
         for item in step.items.values():
-            if item.guard is Guard.ONCE and evidence.acts.get((name, item.item), 0) > 1:
-                if not any(event.step == name and event.fact for _, event in evidence.of(e.RetryAsked)):
-                    return f"{item.name} acted more than once"
+            again = any(event.step == name and event.fact for _, event in evidence.of(e.RetryAsked))
+            if item.guard is Guard.ONCE and not again and evidence.acts.get((name, item.item), 0) > 1:
+                return f"{item.name} acted more than once"
     return None
 
 

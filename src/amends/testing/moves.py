@@ -67,7 +67,6 @@ class Move(NamedTuple):
     """Something that can happen next. `free`: it needs no budget, so it is among what must happen in the end."""
 
     kind: str
-    free: bool
     message: Request | Answer | None = None
     wants: Wants = Wants.YES
     epoch: int = 0
@@ -76,6 +75,7 @@ class Move(NamedTuple):
     does: Does | None = None
     cause: Cause = Cause.TIMED_OUT
     dies: bool = False
+    free: bool = False
 
     @property
     def name(self) -> str:
@@ -106,6 +106,7 @@ def without(wire: tuple[Request | Answer, ...], message: Request | Answer) -> tu
 
 
 def is_of(message: Request | Answer, epoch: int, flying: Flying) -> bool:
+    """Whether a message belongs to a call that a process waits for."""
     if message.epoch != epoch or message.attempt != flying.attempt:
         return False
     if isinstance(message, Request):

@@ -148,7 +148,7 @@ def _undone(item: ItemRecord, left: int) -> Iterator[Does]:
         yield Does("resolve", step, name, "undone")
 
 
-def remedies(definition: Definition, record: RunRecord, net: Net, copies: Copies) -> Iterator[Does]:
+def remedies(record: RunRecord, net: Net, copies: Copies) -> Iterator[Does]:
     """What a sensible person tries, in order, about the oldest reason why a run is stuck."""
     mark = min(record.marks.values(), key=_age, default=None)
     if mark is None or record.ended is not None:

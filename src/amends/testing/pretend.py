@@ -234,7 +234,7 @@ class Naive:
     """
 
     @staticmethod
-    def runs_code(row: Row | None, call: Called) -> bool:
+    def runs_code(_row: Row | None, call: Called) -> bool:
         """Whether what the service wants matters; a repeat may be told no though it was done before."""
         return call.phase in {Phase.ACTION, Phase.COMPENSATION}
 

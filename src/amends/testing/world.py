@@ -17,24 +17,23 @@ How things run here:
 * Time stands still until it jumps to the next moment that the owner waits for.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
-from amends.core import events as e
 from amends.core.answers import Cause, Halt, Outcome, SaidNo, Succeeded, Unknown
 from amends.core.commands import Adopted, Begin, Command, Due, Refusal, Reply, Start
 from amends.core.decider import Decision, decide, start
-from amends.core.definition import Definition
 from amends.core.keys import Phase, unit_name
 from amends.core.owed import Send, owed
 from amends.core.retry import MICROSECONDS, Guard, Kind
 from amends.core.state import LOCAL, RunRecord
-from amends.testing.fingerprint import LATE_AFTER, of_counts, of_record, ranks
-from amends.testing.invariants import Effect, Evidence, broken
-from amends.testing.moves import Answer, Budget, Flying, Move, Process, Request, is_of, without
+from amends.testing.fingerprint import LATE_AFTER
+from amends.testing.invariants import Effect
+from amends.testing.moment import Moment, Setup
+from amends.testing.moves import Answer, Flying, Move, Process, Request, is_of, without
 from amends.testing.people import Does, deeds, remedies
-from amends.testing.pretend import Barrier, Called, Naive, Row, Said, Wants
+from amends.testing.pretend import Barrier, Called, Naive, Said, Wants
 
 RUN: Final = "run"
 IN_FLIGHT_MAX: Final = 10 * MICROSECONDS
@@ -43,143 +42,10 @@ IN_FLIGHT_MAX: Final = 10 * MICROSECONDS
 _WANTS_NO: Final = (Wants.NO, Wants.FAILS)
 
 
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """What doesn't change in a world. `may_wait`: steps whose service may take work on and answer later. `faults`:
-    which kinds are tried. `replies`: what a step's action gives, as JSON.
-    """
+class World(Moment):
+    """A moment of one run, and what can happen next. Treat it as frozen: `apply` gives another."""
 
-    definition: Definition
-    input: bytes
-    budget: Budget
-    may_wait: frozenset[str] = frozenset()
-    replies: Mapping[str, bytes] | None = None
-    deadline: int | None = None
-    faults: frozenset[str] = frozenset({"timed-out", "duplicate"})
-
-    def reply(self, step: str) -> bytes:
-        """What a step's action gives."""
-        return (self.replies or {}).get(step, b'{"id":"' + step.encode() + b'"}')
-
-    def begin(self) -> "World":
-        """The world right after the start was acknowledged."""
-        started = start(
-            self.definition, Start(at=MICROSECONDS, epoch=1, run=RUN, input=self.input, deadline=self.deadline)
-        )
-        world = World(self)
-        world.now = MICROSECONDS
-        world.epoch = 1
-        world.record = started.record
-        world.events = started.events
-        world.budget = self.budget
-        world.processes = (Process(1, started.record),)
-        world.send_owed(1)
-        return world
-
-
-class World:
-    """A moment of one run. Treat it as frozen: `apply` gives another."""
-
-    __slots__ = (
-        "budget",
-        "epoch",
-        "events",
-        "ledger",
-        "now",
-        "processes",
-        "record",
-        "rows",
-        "sent",
-        "setup",
-        "wire",
-        "wrong",
-    )
-
-    record: RunRecord
-
-    def __init__(self, setup: Setup) -> None:
-        self.setup = setup
-        self.now = 0
-        self.epoch = 0
-        self.events: tuple[e.Event, ...] = ()
-        self.processes: tuple[Process, ...] = ()
-        self.wire: tuple[Request | Answer, ...] = ()
-        self.rows: dict[tuple[str, str], Row] = {}
-        self.ledger: tuple[Effect, ...] = ()
-        self.sent: dict[tuple[str, str, Phase], tuple[bytes, int]] = {}
-        self.budget = setup.budget
-        self.wrong: str | None = None
-
-    def copy(self) -> "World":
-        """Another world, the same so far."""
-        new = object.__new__(World)
-        new.setup = self.setup
-        new.now = self.now
-        new.epoch = self.epoch
-        new.record = self.record
-        new.events = self.events
-        new.processes = self.processes
-        new.wire = self.wire
-        new.rows = self.rows
-        new.ledger = self.ledger
-        new.sent = self.sent
-        new.budget = self.budget
-        new.wrong = None
-        return new
-
-    # -- what can be said of it
-
-    @property
-    def evidence(self) -> Evidence:
-        """What the promises are asked of."""
-        return Evidence(self.setup.definition, self.events, self.ledger, self.record)
-
-    @property
-    def owner(self) -> Process | None:
-        """The process that drives the run, if it lives."""
-        last = self.processes[-1] if self.processes else None
-        return last if last is not None and last.epoch == self.epoch and last.seen is not None else None
-
-    def broken(self, *, quiet: bool = False) -> str | None:
-        """The first promise this world breaks."""
-        return self.wrong or broken(self.evidence, quiet=quiet)
-
-    def print(self) -> int:
-        """Equal for worlds whose futures are the same, as far as anybody can tell them apart."""
-        moments: list[int] = []
-        now, head = self.now, self.record
-        record = of_record(head, moments, now)
-        processes = tuple(
-            [
-                (
-                    each.epoch,
-                    each.flying,
-                    0 if each.seen is head else 1 if each.seen is None else of_record(each.seen, moments, now),
-                )
-                for each in self.processes
-            ]
-        )
-        moments += [each.sent + LATE_AFTER for each in self.wire if isinstance(each, Request) and each.sent]
-        return hash(
-            (
-                record,
-                processes,
-                self.epoch,
-                frozenset(self.rows.items()),
-                tuple(sorted([hash(each) for each in self.wire])),
-                of_counts(self._counts()),
-                self.budget,
-                ranks(moments, now),
-            )
-        )
-
-    def _counts(self) -> dict[tuple[str, str], int]:
-        """Acts and undos of each item, as one number."""
-        counts: dict[tuple[str, str], int] = {}
-        for effect in self.ledger:
-            key = (effect.step, effect.item)
-            counts[key] = counts.get(key, 0) + (1 if effect.did == "acted" else 1000)
-        return counts
+    __slots__ = ()
 
     # -- what can happen next
 
@@ -196,22 +62,22 @@ class World:
     def _messages(self) -> Iterator[Move]:
         for message in dict.fromkeys(self.wire):
             if isinstance(message, Answer):
-                yield Move("receive", True, message)
+                yield Move("receive", message, free=True)
                 if self.budget.crashes and message.epoch == self.epoch and self.owner is not None:
-                    yield Move("receive", False, message, dies=True)
+                    yield Move("receive", message, dies=True)
                 continue
-            yield Move("deliver", True, message)
+            yield Move("deliver", message, free=True)
             call = message.call
             row = self.rows.get((call.step, call.item))
             barrier = message.guard is Guard.BARRIER
             if not (Barrier if barrier else Naive).runs_code(row, call):
                 continue
             if self.budget.noes and (call.phase is Phase.ACTION or self.budget.faults):
-                yield Move("deliver", False, message, Wants.NO)
+                yield Move("deliver", message, Wants.NO)
             if self.budget.laters and call.step in self.setup.may_wait and (barrier or call.phase is Phase.ACTION):
-                yield Move("deliver", False, message, Wants.LATER)
+                yield Move("deliver", message, Wants.LATER)
             if self.budget.faults and "fails" in self.setup.faults:
-                yield Move("deliver", False, message, Wants.FAILS)
+                yield Move("deliver", message, Wants.FAILS)
 
     def _time(self) -> Iterator[Move]:
         owner = self.owner
@@ -221,35 +87,35 @@ class World:
         if wake is None:
             return
         if not owner.flying or wake - self.now <= IN_FLIGHT_MAX or wake == self.setup.deadline:
-            yield Move("jump", True)
+            yield Move("jump", free=True)
             if self.budget.crashes:
-                yield Move("jump", False, dies=True)
+                yield Move("jump", dies=True)
 
     def _owners(self) -> Iterator[Move]:
         owner = self.owner
         if owner is None:
-            if self.record.ended is None or self._owes_notice():
-                yield Move("adopt", True)
+            if self.record.ended is None or self.owes_notice():
+                yield Move("adopt", free=True)
         else:
             if owner.seen is not self.record:
-                yield Move("poll", True)
+                yield Move("poll", free=True)
             if self.budget.crashes:
-                yield Move("crash", False)
-                yield Move("adopt", False)
+                yield Move("crash")
+                yield Move("adopt")
         for process in self.processes:
-            if process.epoch != self.epoch and process.seen is not None and self._stale_sends(process):
-                yield Move("wake", True, epoch=process.epoch)
+            if process.epoch != self.epoch and process.seen is not None and self.stale_sends(process):
+                yield Move("wake", epoch=process.epoch, free=True)
         for process in self.processes:
             for flying in process.flying:
-                if process.epoch == self.epoch and not self._under_way(process, flying):
-                    yield Move("lose", True, epoch=process.epoch, flying=flying)
+                if process.epoch == self.epoch and not self.under_way(process, flying):
+                    yield Move("lose", epoch=process.epoch, flying=flying, free=True)
 
     def _pending(self) -> Iterator[Move]:
         for vertex, row in self.rows.items():
-            if (Barrier if self._behind_barrier(vertex) else Naive).can_finish(row):
-                yield Move("finish", True, vertex=vertex)
+            if (Barrier if self.behind_barrier(vertex) else Naive).can_finish(row):
+                yield Move("finish", vertex=vertex, free=True)
                 if self.budget.noes:
-                    yield Move("finish", False, vertex=vertex, wants=Wants.NO)
+                    yield Move("finish", vertex=vertex, wants=Wants.NO)
 
     def _faults(self) -> Iterator[Move]:
         kinds = self.setup.faults
@@ -261,23 +127,23 @@ class World:
                 if not messages:
                     continue
                 if "timed-out" in kinds:
-                    yield Move("lose", False, epoch=process.epoch, flying=flying)
+                    yield Move("lose", epoch=process.epoch, flying=flying)
                 if any(isinstance(each, Answer) for each in messages):
                     continue
                 for cause in (Cause.NOT_SENT, Cause.MISROUTED):
                     if cause.value in kinds:
-                        yield Move("lose", False, epoch=process.epoch, flying=flying, cause=cause)
+                        yield Move("lose", epoch=process.epoch, flying=flying, cause=cause)
                 if "halt" in kinds:
-                    yield Move("halt", False, epoch=process.epoch, flying=flying, cause=Cause.PROTOCOL)
+                    yield Move("halt", epoch=process.epoch, flying=flying, cause=Cause.PROTOCOL)
         if "duplicate" in kinds:
             for message in dict.fromkeys(self.wire):
                 if isinstance(message, Answer) or message.guard is Guard.BARRIER:
-                    yield Move("duplicate", False, message)
+                    yield Move("duplicate", message)
 
     def _people(self) -> Iterator[Move]:
-        for does in deeds(self.setup.definition, self.record, self.evidence.net, self._copies()):
+        for does in deeds(self.setup.definition, self.record, self.evidence.net, self.copies()):
             if (self.budget.cancels if does.cancels else self.budget.verbs) > 0:
-                yield Move("person", False, does=does)
+                yield Move("person", does=does)
 
     # -- what happens
 
@@ -355,7 +221,7 @@ class World:
         """A participant is done with what it took on, and posts the callback."""
         row = self.rows[vertex]
         phase = Phase.ACTION if row.state != "compensating" else Phase.COMPENSATION
-        participant = Barrier if self._behind_barrier(vertex) else Naive
+        participant = Barrier if self.behind_barrier(vertex) else Naive
         said = participant.finish(row, wants, self.setup.reply(vertex[0]))
         self._happened(vertex, said)
         self.wire = (*self.wire, Answer(0, 0, *vertex, phase, said.outcome))
@@ -385,10 +251,9 @@ class World:
     def _take_in(self, answer: Answer) -> None:
         owner = self.owner
         mine = owner is not None and owner.epoch == answer.epoch
-        if not mine and not isinstance(answer.outcome, Succeeded | SaidNo):
-            if answer.epoch:
-                self._drop(answer.epoch)
-                return
+        if not mine and answer.epoch and not isinstance(answer.outcome, Succeeded | SaidNo):
+            self._drop(answer.epoch)
+            return
         epoch = answer.epoch if mine else 0
         reply = Reply(self.now, epoch, answer.step, answer.item, answer.phase, answer.attempt, answer.outcome)
         self.decided(reply, owner=mine)
@@ -466,7 +331,7 @@ class World:
             return
         if isinstance(refused, Refusal):
             self.ledger = self.ledger[:-1]
-        elif not self._behind_barrier(does.undoes) and does.undoes in self.rows:
+        elif not self.behind_barrier(does.undoes) and does.undoes in self.rows:
             self.rows = {**self.rows, does.undoes: replace(self.rows[does.undoes], undo_request=b"by hand")}
 
     # -- the log and the wire
@@ -524,7 +389,7 @@ class World:
             call = Called(send.step, send.item, send.phase, send.kind, send.body, epoch, send.seal)
             request = Request(epoch, send.attempt, send.guard, send.participant == LOCAL, send.since, sent, call)
             self.wire = (*self.wire, request)
-        if current and self.record.ended is not None and not self._owes_notice():
+        if current and self.record.ended is not None and not self.owes_notice():
             self._drop(epoch)
 
     def _is_begun(self, send: Send, epoch: int) -> bool:
@@ -532,13 +397,6 @@ class World:
         item = self.record.item(send.step, send.item)
         tries = None if item is None else item.tries(send.phase)
         return tries is not None and tries.open_epoch == epoch and self.record.ended is None
-
-    def _stale_sends(self, process: Process) -> bool:
-        if process.seen is None:
-            return False
-        sends = owed(self.setup.definition, process.seen, self.now, process.epoch).sends
-        flying = {each[:3] for each in process.flying}
-        return any((each.step, each.item, each.phase) not in flying for each in sends)
 
     def _check_send(self, send: Send, seen: RunRecord) -> None:
         """What holds for every single call that leaves."""
@@ -568,17 +426,6 @@ class World:
             each._replace(flying=each.flying - {flying}) if each.epoch == epoch else each for each in self.processes
         )
 
-    def _under_way(self, process: Process, flying: Flying) -> bool:
-        return any(is_of(each, process.epoch, flying) for each in self.wire)
-
-    def _behind_barrier(self, vertex: tuple[str, str]) -> bool:
-        item = self.record.item(*vertex)
-        return item is None or item.behind_barrier
-
-    def _owes_notice(self) -> bool:
-        notice = self.record.notice
-        return notice is not None and notice.due is not None and not self.record.notice_delivered
-
     def tidy(self) -> None:
         """Forget what makes no difference any more."""
         self.processes = tuple(
@@ -589,19 +436,23 @@ class World:
             or any(message.epoch == each.epoch for message in self.wire)
         )
 
-    def _copies(self) -> frozenset[tuple[str, str]]:
-        """Items that an unguarded call is under way for, or whose service hasn't done yet what it took on."""
-        flying = {
-            (each.call.step, each.call.item)
-            for each in self.wire
-            if isinstance(each, Request) and each.guard is not Guard.BARRIER
-        }
-        taken_on = {key for key, row in self.rows.items() if not self._behind_barrier(key) and Naive.can_finish(row)}
-        return frozenset(flying | taken_on)
-
     # -- to the end
 
     def remedies(self) -> Iterator[Move]:
         """What a sensible person would try about the oldest reason why it is stuck."""
-        for does in remedies(self.setup.definition, self.record, self.evidence.net, self._copies()):
-            yield Move("person", True, does=does)
+        for does in remedies(self.record, self.evidence.net, self.copies()):
+            yield Move("person", does=does, free=True)
+
+
+def begin(setup: Setup) -> "World":
+    """The world right after the start was acknowledged."""
+    command = Start(at=MICROSECONDS, epoch=1, run=RUN, input=setup.input, deadline=setup.deadline)
+    started = start(setup.definition, command)
+    world = World(setup)
+    world.now = MICROSECONDS
+    world.epoch = 1
+    world.record = started.record
+    world.events = started.events
+    world.processes = (Process(1, started.record),)
+    world.send_owed(1)
+    return world
