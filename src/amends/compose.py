@@ -29,10 +29,11 @@ from amends.core.retry import micros
 from amends.core.saga import Saga
 from amends.core.state import BUILT_IN, LOCAL, RunRecord
 from amends.core.summary import outcome
+from amends.engine.claims import POLL_SECONDS
 from amends.engine.driven import Driven, Ready
-from amends.engine.engine import RUNS_MAX, Engine, Started
+from amends.engine.engine import GRACE_SECONDS, RUNS_MAX, Engine, Started
 from amends.engine.lanes import Lane
-from amends.ports.clock import Clock, SystemClock
+from amends.ports.clock import LOOP_TIMERS, Clock, SystemClock, Timers
 from amends.ports.log import TransactionLog
 from amends.ports.runs import Run
 from amends.ports.transport import Outgoing, Transport
@@ -83,6 +84,8 @@ def open_route(route: Route) -> Transport:
                     f"{route.participant}: no way to {where}. Known are http://..., https://... and python:module:name."
                 )
                 raise NoRoute(msg)
+    if hasattr(where, "send"):
+        return cast("Transport", where)  # opened by whoever made it, as a workshop does
     if hasattr(where, "handle"):
         from amends.transports.in_process import ServiceTransport
 
@@ -126,7 +129,12 @@ def load_definitions(sagas: Iterable[Saga[Any]]) -> list[Definition]:
 class Lanes:
     """The queue in front of every participant, and in front of each saga's own work."""
 
-    def __init__(self, definitions: Iterable[Definition], routes: Iterable[Route]) -> None:
+    def __init__(
+        self,
+        definitions: Iterable[Definition],
+        routes: Iterable[Route],
+        around: Callable[[Transport], Transport] | None = None,
+    ) -> None:
         self._lanes: dict[str, Lane[Ready]] = {}
         self._local: dict[int, Lane[Ready]] = {}
         listed = list(definitions)
@@ -140,10 +148,11 @@ class Lanes:
         if missing:
             raise NoRoute("\n".join(dict.fromkeys(missing)))
         for name, route in given.items():
-            self._lanes[name] = Lane(name, open_route(route), route.at_once)
+            transport = open_route(route)
+            self._lanes[name] = Lane(name, around(transport) if around else transport, route.at_once)
         for definition in listed:
             transport = LocalTransport(_finder(definition), at_once=AT_ONCE_DEFAULT)
-            self._local[id(definition)] = Lane(LOCAL, transport, LOCAL_AT_ONCE)
+            self._local[id(definition)] = Lane(LOCAL, around(transport) if around else transport, LOCAL_AT_ONCE)
 
     def lane_of(self, definition: Definition, participant: str) -> Lane[Ready]:
         """Where calls to this participant queue."""
@@ -242,12 +251,19 @@ class Orchestrator:
         routes: Iterable[Route] = (),
         runs_max: int = RUNS_MAX,
         clock: Clock | None = None,
+        timers: Timers = LOOP_TIMERS,
+        poll_seconds: float = POLL_SECONDS,
+        around: Callable[[Transport], Transport] | None = None,
     ) -> None:
+        """`clock`, `timers`, `poll_seconds` and `around` (put around every way to a participant) are for tests."""
         self._sagas = list(sagas)
         self._log = log
         self._routes = list(routes)
         self._runs_max = runs_max
         self._clock = clock or SystemClock()
+        self._timers = timers
+        self._poll_seconds = poll_seconds
+        self._around = around
         self._codec = JsonCodec()
         self._definitions: dict[int, Definition] = {}
         self._engine: Engine | None = None
@@ -260,7 +276,7 @@ class Orchestrator:
         definitions = load_definitions(self._sagas)
         log = open_log(self._log) if isinstance(self._log, str) else self._log
         self._definitions = {id(saga): each for saga, each in zip(self._sagas, definitions, strict=True)}
-        self._lanes = Lanes(definitions, self._routes)
+        self._lanes = Lanes(definitions, self._routes, self._around)
         engine = Engine(
             definitions,
             log=log,
@@ -269,6 +285,8 @@ class Orchestrator:
             canonical=canonical,
             clock=self._clock,
             runs_max=self._runs_max,
+            timers=self._timers,
+            poll_seconds=self._poll_seconds,
         )
         try:
             await engine.open()
@@ -281,10 +299,14 @@ class Orchestrator:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.close()
+
+    async def close(self, grace_seconds: float = GRACE_SECONDS) -> None:
+        """What leaving does, with another time for calls in flight."""
         engine, self._engine = self._engine, None
         try:
             if engine is not None:
-                await engine.close()
+                await engine.close(grace_seconds)
         finally:
             if self._lanes is not None:
                 await self._lanes.close()

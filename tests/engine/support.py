@@ -163,8 +163,7 @@ class Script:
 
     def __init__(self, **answers: Sequence[Came] | Came) -> None:
         self._answers = {
-            name: list(came) if isinstance(came, (list, tuple)) else [came]
-            for name, came in answers.items()
+            name: list(came) if isinstance(came, (list, tuple)) else [came] for name, came in answers.items()
         }
 
     def __call__(self, call: Outgoing) -> Came:

@@ -1,8 +1,8 @@
 """What leaves, leaves after it is durable; and many appends are one commit."""
 
 import asyncio
-from collections.abc import Callable
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 
@@ -111,7 +111,11 @@ def test_the_same_start_twice_at_once_is_one_run() -> None:
         async with opened([order], log, shop=shop) as runs:
             first, again = await asyncio.gather(runs.start(order, "x", id="o"), runs.start(order, "x", id="o"))
             assert (first.is_new, again.is_new) == (True, False)
-            assert await first.outcome() == await again.outcome() == Completed("o", by_hand=False, steps=("reserve", "pay", "ship"))
+            assert (
+                await first.outcome()
+                == await again.outcome()
+                == Completed("o", by_hand=False, steps=("reserve", "pay", "ship"))
+            )
             with pytest.raises(RunExists, match="another input"):
                 await runs.start(order, "y", id="o")
             assert_empty(runs)

@@ -22,7 +22,7 @@ from amends.inboxes.memory import MemoryData, MemoryInbox
 from amends.logs.memory import MemoryLog, MemoryStore
 from amends.participant.service import Service
 from amends.ports.log import Append, Start, Written
-from tests.engine.support import QUICK, Ask, Clock, Shop, order_saga, virtually
+from tests.engine.support import QUICK, Ask, Clock, Shop, order_saga, until, virtually
 
 RUNS = 4
 
@@ -125,22 +125,19 @@ def test_a_successor_ends_every_run_and_the_stale_process_changes_nothing(at: in
             acknowledged.append(run)
 
         async with Orchestrator([fine, refused], log=log, routes=routes, clock=Clock()) as stale:
-            starting = [
-                asyncio.create_task(start(stale, saga, i)) for saga in (fine, refused) for i in range(RUNS)
-            ]
+            starting = [asyncio.create_task(start(stale, saga, i)) for saga in (fine, refused) for i in range(RUNS)]
             await log.reached.wait()
             async with Orchestrator([fine, refused], log=MemoryLog(store), routes=routes, clock=Clock()) as successor:
                 await asyncio.sleep(0.005)
                 log.go_on.set()
                 with contextlib.suppress(LogUnavailable):
                     await asyncio.gather(*starting)
+                await until(lambda: all(kept.row.ended_at is not None for kept in store.runs.values()))
                 for run in acknowledged:
                     async with asyncio.timeout(600):
                         outcome = await successor.get(run).outcome()
                     assert isinstance(outcome, Completed if run.startswith("fine") else Compensated), outcome
                 await asyncio.sleep(120)
-                for run in store.runs:
-                    assert store.runs[run].row.ended_at is not None, run
                 assert not successor.engine.worker.runs
         stale_refused = log.refused
         # Who is declared dead may still write until somebody takes over: here, what it starts after that.

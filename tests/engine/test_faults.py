@@ -9,15 +9,12 @@ import pytest
 from typing_extensions import override
 
 from amends.compose import Orchestrator
-from amends.core import commands as c
-from amends.core import decider
 from amends.core.definition import Definition
 from amends.core.errors import AmendsError, LogBroken, LogDamaged, LogInUse, LogUnavailable
 from amends.core.outcomes import Completed, Stuck
 from amends.core.state import RunRecord
 from amends.engine import worker
 from amends.logs.memory import MemoryStore
-from amends.logs.sqlite.log import SqliteLog
 from amends.ports.log import Append, Start, StoredRun, Written
 from amends.ports.transport import Outgoing
 from tests.engine.support import (

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-TRIP = '''
+TRIP = """
 from amends import Rejected, Saga, run
 
 trip = Saga("trip", str)
@@ -34,9 +34,9 @@ async def flight(city: str, room: str) -> str:
 if __name__ == "__main__":
     print(run(trip, "Lisbon"))
     print(run(trip, "Atlantis"))
-'''
+"""
 
-BLOCKING = '''
+BLOCKING = """
 import sqlite3
 import sys
 
@@ -76,9 +76,9 @@ if __name__ == "__main__":
     for at, city in enumerate(sys.argv[1:]):
         print(run(trip, city, log="sqlite:///trips.db", id=f"trip-{at}"))
     print(sqlite3.connect("rooms.db").execute("select key from room order by key").fetchall())
-'''
+"""
 
-KILLED = '''
+KILLED = """
 import os
 import signal
 import sqlite3
@@ -124,7 +124,7 @@ if __name__ == "__main__":
     print(run(trip, "Lisbon", log="sqlite:///trips.db", id="trip-1"))
     for table in ("effect", "attempt"):
         print(table, *(key for (key,) in db.execute(f"select key from {table} order by key")))
-'''
+"""
 
 
 def python(folder: Path, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -8,10 +8,18 @@ from typing import Any, cast
 import pytest
 
 from amends.compose import Orchestrator, load_definitions
-from amends.core.errors import AmendsError, DefinitionInvalid, InputInvalid, NoRoute, NoSuchSaga, RunExists, TooLarge
+from amends.core.errors import (
+    AmendsError,
+    DefinitionInvalid,
+    InputInvalid,
+    NoRoute,
+    NoSuchSaga,
+    Rejected,
+    RunExists,
+    TooLarge,
+)
 from amends.core.operation import Call
 from amends.core.outcomes import Compensated, Completed, Ended, Stuck
-from amends.core.errors import Rejected
 from amends.core.saga import Saga
 from amends.logs.memory import MemoryLog, MemoryStore
 from tests.engine.support import (

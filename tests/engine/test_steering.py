@@ -325,7 +325,7 @@ def test_a_refusal_stays_true_when_a_visitor_was_quicker() -> None:
     async def test() -> None:
         async with opened([order], log, shop=Pretend(Script(ship=[LOST, LOST, yes()]))) as runs:
             run = await runs.start(order, "x", id="o")
-            results: Sequence[None | BaseException] = await asyncio.gather(
+            results: Sequence[BaseException | None] = await asyncio.gather(
                 *(runs.cancel("o", reason=f"{i}") for i in range(5)), return_exceptions=True
             )
             outcome = await run.outcome()

@@ -7,7 +7,7 @@ from typing import Any
 
 from amends.codecs.json import JsonCodec
 from amends.core.definition import Definition, define
-from amends.core.operation import Call, Participant, Rest, ask, operation, sleep
+from amends.core.operation import Call, Operation, Participant, Rest, ask, operation, sleep
 from amends.core.retry import Policy, Retry
 from amends.core.saga import Saga
 
@@ -267,7 +267,7 @@ def local() -> Saga[Any]:
 
 def old(op: str) -> Callable[[], Saga[Any]]:
     def make() -> Saga[Any]:
-        put = getattr(Old, op)
+        put: Operation[..., Thing, Made] = getattr(Old, op)
         saga = Saga(f"old-{op.replace('_', '-')}", Thing)
 
         @saga.compensable(policy=POLICY)
@@ -285,7 +285,7 @@ def old(op: str) -> Callable[[], Saga[Any]]:
 
 def old_pivot(op: str) -> Callable[[], Saga[Any]]:
     def make() -> Saga[Any]:
-        put = getattr(Old, op)
+        put: Operation[..., Thing, Made] = getattr(Old, op)
         saga = Saga(f"old-pivot-{op.replace('_', '-')}", Thing)
 
         @saga.compensable(policy=POLICY)

@@ -1,3 +1,4 @@
+# pyright: reportPrivateUsage=false, reportUnknownLambdaType=false, reportUnknownArgumentType=false, reportUnknownParameterType=false
 """The checks can fail: each bug that is planted in the core is found, and called by its name."""
 
 from dataclasses import replace

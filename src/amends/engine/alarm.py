@@ -1,6 +1,5 @@
-"""One timer for all runs: a heap of moments, and one call of the loop's clock for the earliest."""
+"""One timer for all runs: a heap of moments, and one call of the clock for the earliest."""
 
-import asyncio
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from itertools import count
@@ -8,7 +7,7 @@ from typing import Final
 
 from amends.core.retry import MICROSECONDS
 from amends.engine.driven import Driven
-from amends.ports.clock import Clock
+from amends.ports.clock import LOOP_TIMERS, Clock, Timer, Timers
 
 TIDY_FROM: Final = 64
 """Moments in the heap before those that no longer matter are looked for."""
@@ -17,12 +16,13 @@ TIDY_FROM: Final = 64
 class Alarm:
     """Rings for a run when its moment has come. A run has one moment; setting another forgets the earlier one."""
 
-    def __init__(self, clock: Clock, ring: Callable[[Driven], None]) -> None:
+    def __init__(self, clock: Clock, ring: Callable[[Driven], None], timers: Timers = LOOP_TIMERS) -> None:
         self._clock = clock
+        self._timers = timers
         self._ring = ring
         self._heap: list[tuple[int, int, Driven]] = []
         self._order = count()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
         self._set_for: int | None = None
         self._tidy_at = TIDY_FROM
 
@@ -63,7 +63,7 @@ class Alarm:
             self._timer.cancel()
         self._set_for = earliest
         delay = max(0.0, (earliest - self._clock.now()) / MICROSECONDS)
-        self._timer = asyncio.get_running_loop().call_later(delay, self._fire)
+        self._timer = self._timers.call_later(delay, self._fire)
 
     def _fire(self) -> None:
         self._timer = None

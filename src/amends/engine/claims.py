@@ -13,7 +13,7 @@ from amends.core.errors import LogBroken, LogDamaged, LogUnavailable
 from amends.core.retry import MICROSECONDS
 from amends.engine.reading import record_of
 from amends.engine.worker import Worker
-from amends.ports.clock import Clock
+from amends.ports.clock import LOOP_TIMERS, Clock, Timers, timeout
 from amends.ports.events import EventCodec
 from amends.ports.log import SagaKey, TransactionLog
 
@@ -34,6 +34,8 @@ class Claims:
         events: EventCodec,
         clock: Clock,
         runs_max: int,
+        timers: Timers = LOOP_TIMERS,
+        poll_seconds: float = POLL_SECONDS,
     ) -> None:
         self._log = log
         self._worker = worker
@@ -41,6 +43,8 @@ class Claims:
         self._events = events
         self._clock = clock
         self._runs_max = runs_max
+        self._timers = timers
+        self._poll_seconds = poll_seconds
         self._look = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._more = False
@@ -77,26 +81,24 @@ class Claims:
             try:
                 again = await self.sweep()
                 due = None if again else await self._log.next_due(list(self._definitions))
+                wait = self._poll_seconds
             except LogBroken:
                 return  # nothing can be written any more; whoever writes says so
             except LogUnavailable as error:
                 _LOGGER.warning("runs can't be claimed: %s", error)
-                again, due = False, None
+                again, due, wait = False, None, POLL_SECONDS
             except Exception:  # a bug here must not leave every waiting run to itself
                 _LOGGER.exception("runs can't be claimed")
-                again, due = False, None
+                again, due, wait = False, None, POLL_SECONDS
             if again:
                 continue
-            wait = POLL_SECONDS
-            if due is not None:
+            if due is not None and not self._more:
                 wait = min(wait, max(0.01, (due - self._clock.now()) / MICROSECONDS))
-            if self._more:
-                wait = POLL_SECONDS
             await self._wait(wait)
 
     async def _wait(self, seconds: float) -> None:
         try:
-            async with asyncio.timeout(seconds):
+            async with timeout(self._timers, seconds):
                 await self._look.wait()
         except TimeoutError:
             pass

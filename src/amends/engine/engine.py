@@ -34,13 +34,13 @@ from amends.core.keys import RUN_ID
 from amends.core.limits import REASON_CHARACTERS_MAX, REQUEST_BYTES_MAX, TAG_CHARACTERS_MAX, TAGS_MAX
 from amends.core.owed import owed
 from amends.core.state import RunRecord
-from amends.engine.claims import Claims
+from amends.engine.claims import POLL_SECONDS, Claims
 from amends.engine.driven import Asked, Driven
 from amends.engine.projection import project
 from amends.engine.reading import record_of
 from amends.engine.worker import LaneOf, Moved, Worker, append_ids, stored
 from amends.engine.writer import Writer
-from amends.ports.clock import Clock
+from amends.ports.clock import LOOP_TIMERS, Clock, Timers
 from amends.ports.events import EventCodec
 from amends.ports.log import Append, SagaKey, Start, StoredRun, TransactionLog, Written
 
@@ -81,6 +81,8 @@ class Engine:
         canonical: Callable[[bytes], bytes],
         clock: Clock,
         runs_max: int = RUNS_MAX,
+        timers: Timers = LOOP_TIMERS,
+        poll_seconds: float = POLL_SECONDS,
     ) -> None:
         self.definitions: dict[SagaKey, Definition] = {
             SagaKey(each.saga, each.version, each.digest): each for each in definitions
@@ -92,9 +94,9 @@ class Engine:
         self._runs_max = runs_max
         self._append_ids = append_ids()
         self._watchers: dict[str, list[asyncio.Future[RunRecord]]] = {}
-        self._writer = Writer(log, self._log_broke)
-        self.worker = Worker(log, self._writer, lane_of, events, clock, self._changed, self._freed)
-        self._claims = Claims(log, self.worker, self.definitions, events, clock, runs_max)
+        self._writer = Writer(log, self._log_broke, timers)
+        self.worker = Worker(log, self._writer, lane_of, events, clock, self._changed, self._freed, timers)
+        self._claims = Claims(log, self.worker, self.definitions, events, clock, runs_max, timers, poll_seconds)
         self.broken: asyncio.Event = asyncio.Event()
         self._broken_by: LogBroken | None = None
 

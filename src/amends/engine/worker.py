@@ -31,7 +31,7 @@ from amends.engine.driven import Asked, CallKey, Driven, Ready
 from amends.engine.lanes import Lane
 from amends.engine.projection import project
 from amends.engine.writer import Writer
-from amends.ports.clock import Clock
+from amends.ports.clock import LOOP_TIMERS, Clock, Timers
 from amends.ports.events import EventCodec
 from amends.ports.log import Append, StoredEvent, TransactionLog, Written
 from amends.ports.transport import Outgoing
@@ -62,6 +62,7 @@ class Worker:
         clock: Clock,
         changed: Changed,
         freed: Callable[[], None],
+        timers: Timers = LOOP_TIMERS,
     ) -> None:
         self.runs: dict[str, Driven] = {}
         self.expected = 0
@@ -73,7 +74,8 @@ class Worker:
         self._changed = changed
         self._freed = freed
         self._append_ids = append_ids()
-        self._alarm = Alarm(clock, self._ring)
+        self._timers = timers
+        self._alarm = Alarm(clock, self._ring, timers)
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
 
@@ -273,7 +275,7 @@ class Worker:
                 if self._closing or isinstance(error, LogBroken):
                     self._drop(driven)
                     return
-                await asyncio.sleep(REREAD_SECONDS)
+                await self._pause(REREAD_SECONDS)
             except Exception:  # a history that can't be read must cost one run, and be heard of
                 _LOGGER.exception("%s: what was written meanwhile can't be read; dropped here", driven.run)
                 self._drop(driven)
@@ -284,6 +286,14 @@ class Worker:
         if not driven.commands:
             driven.commands.append(Asked(c.Due(self._clock.now(), driven.epoch)))
         self._pump(driven)
+
+    async def _pause(self, seconds: float) -> None:
+        over = asyncio.Event()
+        timer = self._timers.call_later(seconds, over.set)
+        try:
+            await over.wait()
+        finally:
+            timer.cancel()
 
     def _broken(self, driven: Driven, asked: Iterable[Asked], error: Exception) -> None:
         _LOGGER.error("%s: deciding failed; the run is left as it is", driven.run, exc_info=error)

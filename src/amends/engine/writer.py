@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from amends.core.errors import LogBroken, LogUnavailable
+from amends.ports.clock import LOOP_TIMERS, Timers, timeout
 from amends.ports.log import Append, Start, TransactionLog, Written
 
 BATCH_MAX: Final = 1_000
@@ -26,8 +27,11 @@ _LOGGER = logging.getLogger("amends.engine")
 class Writer:
     """Gathers appends for one log; `broken` is told when it can't be written any more by this process."""
 
-    def __init__(self, log: TransactionLog, broken: Callable[[LogBroken], None]) -> None:
+    def __init__(
+        self, log: TransactionLog, broken: Callable[[LogBroken], None], timers: Timers = LOOP_TIMERS
+    ) -> None:
         self._log = log
+        self._timers = timers
         self._broken = broken
         self._waiting: list[Entry] = []
         self._idle: asyncio.Future[None] | None = None
@@ -97,7 +101,7 @@ class Writer:
     async def _pause(self, seconds: float) -> None:
         """Let the log recover; closing doesn't wait for that."""
         try:
-            async with asyncio.timeout(seconds):
+            async with timeout(self._timers, seconds):
                 await self._pausing.wait()
         except TimeoutError:
             pass

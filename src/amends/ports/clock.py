@@ -1,7 +1,11 @@
 """Time as the engine sees it. Passed in, so that tests own it."""
 
+import asyncio
 import time
-from typing import Protocol
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Final, Protocol
 
 
 class Clock(Protocol):
@@ -26,3 +30,41 @@ class SystemClock:
     def monotonic(self) -> float:
         """Seconds since some moment; never goes back."""
         return time.monotonic()
+
+
+class Timer(Protocol):
+    """Something that rings later."""
+
+    def cancel(self) -> None:
+        """Don't ring; nothing happens where it has rung."""
+        ...
+
+
+class Timers(Protocol):
+    """What the engine waits by: its alarm, its pauses, its looks into the log. A call's time-out is its transport's."""
+
+    def call_later(self, seconds: float, ring: Callable[[], None], /) -> Timer:
+        """Call back after so many seconds, on the event loop."""
+        ...
+
+
+class LoopTimers:
+    """The running event loop's own timers."""
+
+    def call_later(self, seconds: float, ring: Callable[[], None], /) -> Timer:
+        """Call back after so many seconds."""
+        return asyncio.get_running_loop().call_later(seconds, ring)
+
+
+LOOP_TIMERS: Final = LoopTimers()
+
+
+@asynccontextmanager
+async def timeout(timers: Timers, seconds: float) -> AsyncGenerator[None]:
+    """`asyncio.timeout`, by these timers."""
+    async with asyncio.timeout(None) as scope:
+        timer = timers.call_later(seconds, partial(scope.reschedule, 0.0))
+        try:
+            yield
+        finally:
+            timer.cancel()

@@ -138,8 +138,8 @@ def p2_completed_acted_once(evidence: Evidence) -> str | None:
     record = evidence.record
     if record.ended is not RunState.COMPLETED:
         return None
-    for _, event in (*evidence.of(e.CompensationRequested), *evidence.of(e.Aborted)):
-        return f"it completed, but its history has {type(event).__name__}"
+    if any(isinstance(event, e.CompensationRequested | e.Aborted) for event in evidence.events):
+        return "it completed, but it had turned back"
     for name, step in evidence.definition.steps.items():
         if not evidence.matters(name):
             continue
@@ -292,11 +292,12 @@ _FACTS: Final = (e.Resolved, e.Skipped, e.Abandoned)
 
 def p8_persons_sign(evidence: Evidence) -> str | None:
     """Whatever a person did says who and why; nothing that only a person may do was done without one."""
-    for kind in _BY_PERSONS:
-        for _, event in evidence.of(kind):
+    signed = False
+    for event in evidence.events:
+        if isinstance(event, _BY_PERSONS):
+            signed = True
             if not event.who.by or not event.who.reason:
                 return f"{type(event).__name__} doesn't say who did it, or why"
-    signed = any(evidence.of(kind) for kind in _BY_PERSONS)
     if evidence.of(e.Unmarked) and not signed:
         return "a mark was lifted and no person asked for it"
     return None
@@ -307,7 +308,8 @@ def p9_ends_have_their_names(evidence: Evidence) -> str | None:
     record = evidence.record
     if record.ended is None:
         return None
-    facts = any(evidence.of(kind) for kind in _FACTS) or any(event.fact for _, event in evidence.of(e.RetryAsked))
+    repeated = any(event.fact for _, event in evidence.of(e.RetryAsked))
+    facts = repeated or any(isinstance(event, _FACTS) for event in evidence.events)
     if facts != record.by_hand:
         return f"it ended {record.ended.value}, by_hand is {record.by_hand}, but a person's fact is {facts}"
     left_undone = [event for _, event in evidence.of(e.Skipped) if event.phase is not Phase.ACTION]
@@ -324,7 +326,6 @@ def p9_ends_have_their_names(evidence: Evidence) -> str | None:
 
 _AFTER_THE_END: Final = (e.LateReply, e.NoticeRequested, e.NoticeDelivered, e.NoticeFailed)
 _ONCE_PER_RUN: Final = (e.Aborted, e.AbortRequested, e.AbortVoid, e.DeadlinePassed, e.RunEnded, e.NoticeDelivered)
-_ONCE_PER_ITEM: Final = (e.ActionSucceeded, e.CompensationSucceeded, e.StepSkipped, e.StepDeclined)
 
 
 def the_log_is_gapless(evidence: Evidence) -> str | None:
@@ -341,13 +342,21 @@ def the_log_is_gapless(evidence: Evidence) -> str | None:
 
 def no_fact_twice(evidence: Evidence) -> str | None:
     """What can be true only once is said only once."""
-    for kind in _ONCE_PER_RUN:
-        if len(evidence.of(kind)) > 1:
-            return f"{kind.__name__} is in the history {len(evidence.of(kind))} times"
-    for kind in _ONCE_PER_ITEM:
-        said = [(event.step, getattr(event, "item", "")) for _, event in evidence.of(kind)]
-        if len(set(said)) != len(said):
-            return f"{kind.__name__} twice: {said}"
+    said: set[tuple[type[e.Event], str, str]] = set()
+    fact: tuple[type[e.Event], str, str]
+    for event in evidence.events:
+        match event:
+            case e.ActionSucceeded() | e.CompensationSucceeded():
+                fact = (type(event), event.step, event.item)
+            case e.StepSkipped() | e.StepDeclined():
+                fact = (type(event), event.step, "")
+            case _ if isinstance(event, _ONCE_PER_RUN):
+                fact = (type(event), "", "")
+            case _:
+                continue
+        if fact in said:
+            return f"{type(event).__name__} is in the history more than once"
+        said.add(fact)
     return None
 
 
@@ -376,9 +385,9 @@ def one_direction(evidence: Evidence) -> str | None:
     for event in evidence.events[index + 1 :]:
         if isinstance(event, _FORWARD):
             return f"{type(event).__name__} after Aborted"
-    for event in evidence.events[:index]:
-        if isinstance(event, e.CompensationRequested):
-            return f"the undo of {event.step} was requested before the run turned back"
+    for place, undo in evidence.of(e.CompensationRequested):
+        if place < index:
+            return f"the undo of {undo.step} was requested before the run turned back"
     return None
 
 

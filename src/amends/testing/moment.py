@@ -56,6 +56,7 @@ class Moment:
         "wrong",
     )
 
+    epoch: int
     record: RunRecord
 
     def __init__(self, setup: Setup) -> None:
@@ -143,6 +144,7 @@ class Moment:
         return counts
 
     def stale_sends(self, process: Process) -> bool:
+        """Whether a process that doesn't own the run any more, and doesn't know, has something to send."""
         if process.seen is None:
             return False
         sends = owed(self.setup.definition, process.seen, self.now, process.epoch).sends
@@ -150,13 +152,16 @@ class Moment:
         return any((each.step, each.item, each.phase) not in flying for each in sends)
 
     def under_way(self, process: Process, flying: Flying) -> bool:
+        """Whether a message of this call is on its way."""
         return any(is_of(each, process.epoch, flying) for each in self.wire)
 
     def behind_barrier(self, vertex: tuple[str, str]) -> bool:
+        """Whether a barrier protects this item's calls."""
         item = self.record.item(*vertex)
         return item is None or item.behind_barrier
 
     def owes_notice(self) -> bool:
+        """Whether somebody is still to be told how it ended."""
         notice = self.record.notice
         return notice is not None and notice.due is not None and not self.record.notice_delivered
 

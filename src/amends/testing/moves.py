@@ -80,6 +80,7 @@ class Move(NamedTuple):
     @property
     def name(self) -> str:
         """Short and readable: a story is a list of these."""
+        what = ""
         match self.message:
             case Request(call=call):
                 what = f" {unit_name(call.step, call.item)}:{call.phase.value}#{self.message.attempt}"
@@ -87,7 +88,7 @@ class Move(NamedTuple):
                 word = getattr(outcome, "word", "") or type(outcome).__name__.lower()
                 what = f" {unit_name(step, item)}:{phase.value}#{self.message.attempt} {word}"
             case None:
-                what = ""
+                pass
         if self.flying is not None:
             flying = self.flying
             what = f" {unit_name(flying.step, flying.item)}:{flying.phase.value}#{flying.attempt} {self.cause.value}"

@@ -382,9 +382,9 @@ class World(Moment):
             process = next(each for each in self.processes if each.epoch == epoch)
             if process.seen is None:
                 return
+            self._check_send(send, process.seen)
             process = process._replace(flying=process.flying | {flying})
             self.processes = tuple(process if each.epoch == epoch else each for each in self.processes)
-            self._check_send(send, process.seen)
             sent = 0 if send.guard is Guard.BARRIER else self.now
             call = Called(send.step, send.item, send.phase, send.kind, send.body, epoch, send.seal)
             request = Request(epoch, send.attempt, send.guard, send.participant == LOCAL, send.since, sent, call)

@@ -8,7 +8,7 @@ anew.
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -180,14 +180,20 @@ async def _do_here(call: Outgoing, work: LocalWork, arguments: Sequence[object])
     """Async work needs no task of its own: its time-out stops it, so no attempt outlives its call."""
     info = _info(call)
     token = CURRENT_CALL.set(info)
+    limit = asyncio.timeout(call.timeout_seconds)
     try:
-        async with asyncio.timeout(call.timeout_seconds):
-            try:
-                return _done(info, work, await work.function(*arguments))
-            except Exception as error:  # noqa: BLE001 - whatever the author's code raises is an answer
-                return _raised(info, work.function, error)
-    except TimeoutError:
-        return Lost(Cause.TIMED_OUT, f"{call.operation} was not done within {call.timeout_seconds:g} s")
+        begun = work.function(*arguments)
+        if isinstance(begun, Coroutine):
+            # Work that never waits needs no timer either, which is the dearest part of calling it.
+            begun = _Rest(cast("Coroutine[object, object, object]", begun))
+            if begun.is_done:
+                return _done(info, work, begun.value)
+        async with limit:
+            return _done(info, work, await begun)
+    except Exception as error:  # noqa: BLE001 - whatever the author's code raises is an answer
+        if isinstance(error, TimeoutError) and limit.expired():
+            return Lost(Cause.TIMED_OUT, f"{call.operation} was not done within {call.timeout_seconds:g} s")
+        return _raised(info, work.function, error)
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
@@ -195,6 +201,33 @@ async def _do_here(call: Outgoing, work: LocalWork, arguments: Sequence[object])
         return Lost(Cause.RAISED, f"{call.operation} gave itself up before it was done")
     finally:
         CURRENT_CALL.reset(token)
+
+
+class _Rest:
+    """A coroutine that took its first step when this was made; awaited, it goes the rest of its way."""
+
+    def __init__(self, work: Coroutine[object, object, object]) -> None:
+        self._work = work
+        self.is_done = False
+        self.value: object = None
+        self._waits_for = self._step(None, None)
+
+    def __await__(self) -> Generator[object, object, object]:
+        while not self.is_done:
+            try:
+                got = yield self._waits_for
+            except BaseException as thrown:  # noqa: BLE001 - a cancellation or an error, meant for the work
+                self._waits_for = self._step(None, thrown)
+            else:
+                self._waits_for = self._step(got, None)
+        return self.value
+
+    def _step(self, got: object, thrown: BaseException | None) -> object:
+        try:
+            return self._work.send(got) if thrown is None else self._work.throw(thrown)
+        except StopIteration as done:
+            self.is_done, self.value = True, done.value
+            return None
 
 
 def _do_blocking(info: CallInfo, work: LocalWork, function: Callable[..., Any], arguments: Sequence[object]) -> Came:
