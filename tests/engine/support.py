@@ -5,6 +5,8 @@ Nothing here waits for a real clock: `virtually` runs a test on a loop whose tim
 reads that loop. A week is over in a moment, and a delay is exact.
 """
 
+# pyright: reportPrivateUsage=false
+
 import asyncio
 import contextlib
 import selectors
@@ -22,6 +24,7 @@ from amends import compose
 from amends.codecs.json import JsonCodec
 from amends.compose import Orchestrator
 from amends.core.answers import Answered, Cause, Lost, NotSent
+from amends.core.declare import Step
 from amends.core.definition import Definition
 from amends.core.keys import Phase
 from amends.core.operation import AT_ONCE_DEFAULT, Call, Participant, Rest, Route, operation
@@ -162,9 +165,7 @@ class Script:
     """Answers by `step:phase`, one after the other; the last one for ever. What isn't listed is a yes."""
 
     def __init__(self, **answers: Sequence[Came] | Came) -> None:
-        self._answers = {
-            name: list(came) if isinstance(came, (list, tuple)) else [came] for name, came in answers.items()
-        }
+        self._answers = {name: list(came) if isinstance(came, Sequence) else [came] for name, came in answers.items()}
 
     def __call__(self, call: Outgoing) -> Came:
         name = call.step if call.phase is Phase.ACTION else f"{call.step}_{call.phase.value}"
@@ -229,12 +230,13 @@ def wide_saga(
     """Independent steps, and a pivot that waits for all of them."""
     saga = Saga("wide", str)
 
-    def add(name: str) -> Any:
+    def add(name: str) -> Step[str, str]:
         def build(what: str) -> Call[str]:
             return act(what)
 
         build.__name__ = build.__qualname__ = name
-        return saga.compensable(policy=policy)(build)
+        made: Step[str, str] = saga.compensable(policy=policy)(build)
+        return made
 
     steps = [add(name) for name in names]
 
@@ -291,6 +293,11 @@ class SlowLog(MemoryLog):
 # -- orchestrators
 
 
+def where_it_is(route: Route) -> object:
+    """A transport is its own way there."""
+    return route.where
+
+
 @asynccontextmanager
 async def opened(
     sagas: Iterable[Saga[Any]],
@@ -303,10 +310,10 @@ async def opened(
     """An open orchestrator whose participants (by their names) are pretended."""
     routes = [Route(name.replace("_", "-"), transport, None, at_once) for name, transport in transports.items()]
     sagas = list(sagas)
-    with mock.patch.object(compose, "open_route", lambda route: route.where), contextlib.ExitStack() as unchecked:
+    with mock.patch.object(compose, "open_route", where_it_is), contextlib.ExitStack() as unchecked:
         if transports.keys() & {"plain", "once"}:  # which can be decided on, but not be reached yet
             loaded = [Definition(each, JsonCodec()) for each in sagas]
-            unchecked.enter_context(mock.patch.object(compose, "load_definitions", lambda _: loaded))
+            unchecked.enter_context(mock.patch.object(compose, "load_definitions", return_value=loaded))
         async with Orchestrator(sagas, log=log, routes=routes, runs_max=runs_max, clock=Clock()) as runs:
             yield runs
 
@@ -314,7 +321,7 @@ async def opened(
 async def until(true: Callable[[], bool], *, within: float = 3_600.0) -> None:
     """Let time pass until something is true."""
     async with asyncio.timeout(within):
-        while not true():
+        while not true():  # noqa: ASYNC110 - nobody says so, and to wait costs nothing here
             await asyncio.sleep(0.005)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -49,7 +50,7 @@ def test_the_waits_between_attempts_are_those_of_the_policy_and_the_key() -> Non
     key = make_key("o", "reserve", "", Phase.ACTION)
     patience = Patience(5, 10**12, 2 * MICROSECONDS, 10 * MICROSECONDS)
     at = shop.times(key)
-    waits = [later - earlier for earlier, later in zip(at, at[1:], strict=False)]
+    waits = [later - earlier for earlier, later in pairwise(at)]
     assert waits == pytest.approx([delay(patience, key, n) / MICROSECONDS for n in range(1, 5)], abs=0.05)
     assert [sent.attempt for sent in shop.sent if sent.key == key] == [1, 2, 3, 4, 5]
     assert len({sent.body for sent in shop.sent if sent.key == key}) == 1

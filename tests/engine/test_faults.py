@@ -227,7 +227,7 @@ def test_an_orchestrator_that_is_closed_answers_nobody_for_ever() -> None:
     virtually(test)
 
 
-@pytest.mark.parametrize("where", ["decide", "owed", "project"])
+@pytest.mark.parametrize("where", ["decide", "owed"])
 def test_a_bug_while_deciding_costs_one_run(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     order = order_saga()
     real = getattr(worker, where)

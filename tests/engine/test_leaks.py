@@ -7,6 +7,7 @@ import pytest
 
 from amends.compose import Orchestrator
 from amends.core.errors import AmendsError
+from amends.core.keys import Phase
 from amends.core.outcomes import Compensated, Completed
 from amends.core.saga import Saga
 from amends.engine.lanes import Lane, Waiting
@@ -30,10 +31,12 @@ from tests.engine.support import (
 
 def test_after_many_runs_nothing_is_held() -> None:
     order = order_saga()
-    answers = [yes(), no(), LOST]
+    answers: list[Came] = [yes(), no(), LOST]
 
     def does(call: Outgoing) -> Came:
-        return yes() if call.attempt > 1 or call.step == "ship" else answers[hash(call.key) % 3]
+        if call.attempt > 1 or call.phase is not Phase.ACTION or call.step == "ship":
+            return yes()
+        return answers[sum(call.key.encode()) % 3]
 
     async def test() -> None:
         async with opened([order], SlowLog(), shop=Pretend(does), at_once=5, runs_max=50) as runs:
@@ -68,7 +71,7 @@ async def test_after_many_runs_of_local_work_on_a_file_nothing_is_held(tmp_path:
         outcomes = [await run.outcome() for run in started]
         assert all(isinstance(each, Completed) for each in outcomes)
         async with asyncio.timeout(10):
-            while runs.engine.worker.runs:
+            while runs.engine.worker.runs:  # noqa: ASYNC110 - a turn of the loop or two
                 await asyncio.sleep(0)
         assert_empty(runs)
     assert len(asyncio.all_tasks()) == 1
@@ -109,7 +112,7 @@ def test_leaving_does_not_wait_for_ever() -> None:
         async with opened([order], log, shop=shop) as runs:
             await runs.start(order, "x", id="o")
             verb = asyncio.create_task(runs.cancel("o", reason="at the last moment"))
-            await until(lambda: bool(shop.sent))
+            await asyncio.sleep(0.1)
         assert 10 <= seconds() < 11
         await verb
         assert not shop.in_flight
@@ -161,7 +164,7 @@ def test_a_lane_forgets_who_left_the_queue() -> None:
         each.gone = True
         assert lane.leave(each) is None
     assert lane.waiting == 50
-    order = []
+    order: list[Waiting] = []
     following = lane.leave(calls[0])
     while following is not None:
         order.append(following)

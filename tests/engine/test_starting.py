@@ -1,5 +1,6 @@
 """A start is durable or it is an error, and an error leaves no run behind."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
@@ -25,6 +26,7 @@ from amends.logs.memory import MemoryLog, MemoryStore
 from tests.engine.support import (
     EPOCH,
     LOST,
+    Came,
     Pretend,
     Script,
     Shop,
@@ -252,7 +254,7 @@ def noticed_saga() -> Saga[str]:
 
 
 @pytest.mark.parametrize("said", [yes(), no()], ids=["completed", "compensated"])
-def test_a_notice_is_sent_again_until_it_is_taken_and_never_changes_the_end(said: Any) -> None:
+def test_a_notice_is_sent_again_until_it_is_taken_and_never_changes_the_end(said: Came) -> None:
     saga, log = noticed_saga(), SlowLog()
     shop = Pretend(Script(pay=said, notice=[LOST, busy("30"), no(), yes()]))
 
@@ -304,8 +306,6 @@ def test_an_orchestrator_can_be_entered_again_but_not_twice_at_once() -> None:
             await orchestrator.start(order, "x", id="p")
         async with orchestrator as runs:
             assert not (await runs.start(order, "x", id="o")).is_new
-
-    import asyncio
 
     asyncio.run(test())
     assert store.openings == 2

@@ -1,5 +1,7 @@
 """What people may do to a run, whether it is in memory or waits in the log; and what they hear of it."""
 
+# pyright: reportPrivateUsage=false
+
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace

@@ -1,10 +1,13 @@
 """Runs that wait do so in the log, however many they are, and are woken when they are due."""
 
+# pyright: reportPrivateUsage=false
+
 import asyncio
 from datetime import timedelta
 
 import pytest
 
+from amends.compose import Orchestrator
 from amends.core.operation import Call, ask, sleep
 from amends.core.outcomes import Compensated, Completed, Unfinished
 from amends.core.saga import Saga
@@ -37,7 +40,7 @@ def test_more_runs_than_memory_holds_wait_in_the_log_and_all_end() -> None:
         most[0] = max(most[0], len(known[0].engine.worker.runs))
         return yes()
 
-    known = []
+    known: list[Orchestrator] = []
     log, shop = SlowLog(), Pretend(slowly)
 
     async def test() -> None:

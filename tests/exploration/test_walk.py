@@ -43,7 +43,7 @@ EXPLORED = [
     ("chain", Budget(faults=1, verbs=1, noes=1), ""),
     ("chain-pivot", Budget(faults=1, crashes=1, noes=1), ""),
     ("chain-pivot", Budget(faults=2, cancels=1), ""),
-    ("chain-pivot", Budget(laters=1, cancels=1, noes=1), "a p"),
+    ("chain-pivot", Budget(faults=1, laters=1, noes=1), "a p"),
     ("whole", Budget(faults=1, crashes=1), ""),
     ("whole", Budget(faults=1, laters=1, noes=1), "a p r"),
     ("parallel", Budget(faults=1, crashes=1), ""),

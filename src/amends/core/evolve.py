@@ -31,11 +31,11 @@ from amends.core.state import (
     Mark,
     RunRecord,
     RunState,
-    StepRecord,
     StepState,
     Tries,
     TurnedBack,
     clone,
+    summed_up,
 )
 
 
@@ -181,7 +181,7 @@ def _requested(record: RunRecord, event: e.ActionRequested) -> None:
             tries.open_epoch = None
         items[request.item] = ItemRecord(event.step, request.item, StepState.ACTING, request, action=tries)
     shape = cast("Literal['one', 'dict', 'list']", event.shape)
-    record.steps[event.step] = StepRecord(event.step, event.kind, shape, items, {StepState.ACTING: len(items)})
+    record.steps[event.step] = summed_up(event.step, event.kind, shape, items, {StepState.ACTING: len(items)})
     lift(record, event.step, "")
 
 

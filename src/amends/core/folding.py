@@ -7,7 +7,7 @@ from amends.core import events as e
 from amends.core.answers import Cause
 from amends.core.keys import Phase
 from amends.core.retry import Guard
-from amends.core.state import ItemRecord, RunRecord, StepRecord, StepState, Tries, clone
+from amends.core.state import ItemRecord, RunRecord, StepState, Tries, clone, summed_up
 
 NEVER_LEFT = frozenset({Cause.NOT_SENT, Cause.WITHDRAWN})
 """Ends of an attempt in which provably no byte of the request left."""
@@ -50,13 +50,13 @@ def keep(record: RunRecord, item: ItemRecord) -> None:
     counts[item.state] = counts.get(item.state, 0) + 1
     items = dict(old.items)
     items[item.item] = item
-    record.steps[item.step] = StepRecord(old.name, old.kind, old.shape, items, counts)
+    record.steps[item.step] = summed_up(old.name, old.kind, old.shape, items, counts)
 
 
 def put_single(record: RunRecord, step: str, state: StepState) -> ItemRecord:
     """A step that makes no call has one item all the same."""
     item = ItemRecord(step=step, item="", state=state, request=None)
-    record.steps[step] = StepRecord(step, None, "one", {"": item}, {state: 1})
+    record.steps[step] = summed_up(step, None, "one", {"": item}, {state: 1})
     lift(record, step, "")
     return item
 

@@ -160,28 +160,33 @@ class ItemRecord:
 class StepRecord:
     """A step that is no longer waiting. `counts` says how many of its items are in each state.
 
-    `kind` is `None` where nothing was ever requested.
+    `kind` is `None` where nothing was ever requested. `state` is the summary that is shown (a step without any call is
+    done at once); `settled`: every item is done or skipped, so that those that wait for it may start.
     """
 
     name: str
     kind: Kind | None
     shape: Literal["one", "dict", "list"]
-    items: dict[str, ItemRecord] = field(default_factory=dict[str, ItemRecord])
-    counts: dict[StepState, int] = field(default_factory=dict[StepState, int])
+    items: dict[str, ItemRecord]
+    counts: dict[StepState, int]
+    state: StepState
+    settled: bool
 
-    @property
-    def state(self) -> StepState:
-        """The summary that is shown; a step of no calls at all is done at once."""
-        for state in _SHOWN_FIRST:
-            if self.counts.get(state):
-                return state
-        return StepState.DONE
 
-    @property
-    def settled(self) -> bool:
-        """Done or skipped: those that wait for it may start."""
-        counts = self.counts
-        return counts.get(StepState.DONE, 0) + counts.get(StepState.SKIPPED, 0) == len(self.items)
+def summed_up(
+    name: str,
+    kind: Kind | None,
+    shape: Literal["one", "dict", "list"],
+    items: dict[str, ItemRecord],
+    counts: dict[StepState, int],
+) -> StepRecord:
+    """A step's record, with the summary of its items."""
+    if len(items) == 1:
+        (item,) = items.values()
+        return StepRecord(name, kind, shape, items, counts, item.state, item.state in SETTLED)
+    state = next((each for each in _SHOWN_FIRST if counts.get(each)), StepState.DONE)
+    settled = sum(counts.get(each, 0) for each in SETTLED) == len(items)
+    return StepRecord(name, kind, shape, items, counts, state, settled)
 
 
 @dataclass(frozen=True, slots=True)

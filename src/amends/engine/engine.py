@@ -36,7 +36,7 @@ from amends.core.owed import owed
 from amends.core.state import RunRecord
 from amends.engine.claims import POLL_SECONDS, Claims
 from amends.engine.driven import Asked, Driven
-from amends.engine.projection import project
+from amends.engine.projection import Projector
 from amends.engine.reading import record_of
 from amends.engine.worker import LaneOf, Moved, Worker, append_ids, stored
 from amends.engine.writer import Writer
@@ -93,6 +93,7 @@ class Engine:
         self._clock = clock
         self._runs_max = runs_max
         self._append_ids = append_ids()
+        self._projector = Projector(events)
         self._watchers: dict[str, list[asyncio.Future[RunRecord]]] = {}
         self._writer = Writer(log, self._log_broke, timers)
         self.worker = Worker(log, self._writer, lane_of, events, clock, self._changed, self._freed, timers)
@@ -187,7 +188,7 @@ class Engine:
             at=at,
             append_id=self._append_ids(),
             events=stored(self._events, decision.events),
-            row=project(definition, decision.record, None if idle else at if owing.sends else owing.wake, self._events),
+            row=self._projector.row(definition, decision.record, None if idle else at if owing.sends else owing.wake),
             owned=owned and not idle,
         )
         driven: Driven | None = None
@@ -370,7 +371,7 @@ class Engine:
             append_id=self._append_ids(),
             at=at,
             events=stored(self._events, decided.events),
-            row=project(definition, after, None if idle else at, self._events),
+            row=self._projector.row(definition, after, None if idle else at),
         )
 
         def follow(verdict: Written | LogUnavailable) -> None:

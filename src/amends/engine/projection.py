@@ -1,48 +1,77 @@
-"""The row that the log shows of a run: what is going on, in plain columns."""
+"""The row that the log shows of a run: what is going on, in plain columns.
 
-from typing import Any
+It is written with every append, and nearly all of it is the same few texts again and again ("reserve, compensable,
+done, one attempt"), so those are kept once they were written.
+"""
+
+from functools import lru_cache
 
 from amends.core.definition import Definition
-from amends.core.state import ItemRecord, RunRecord, StepState
+from amends.core.retry import Kind
+from amends.core.state import ItemRecord, RunRecord, StepRecord, StepState
 from amends.ports.events import EventCodec
 from amends.ports.log import RunRow
 
 _EMPTY = b"[]"
 _CURRENT = frozenset({StepState.ACTING, StepState.UNKNOWN, StepState.COMPENSATING})
+_TEXTS_KEPT = 4_096
 
 
-def project(definition: Definition, record: RunRecord, due_at: int | None, codec: EventCodec) -> RunRow:
-    """The row after the events folded into `record`; `due_at` is when the run needs somebody next."""
-    steps: list[dict[str, Any]] = []
-    current: list[str] = []
-    for name, step in definition.steps.items():
-        known = record.steps.get(name)
-        if known is None:
-            steps.append({"name": name, "kind": step.kind, "state": "waiting", "attempts": 0, "error": None})
-            continue
-        state = known.state
-        if state in _CURRENT:
-            current.append(name)
-        if len(known.items) == 1:
-            item = next(iter(known.items.values()))
-            attempts, error = attempts_of(item), error_of(item)
-        else:
-            attempts = sum(attempts_of(each) for each in known.items.values())
-            error = next((told for each in known.items.values() if (told := error_of(each))), None)
-        steps.append({"name": name, "kind": step.kind, "state": state, "attempts": attempts, "error": error})
-    stuck = [
-        {"step": mark.name, "phase": mark.phase, "reason": mark.reason, "attempts": mark.attempts, "since": mark.since}
-        for mark in record.marks.values()
-    ]
-    return RunRow(
-        state=record.state.value,
-        by_hand=record.by_hand,
-        due_at=due_at,
-        current=codec.plain(current) if current else _EMPTY,
-        steps=codec.plain(steps),
-        stuck=codec.plain(stuck) if stuck else _EMPTY,
-        ended_at=record.ended_at,
-    )
+class Projector:
+    """Makes rows."""
+
+    def __init__(self, codec: EventCodec) -> None:
+        self._codec = codec
+        self._step = lru_cache(_TEXTS_KEPT)(self._written_step)
+        self._names = lru_cache(_TEXTS_KEPT)(codec.plain)
+
+    def row(self, definition: Definition, record: RunRecord, due_at: int | None) -> RunRow:
+        """The row after the events folded into `record`; `due_at` is when the run needs somebody next."""
+        steps: list[bytes] = []
+        current: list[str] = []
+        for name, step in definition.steps.items():
+            known = record.steps.get(name)
+            if known is None:
+                steps.append(self._step(name, step.kind, StepState.WAITING, 0, None))
+                continue
+            if known.state in _CURRENT:
+                current.append(name)
+            steps.append(self._step(name, step.kind, known.state, *_tried(known)))
+        return RunRow(
+            state=record.state.value,
+            by_hand=record.by_hand,
+            due_at=due_at,
+            current=self._names(tuple(current)) if current else _EMPTY,
+            steps=b"[" + b",".join(steps) + b"]",
+            stuck=self._stuck(record) if record.marks else _EMPTY,
+            ended_at=record.ended_at,
+        )
+
+    def _written_step(self, name: str, kind: Kind, state: StepState, attempts: int, error: str | None) -> bytes:
+        return self._codec.plain({"name": name, "kind": kind, "state": state, "attempts": attempts, "error": error})
+
+    def _stuck(self, record: RunRecord) -> bytes:
+        return self._codec.plain(
+            [
+                {
+                    "step": mark.name,
+                    "phase": mark.phase,
+                    "reason": mark.reason,
+                    "attempts": mark.attempts,
+                    "since": mark.since,
+                }
+                for mark in record.marks.values()
+            ]
+        )
+
+
+def _tried(step: StepRecord) -> tuple[int, str | None]:
+    """Attempts and the last error, over all of a step's items."""
+    if len(step.items) == 1:
+        (item,) = step.items.values()
+        return attempts_of(item), error_of(item)
+    items = step.items.values()
+    return sum(map(attempts_of, items)), next((told for each in items if (told := error_of(each))), None)
 
 
 def attempts_of(item: ItemRecord) -> int:

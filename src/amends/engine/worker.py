@@ -29,7 +29,7 @@ from amends.core.state import RunRecord
 from amends.engine.alarm import Alarm
 from amends.engine.driven import Asked, CallKey, Driven, Ready
 from amends.engine.lanes import Lane
-from amends.engine.projection import project
+from amends.engine.projection import Projector
 from amends.engine.writer import Writer
 from amends.ports.clock import LOOP_TIMERS, Clock, Timers
 from amends.ports.events import EventCodec
@@ -74,6 +74,7 @@ class Worker:
         self._changed = changed
         self._freed = freed
         self._append_ids = append_ids()
+        self._projector = Projector(events)
         self._timers = timers
         self._alarm = Alarm(clock, self._ring, timers)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -192,7 +193,7 @@ class Worker:
             append_id=self._append_ids(),
             at=at,
             events=stored(self._events, events),
-            row=project(driven.definition, record, owing.wake if not owing.sends else at, self._events),
+            row=self._projector.row(driven.definition, record, owing.wake if not owing.sends else at),
             release=release,
         )
 

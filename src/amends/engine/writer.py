@@ -27,9 +27,7 @@ _LOGGER = logging.getLogger("amends.engine")
 class Writer:
     """Gathers appends for one log; `broken` is told when it can't be written any more by this process."""
 
-    def __init__(
-        self, log: TransactionLog, broken: Callable[[LogBroken], None], timers: Timers = LOOP_TIMERS
-    ) -> None:
+    def __init__(self, log: TransactionLog, broken: Callable[[LogBroken], None], timers: Timers = LOOP_TIMERS) -> None:
         self._log = log
         self._timers = timers
         self._broken = broken

@@ -378,8 +378,8 @@ def one_direction(evidence: Evidence) -> str | None:
     """A run that turned back starts nothing new, and nothing is undone before it turned."""
     turned = evidence.of(e.Aborted)
     if not turned:
-        for _, event in evidence.of(e.CompensationRequested):
-            return f"the undo of {event.step} was requested and the run hasn't turned back"
+        for _, early in evidence.of(e.CompensationRequested):
+            return f"the undo of {early.step} was requested and the run hasn't turned back"
         return None
     index = turned[0][0]
     for event in evidence.events[index + 1 :]:

@@ -1,0 +1,88 @@
+"""The state diagrams are true: whatever a step or a run does on random ways through every shape of saga is drawn, and
+whatever is drawn is done on some of them.
+"""
+
+import random
+import re
+
+import pytest
+
+from amends.core import events as e
+from amends.core.evolve import begin, evolve
+from amends.core.state import RunRecord
+from amends.testing.moment import FAULTS
+from amends.testing.moves import Budget
+from tests.docs.collect import PROJECT
+from tests.exploration.sagas import ALL
+from tests.exploration.walking import setup, walk
+
+WALKS = 60
+ARROW = re.compile(r"^ +(?P<before>[\w\[*\]]+) --> (?P<after>\w+): (?P<by>.+)$")
+Stroke = tuple[str, str, str]
+
+
+def drawn(heading: str) -> set[Stroke]:
+    """The arrows of the first diagram below a heading, one per event that is named on it."""
+    text = (PROJECT / "docs/reference/states.md").read_text("utf-8")
+    diagram = text.split(f"## {heading}\n")[1].split("```mermaid\n")[1].split("```")[0]
+    found = [ARROW.match(line) for line in diagram.split("\n")]
+    return {(each["before"], each["after"], by) for each in found if each for by in each["by"].split(", ")}
+
+
+def histories() -> list[tuple[e.Event, ...]]:
+    found: list[tuple[e.Event, ...]] = []
+    for name in ALL:
+        for seed in range(WALKS):
+            dice = random.Random(seed * 104_729)
+            budget = Budget(
+                faults=dice.randint(0, 3),
+                crashes=dice.randint(0, 2),
+                verbs=dice.randint(0, 4),
+                noes=dice.randint(0, 2),
+                laters=dice.randint(0, 1),
+                cancels=dice.choice((0, 0, 1)),
+            )
+            world, _, story = walk(setup(name, budget, may_wait="a b p r m q", faults=FAULTS), seed)
+            assert story is None, f"{name}, seed {seed}: {story}"
+            found.append(tuple(world.events))
+    return found
+
+
+@pytest.fixture(scope="module")
+def strokes() -> tuple[set[Stroke], set[Stroke]]:
+    """What runs and steps did: before, after, and the event."""
+    runs, steps = set[Stroke](), set[Stroke]()
+    for history in histories():
+        record = begin(history[0])
+        runs.add(("[*]", record.state.value, "RunStarted"))
+        for event in history[1:]:
+            after = evolve(record, event)
+            name = type(event).__name__
+            if after.state is not record.state:
+                runs.add((record.state.value, after.state.value, name))
+            steps |= {(old, new, name) for old, new in moved(record, after)}
+            record = after
+    return runs, steps
+
+
+def moved(before: RunRecord, after: RunRecord) -> set[tuple[str, str]]:
+    """Calls of steps whose state is another now."""
+    found: set[tuple[str, str]] = set()
+    for item in after.items():
+        old = before.item(item.step, item.item)
+        was = "waiting" if old is None else old.state.value
+        if was != item.state.value:
+            found.add((was, item.state.value))
+    return found
+
+
+def test_what_steps_do_is_what_is_drawn(strokes: tuple[set[Stroke], set[Stroke]]) -> None:
+    _, steps = strokes
+    assert steps - drawn("A step") == set(), "done, not drawn"
+    assert drawn("A step") - steps == set(), "drawn, not done on any way"
+
+
+def test_what_runs_do_is_what_is_drawn(strokes: tuple[set[Stroke], set[Stroke]]) -> None:
+    runs, _ = strokes
+    assert runs - drawn("A run") == set(), "done, not drawn"
+    assert drawn("A run") - runs == set(), "drawn, not done on any way"
