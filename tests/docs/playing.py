@@ -84,6 +84,8 @@ def environment() -> dict[str, str]:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "NO_COLOR": "1",
         "COLUMNS": "120",
+        "PYTHONPATH": "",  # what a page needs is installed or beside it
+        "PYTEST_ADDOPTS": f"-c {os.devnull} --rootdir=.",  # nor is it what lies in a folder above
     }
 
 

@@ -1,5 +1,5 @@
-"""The state diagrams are true: whatever a step or a run does on random ways through every shape of saga is drawn, and
-whatever is drawn is done on some of them.
+"""The state diagrams leave nothing out: whatever a run or a step does on random ways through every shape of saga is
+drawn. Not the other way round: some arrows are rare, and a test must not depend on the dice.
 """
 
 import random
@@ -16,17 +16,18 @@ from tests.docs.collect import PROJECT
 from tests.exploration.sagas import ALL
 from tests.exploration.walking import setup, walk
 
-WALKS = 60
-ARROW = re.compile(r"^ +(?P<before>[\w\[*\]]+) --> (?P<after>\w+): (?P<by>.+)$")
-Stroke = tuple[str, str, str]
+WALKS = 20
+ARROW = re.compile(r"^ +(?P<before>[\w\[*\]]+) --> (?P<after>\w+)(: .+)?$")
+Stroke = tuple[str, str]
+"""A state and the one after it."""
 
 
 def drawn(heading: str) -> set[Stroke]:
-    """The arrows of the first diagram below a heading, one per event that is named on it."""
+    """The arrows of the first diagram below a heading."""
     text = (PROJECT / "docs/reference/states.md").read_text("utf-8")
     diagram = text.split(f"## {heading}\n")[1].split("```mermaid\n")[1].split("```")[0]
     found = [ARROW.match(line) for line in diagram.split("\n")]
-    return {(each["before"], each["after"], by) for each in found if each for by in each["by"].split(", ")}
+    return {(each["before"], each["after"]) for each in found if each}
 
 
 def histories() -> list[tuple[e.Event, ...]]:
@@ -50,24 +51,22 @@ def histories() -> list[tuple[e.Event, ...]]:
 
 @pytest.fixture(scope="module")
 def strokes() -> tuple[set[Stroke], set[Stroke]]:
-    """What runs and steps did: before, after, and the event."""
+    """What runs did, and what steps did."""
     runs, steps = set[Stroke](), set[Stroke]()
     for history in histories():
         record = begin(history[0])
-        runs.add(("[*]", record.state.value, "RunStarted"))
         for event in history[1:]:
             after = evolve(record, event)
-            name = type(event).__name__
             if after.state is not record.state:
-                runs.add((record.state.value, after.state.value, name))
-            steps |= {(old, new, name) for old, new in moved(record, after)}
+                runs.add((record.state.value, after.state.value))
+            steps |= moved(record, after)
             record = after
     return runs, steps
 
 
-def moved(before: RunRecord, after: RunRecord) -> set[tuple[str, str]]:
+def moved(before: RunRecord, after: RunRecord) -> set[Stroke]:
     """Calls of steps whose state is another now."""
-    found: set[tuple[str, str]] = set()
+    found = set[Stroke]()
     for item in after.items():
         old = before.item(item.step, item.item)
         was = "waiting" if old is None else old.state.value
@@ -76,13 +75,13 @@ def moved(before: RunRecord, after: RunRecord) -> set[tuple[str, str]]:
     return found
 
 
-def test_what_steps_do_is_what_is_drawn(strokes: tuple[set[Stroke], set[Stroke]]) -> None:
-    _, steps = strokes
-    assert steps - drawn("A step") == set(), "done, not drawn"
-    assert drawn("A step") - steps == set(), "drawn, not done on any way"
-
-
-def test_what_runs_do_is_what_is_drawn(strokes: tuple[set[Stroke], set[Stroke]]) -> None:
+def test_what_runs_do_is_drawn(strokes: tuple[set[Stroke], set[Stroke]]) -> None:
     runs, _ = strokes
-    assert runs - drawn("A run") == set(), "done, not drawn"
-    assert drawn("A run") - runs == set(), "drawn, not done on any way"
+    assert ("compensating", "compensated") in runs, "nothing was undone on any way: this protects little"
+    assert runs - drawn("A run") == set()
+
+
+def test_what_steps_do_is_drawn(strokes: tuple[set[Stroke], set[Stroke]]) -> None:
+    _, steps = strokes
+    assert ("done", "compensating") in steps, "nothing was undone on any way: this protects little"
+    assert steps - drawn("A step") == set()

@@ -189,8 +189,11 @@ def test_calls_that_wait_in_the_queue_when_the_run_turns_back_are_never_sent(act
     assert [key for key in shop.keys if key.endswith(":action")] == ["w:s0:action", "w:s1:action"]
 
 
+@pytest.mark.parametrize("meanwhile", [False, True], ids=["answered later", "answered while turning back"])
 @pytest.mark.parametrize("act", [PLAIN, ONCE], ids=["idempotent", "once"])
-def test_items_that_wait_in_the_queue_when_the_run_turns_back_are_never_sent(act: Callable[[str], Call[str]]) -> None:
+def test_items_that_wait_in_the_queue_when_the_run_turns_back_are_never_sent(
+    act: Callable[[str], Call[str]], *, meanwhile: bool
+) -> None:
     """Each of them needs a fact of its own in the log before it leaves; a slot given back must not start the next."""
     saga = Saga("items", str)
     gate: dict[str, asyncio.Event] = {}
@@ -210,8 +213,11 @@ def test_items_that_wait_in_the_queue_when_the_run_turns_back_are_never_sent(act
         async with opened([saga], SlowLog(), plain=pretend, once=pretend, at_once=1) as runs:
             run = await runs.start(saga, "x", id="i")
             await until(lambda: len(pretend.sent) == 1)
-            await runs.cancel("i", reason="no")
+            cancelling = asyncio.create_task(runs.cancel("i", reason="no"))
+            await asyncio.sleep(0.001 if meanwhile else 1)
+            assert cancelling.done() is not meanwhile
             gate["go"].set()
+            await cancelling
             assert isinstance(await run.outcome(), Compensated)
             assert_empty(runs)
 

@@ -1,7 +1,10 @@
 """The log fails for a while, for good, or for one run; a decision fails; and what was promised still holds."""
 
+# pyright: reportPrivateUsage=false
+
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,17 +14,20 @@ from typing_extensions import override
 from amends.compose import Orchestrator
 from amends.core.definition import Definition
 from amends.core.errors import AmendsError, LogBroken, LogDamaged, LogInUse, LogUnavailable
+from amends.core.operation import Route
 from amends.core.outcomes import Completed, Stuck
 from amends.core.state import RunRecord
 from amends.engine import worker
+from amends.engine.engine import Engine
 from amends.logs.memory import MemoryStore
-from amends.ports.log import Append, Start, StoredRun, Written
+from amends.ports.log import Append, SagaKey, Start, StoredEvent, StoredRun, Written
 from amends.ports.transport import Outgoing
 from tests.engine.support import (
     LOST,
     Came,
     Pretend,
     Script,
+    Shop,
     SlowLog,
     assert_empty,
     busy,
@@ -55,9 +61,9 @@ class Ailing(SlowLog):
         return await super().release(run, epoch, version, due_at)
 
     @override
-    async def claim(self, known: object, now: int, limit: int) -> Sequence[StoredRun]:
+    async def claim(self, known: Sequence[SagaKey], now: int, limit: int) -> Sequence[StoredRun]:
         self._check()
-        return await super().claim(known, now, limit)  # type: ignore[arg-type]  # handed on as it came
+        return await super().claim(known, now, limit)
 
     def _check(self) -> None:
         if self.broken:
@@ -147,8 +153,6 @@ def test_a_run_that_waits_is_woken_though_it_could_not_be_let_go() -> None:
 
 
 def _due_now(row: StoredRun) -> StoredRun:
-    from dataclasses import replace
-
     return replace(row, due_at=0)
 
 
@@ -221,8 +225,8 @@ def test_an_orchestrator_that_is_closed_answers_nobody_for_ever() -> None:
             with pytest.raises(LogUnavailable):
                 await runs_of(engine, "o")
 
-    async def runs_of(engine: object, run: str) -> None:
-        await engine.settled(run, None)  # type: ignore[attr-defined]  # an Engine
+    async def runs_of(engine: Engine, run: str) -> None:
+        await engine.settled(run, None)
 
     virtually(test)
 
@@ -278,10 +282,8 @@ def test_a_history_that_cannot_be_read_costs_one_run() -> None:
     virtually(test)
 
 
-def _spoiled(event: object) -> object:
-    from dataclasses import replace
-
-    return replace(event, body=b"{")  # type: ignore[type-var]  # a stored event
+def _spoiled(event: StoredEvent) -> StoredEvent:
+    return replace(event, body=b"{")
 
 
 async def test_a_log_in_use_and_a_file_that_is_none_are_told_at_the_door(tmp_path: Path) -> None:
@@ -302,7 +304,5 @@ async def test_a_log_in_use_and_a_file_that_is_none_are_told_at_the_door(tmp_pat
         pass  # nothing of the failures holds it
 
 
-def _nowhere() -> object:
-    from tests.engine.support import Shop
-
+def _nowhere() -> Route:
     return Shop.at("http://127.0.0.1:9/")

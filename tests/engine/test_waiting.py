@@ -9,7 +9,7 @@ import pytest
 
 from amends.compose import Orchestrator
 from amends.core.operation import Call, ask, sleep
-from amends.core.outcomes import Compensated, Completed, Unfinished
+from amends.core.outcomes import Compensated, Completed, Stuck, Unfinished
 from amends.core.saga import Saga
 from amends.engine.alarm import TIDY_FROM
 from amends.logs.memory import MemoryLog, MemoryStore
@@ -265,6 +265,34 @@ def test_runs_that_are_over_leave_no_moment_behind() -> None:
                 for run in started:
                     await run.outcome()
             assert len(runs.engine.worker._alarm._heap) <= TIDY_FROM
+            assert_empty(runs)
+
+    virtually(test)
+
+
+def test_a_question_past_the_pivot_that_nobody_answers_is_for_a_person_once() -> None:
+    saga, log = Saga("late", str), SlowLog()
+
+    @saga.pivot()
+    def pay(what: str) -> Call[str]:
+        return Shop.act(what)
+
+    @saga.neutral(after=[pay])
+    def survey(what: str) -> Call[str]:
+        return ask(str, "well?", within=timedelta(hours=1))
+
+    async def test() -> None:
+        async with opened([saga], log, shop=Pretend()) as runs:
+            run = await runs.start(saga, "x", id="q")
+            assert isinstance(await run.outcome(), Stuck)
+            before = log.kinds("q")
+            await asyncio.sleep(3_600)
+            assert log.kinds("q") == before
+            assert_empty(runs)
+            await runs.retry("q", reason="ask again", step=saga.steps[1])
+            await asyncio.sleep(60)
+            await runs.answer("q", saga.steps[1], "fine")
+            assert isinstance(await run.outcome(wait=timedelta(seconds=5)), Completed)
             assert_empty(runs)
 
     virtually(test)
