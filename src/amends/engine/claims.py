@@ -71,8 +71,11 @@ class Claims:
         self._look.set()
 
     def freed(self) -> None:
-        """A slot got free; look, if more is waiting than the slots could hold."""
-        if self._more:
+        """A slot got free; look, if more is waiting than the slots could hold.
+
+        Who hardly polls also has to look when the run that left may be due before the next poll.
+        """
+        if self._more or self._poll_seconds > POLL_SECONDS:
             self._look.set()
 
     async def _run(self) -> None:

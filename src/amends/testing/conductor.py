@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from contextvars import Context
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, TypeAlias
 
 from amends.core.answers import Answered, Cause, Lost, NotSent
 from amends.ports.transport import Outgoing, Transport
@@ -32,7 +32,9 @@ SETTLE_SECONDS: Final = 30.0
 SPINS: Final = 12
 """Rounds of the event loop without anything new: the engine's longest way from one of its ports to another is four."""
 
-Came = Answered | NotSent | Lost
+Came: TypeAlias = Answered | NotSent | Lost
+
+_CLOSED: Final = Lost(Cause.LOST, "the workshop was closed")
 
 
 class Unsettled(AssertionError):
@@ -78,7 +80,7 @@ class Activity:
             seen = self.begun
             for _ in range(SPINS):
                 await asyncio.sleep(0)
-                if self.begun != seen:
+                if self.begun != seen or self._busy:  # busy again, perhaps, before the wait above came back
                     break
             else:
                 return
@@ -116,6 +118,9 @@ class Conductor:
 
     def expect(self, delivery: Delivery) -> None:
         """Somebody waits for this one's answer."""
+        if self._task.done():
+            delivery.say(_CLOSED)
+            return
         self._waiting.add(delivery)
         delivery.answer.add_done_callback(lambda _: self._waiting.discard(delivery))
 
@@ -166,7 +171,7 @@ class Conductor:
             task.cancel()
         await asyncio.gather(self._task, *working, return_exceptions=True)
         for each in list(self._waiting):
-            each.say(Lost(Cause.LOST, "the workshop was closed"))
+            each.say(_CLOSED)
 
     def _stir(self) -> None:
         self._activity.touch()

@@ -205,15 +205,11 @@ class Wire:
                 copy.fire()
                 self._host.conductor.carry_late(self._copy(delivery))
             fate.copies.clear()
-            if self._mortal.dead:
-                return None
-            if self._host.faults.crashes_after(call.step, call.item, call.phase, "answered"):
-                self._host.crash(self._mortal)
-                return None
             if fate.lost is not None:
                 fate.lost.fire()
-                return None
-            return came
+            if not self._mortal.dead and self._host.faults.crashes_after(call.step, call.item, call.phase, "answered"):
+                self._host.crash(self._mortal)
+            return None if self._mortal.dead or fate.lost is not None else came
 
         delivery = Delivery(
             call=call,

@@ -85,7 +85,7 @@ else:  # pragma: no cover - the extra `testing` brings it
 
 @pytest.fixture
 def blocking_saga_workshop(request: pytest.FixtureRequest) -> Generator[OpenBlockingWorkshop, None, None]:
-    """For plain tests: workshops that are closed after the test, `shop = blocking_saga_workshop([saga], [routes])`."""
+    """For plain tests: opens workshops, by what `workshop` takes, and closes them after the test."""
     from amends.testing.blocking import blocking_workshop  # noqa: PLC0415 - see the module
 
     checks = _checks_of(request)
