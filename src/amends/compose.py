@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar, cast
+from typing import Any, Final, Literal, Self, TypeVar, cast
 
 from amends.codecs.events import EventCodec
 from amends.codecs.json import JsonCodec, canonical
@@ -234,13 +234,16 @@ class EmbeddedRun:
 
 
 class Orchestrator:
-    """Runs sagas in this process. Entering it opens the log and resumes every unfinished run of the sagas it has
-    loaded.
+    """Runs sagas in this process.
 
-    ```python async with Orchestrator([place_order], log="sqlite:///orders.db", routes=[...]) as runs: run = await
-    runs.start(place_order, order, id=order.id) ``` Leaving it sends nothing more, gives calls in flight ten seconds,
-    and closes the log; what is unfinished goes on at the next start. Errors at entering: `DefinitionInvalid`,
-    `NoRoute`, `LogInUse`, `LogDamaged`, `LogUnavailable`.
+    ```python
+    async with Orchestrator([place_order], log="sqlite:///orders.db", routes=[...]) as runs:
+        run = await runs.start(place_order, order, id=order.id)
+    ```
+
+    Entering it opens the log and resumes every unfinished run of the sagas it has loaded. Leaving it sends nothing
+    more, gives calls in flight ten seconds, and closes the log; what is unfinished goes on at the next start. Errors at
+    entering: `DefinitionInvalid`, `NoRoute`, `LogInUse`, `LogDamaged`, `LogUnavailable`.
     """
 
     def __init__(
@@ -360,7 +363,7 @@ class Orchestrator:
         self,
         id: str,
         step: Step[Any, R],
-        outcome: str,
+        outcome: Literal["succeeded", "rejected", "undone"],
         *,
         reason: str,
         reply: R | None = None,
@@ -370,9 +373,8 @@ class Orchestrator:
         if outcome not in {"succeeded", "rejected", "undone"}:
             msg = f"outcome {outcome!r}: expected succeeded, rejected or undone"
             raise ValueError(msg)
-        known: Any = outcome
         body = self._encoded(reply) if reply is not None else None
-        await self._steer(id, reason, lambda at, epoch, who: Resolve(at, epoch, who, step.name, known, body, item))
+        await self._steer(id, reason, lambda at, epoch, who: Resolve(at, epoch, who, step.name, outcome, body, item))
 
     async def skip(self, id: str, step: Step[Any, Any], *, reason: str, item: str | None = None) -> None:
         """Leave a step as it is."""

@@ -44,18 +44,19 @@ class _File:
 
 
 class Story:
-    """The acts of a trace up to some moment: which of them are safe, and what the disk is like with some of the rest."""
+    """The acts of a trace: which of them are safe at a moment, and what the disk is like with some of the rest."""
 
-    def __init__(self, acts: Sequence[Act]) -> None:
+    def __init__(self, acts: Sequence[Act], before: Files | None = None) -> None:
+        """`before`: what is on the disk when the story begins."""
         self._acts = acts
+        self._before = before or {}
         self._files: list[int] = []
         """For each act the file it is about, as the number of the act that made it: a name may be used again."""
-        self._after: dict[int, int] = {}
-        made: dict[str, int] = {}
+        made = {name: -number for number, name in enumerate(self._before, 1)}
         for index, act in enumerate(acts):
             if isinstance(act, Made):
                 made[act.name] = index
-            self._files.append(-1 if isinstance(act, DirectorySynced) else made[act.name])
+            self._files.append(0 if isinstance(act, DirectorySynced) else made[act.name])
 
     def pending(self, at: int) -> list[int]:
         """What isn't safe when `at` acts are done."""
@@ -80,8 +81,8 @@ class Story:
     def files(self, at: int, lost: Iterable[int] = (), torn: Mapping[int, Sequence[int]] | None = None) -> Files:
         """The directory with all acts but the lost ones; of torn writes only these sectors are there."""
         gone, parts = set(lost), torn or {}
-        files: dict[int, _File] = {}
-        names: dict[str, int] = {}
+        names = {name: -number for number, name in enumerate(self._before, 1)}
+        files = {names[name]: _File(bytearray(content)) for name, content in self._before.items()}
         for index in range(at):
             act, number = self._acts[index], self._files[index]
             if isinstance(act, Made):
@@ -109,7 +110,7 @@ class Story:
     # -- images
 
     def images(self, at: int, *, subsets: int, chance: random.Random) -> Generator[Image]:
-        """What may be there if the power is lost now; `subsets` of all the possible ones, beside the systematic ones."""
+        """What may be there if the power is lost now: the systematic ones, and this many `subsets` drawn by chance."""
         pending = self.pending(at)
         yield Image(at, "everything", self.files(at))
         if not pending:
@@ -124,7 +125,9 @@ class Story:
                 later = [each for each in pending if each > index]
                 for how, kept in torn(len(sectors(act.data, act.offset, None))):
                     yield Image(at, f"act {index} torn, {how}", self.files(at, (), {index: kept}))
-                    yield Image(at, f"nothing after act {index}, which is torn, {how}", self.files(at, later, {index: kept}))
+                    yield Image(
+                        at, f"nothing after act {index}, which is torn, {how}", self.files(at, later, {index: kept})
+                    )
         for number in range(subsets if len(pending) > 2 else 0):
             lost = [index for index in pending if chance.random() < 0.5]
             yield Image(at, f"subset {number} without {lost}", self.files(at, lost))

@@ -14,7 +14,7 @@ from typing import Final
 from typing_extensions import override
 
 from amends.codecs.events import EventCodec
-from amends.core.errors import LogDamaged
+from amends.core.errors import LogDamaged, LogUnavailable
 from amends.engine.reading import record_of
 from amends.logs.memory import MemoryLog
 from amends.logs.sqlite.log import SqliteLog
@@ -141,23 +141,26 @@ async def hold_to_it(path: Path, ledger: Ledger, at: int) -> tuple[int, ...]:
     log = SqliteLog(path)
     try:
         await log.open()
-    except LogDamaged as error:
+        return await judge_all(log, ledger, at)
+    except (LogDamaged, LogUnavailable) as error:
         raise Torn(str(error)) from error
-    try:
-        found = {row.run: row.version for row in await log.find(Find())}
-        if not found.keys() <= ledger.runs.keys():
-            raise Torn(f"runs that nobody started: {found.keys() - ledger.runs.keys()}")
-        for run, told in ledger.runs.items():
-            judge(run, await log.read(run), told, at)
-        await judge_the_rest(log, ledger, at)
-        claimed = await log.claim(list(ledger.graphs), FAR, 100)
-        if ledger.defined is not None and ledger.defined <= at:
-            unfinished = {run for run, version in found.items() if told_at(ledger, run, version).row.ended_at is None}
-            if not unfinished <= {each.run for each in claimed}:
-                raise Torn("a run that hasn't ended can't be claimed")
-        return tuple(found.get(run, 0) for run in ledger.runs)
     finally:
         await log.close()
+
+
+async def judge_all(log: SqliteLog, ledger: Ledger, at: int) -> tuple[int, ...]:
+    found = {row.run: row.version for row in await log.find(Find())}
+    if not found.keys() <= ledger.runs.keys():
+        raise Torn(f"runs that nobody started: {found.keys() - ledger.runs.keys()}")
+    for run, told in ledger.runs.items():
+        judge(run, await log.read(run), told, at)
+    await judge_the_rest(log, ledger, at)
+    claimed = await log.claim(list(ledger.graphs), FAR, 100)
+    if ledger.defined is not None and ledger.defined <= at:
+        unfinished = {run for run, version in found.items() if told_at(ledger, run, version).row.ended_at is None}
+        if not unfinished <= {each.run for each in claimed}:
+            raise Torn("a run that hasn't ended can't be claimed")
+    return tuple(found.get(run, 0) for run in ledger.runs)
 
 
 def told_at(ledger: Ledger, run: str, version: int) -> Told:

@@ -66,8 +66,8 @@ class DirectorySynced:
 Act: TypeAlias = Made | Removed | Wrote | Cut | Synced | DirectorySynced
 
 NAMED_BY_ITS_SYNC: Final = apsw.SQLITE_OPEN_MAIN_JOURNAL | apsw.SQLITE_OPEN_WAL
-"""SQLite on Unix syncs the directory with the first sync of a journal or write-ahead log it has made, inside the
-system's layer, where no one can watch.
+"""SQLite on Unix syncs the directory with the first sync of each journal or write-ahead log that it opened so that it
+be made if need be (`unixSync` in its os_unix.c): below what can be watched here, so it is added to what was watched.
 """
 
 
@@ -108,12 +108,12 @@ class _File(apsw.VFSFile):
     def __init__(self, name: str | apsw.URIFilename | None, flags: list[int], trace: Trace) -> None:
         assert name is not None, "the log needs no temporary files"
         path = Path(name if isinstance(name, str) else name.filename())
-        is_new = not path.exists()
+        asked, is_new = flags[0], not path.exists()
         super().__init__("", name, flags)
         self._name = path.name
         self._trace = trace
         self._is_read_only = bool(flags[1] & apsw.SQLITE_OPEN_READONLY)
-        self._name_is_owed = is_new and bool(flags[0] & NAMED_BY_ITS_SYNC)
+        self._name_is_owed = bool(asked & apsw.SQLITE_OPEN_CREATE) and bool(asked & NAMED_BY_ITS_SYNC)
         if is_new and path.exists():
             trace.note(Made(path.name))
 
@@ -125,7 +125,7 @@ class _File(apsw.VFSFile):
 
     @override
     def xWrite(self, data: bytes, offset: int) -> None:
-        super().xWrite(data, offset)
+        super().xWrite(data, offset)  # pyright: ignore[reportUnknownMemberType] - its stubs need Python 3.12
         self._trace.note(Wrote(self._name, offset, bytes(data)))
 
     @override
@@ -153,7 +153,8 @@ class _Cursor:
 
     def execute(self, sql: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> "_Cursor":
         sql = self._instead.get(sql, sql)
-        self._rows = list(self._connection.execute(sql, cast("Any", parameters)))
+        execute = self._connection.execute  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] - as above
+        self._rows = list(execute(sql, cast("Any", parameters)))
         self.rowcount = self._connection.changes()
         return self
 
@@ -206,9 +207,7 @@ class _Connection:
 
 
 @contextmanager
-def recorded(
-    instead: Mapping[str, str], *, checkpoint_pages: int, wal_bytes_kept: int
-) -> Generator[Trace]:
+def recorded(instead: Mapping[str, str], *, checkpoint_pages: int, wal_bytes_kept: int) -> Generator[Trace]:
     """Within, every SQLite log of this process is watched. Its write-ahead log goes to the file much sooner than usual,
     so that a short story has that in it, too.
     """
@@ -234,5 +233,3 @@ def recorded(
             yield trace
         finally:
             disk.unregister()
-
-

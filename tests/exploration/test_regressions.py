@@ -124,6 +124,53 @@ def test_repeating_an_undo_that_nothing_makes_safe_is_a_persons_fact() -> None:
     assert rest.record.by_hand
 
 
+def test_the_answer_to_an_earlier_seal_is_not_taken_for_the_later_ones() -> None:
+    # Both have the same key. "Blocked", said to a seal that was asked for another reason while the undo was still on
+    # at the service, ended the run as undone.
+    world = told(
+        "whole",
+        "deliver a:action#1 -> yes",
+        "lose a:action#1 timed-out",
+        "person resolve a rejected",
+        "poll",
+        "receive a:action#1 succeeded",
+        "deliver p:action#1 -> no",
+        "receive p:action#1 rejected",
+        "deliver a:compensation#1 -> later",
+        "receive a:compensation#1 pending",
+        "person resolve a undone",
+        "poll",
+        "deliver a:seal#1 -> yes",
+        "receive a:seal#1 blocked",
+        may_wait="a",
+    )
+    assert world.record.ended is None
+    assert at_rest(world).record.ended is RunState.COMPENSATED
+
+
+def test_a_second_pending_does_not_make_a_spent_undo_wait_again() -> None:
+    # Marked and pending at once: after `retry` the same call went out again and again without a fact in between.
+    world = told(
+        "local",
+        "deliver a:action#1 -> yes",
+        "receive a:action#1 succeeded",
+        "deliver b:action#1 -> yes",
+        "receive b:action#1 succeeded",
+        "deliver p:action#1 -> no",
+        "receive p:action#1 rejected",
+        "deliver b:compensation#1 -> later",
+        "duplicate b:compensation#1 pending",
+        "receive b:compensation#1 pending",
+        "jump",
+        "receive b:compensation#1 pending",
+        "person retry b",
+        "poll",
+        may_wait="b",
+    )
+    assert kinds(world).count("CompensationPending") == 1
+    assert at_rest(world).record.ended is RunState.COMPENSATED
+
+
 # -- found by walking a small model of the rules
 
 

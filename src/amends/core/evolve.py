@@ -277,7 +277,9 @@ def _build_failed(record: RunRecord, event: e.BuildFailed) -> None:
 def _settle_requested(record: RunRecord, event: e.SettleRequested) -> None:
     item = find_item(record, event.step, event.item)
     asked = cast("Tries", item.action)
+    no_settling(item)
     item.settle = new_tries(event, asked)
+    item.settle.sends = item.asked
     if asked.guard is Guard.ONCE:
         item.settle.guard = Guard.IDEMPOTENT  # to ask twice does no harm, whatever to act twice would do
     item.settling = event.phase

@@ -116,6 +116,8 @@ def silence(tries: Tries) -> None:
 
 def no_settling(item: ItemRecord) -> None:
     """Nobody asks any more what became of the action."""
+    if item.settle is not None:
+        item.asked = item.settle.sends + 1  # one may be under way
     item.settle = None
     item.settling = None
     item.seal = ""

@@ -213,7 +213,7 @@ def _compensation(draft: Draft, item: ItemRecord, reply: Reply) -> None:
         case Succeeded(word=word):
             draft.emit(e.CompensationSucceeded(draft.at, draft.epoch, item.step, item.item, word))
         case Pending():
-            if not tries.pending:
+            if not tries.pending and not draft.record.item_has_mark_of(item, Phase.COMPENSATION):
                 due = draft.at + ANSWER_DUE_DEFAULT
                 draft.emit(e.CompensationPending(draft.at, draft.epoch, item.step, item.item, due))
         case Unknown() as unknown:
@@ -248,8 +248,8 @@ def undo_failed(draft: Draft, item: ItemRecord, unknown: Unknown) -> None:
 
 def _settle(draft: Draft, item: ItemRecord, reply: Reply) -> None:
     tries, outcome = item.settle, reply.outcome
-    if tries is None:
-        return
+    if tries is None or reply.attempt <= item.asked:
+        return  # nobody asked, or it answers an earlier question
     if item.seal == "undone":
         _sealed(draft, item, reply)
         return

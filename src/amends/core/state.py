@@ -101,7 +101,7 @@ class Tries:
 @dataclass(slots=True)
 class ItemRecord:
     """One item of a step. `left` is the phase a person skipped it in; `settling` the phase that settles it, if one
-    runs.
+    runs; `asked` how many sends earlier settlings made, so that no answer to one is taken for another's.
     """
 
     step: str
@@ -112,6 +112,7 @@ class ItemRecord:
     undo: Tries | None = None
     settle: Tries | None = None
     settling: Phase | None = None
+    asked: int = 0
     seal: str = ""
     found: str = ""
     reply: bytes | None = None

@@ -43,6 +43,7 @@ def _of_item(item: ItemRecord, moments: list[int]) -> tuple[object, ...]:
         item.found,
         item.reply,
         item.undo_word,
+        item.asked,
         item.left,
         None if item.action is None else _of_tries(item.action, moments),
         None if item.undo is None else _of_tries(item.undo, moments),

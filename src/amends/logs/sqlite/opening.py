@@ -124,8 +124,9 @@ def check(path: Path) -> bool:
         size = path.stat().st_size
         if size == 0:
             return False
-        with path.open("rb") as file:
-            check_header(path, file.read(HEADER_BYTES), size)
+        if not has_journal(path):
+            with path.open("rb") as file:
+                check_header(path, file.read(HEADER_BYTES), size)
     except OSError as error:
         raise LogUnavailable(f"{path} can't be read: {error.strerror}.") from error
     whole = size <= CHECKED_BYTES_MAX
@@ -136,6 +137,15 @@ def check(path: Path) -> bool:
             # A process died while it made the file: what it began is rolled back by whoever may write.
             return check_content(path, "rw", whole=whole)
         raise LogUnavailable(f"{path} can't be read: {error}.") from error
+
+
+def has_journal(path: Path) -> bool:
+    """Whether the power or the process was lost while the file was made.
+
+    Then its bytes say nothing yet: SQLite takes back what was begun.
+    """
+    journal = Path(f"{path.resolve()}-journal")
+    return journal.exists() and journal.stat().st_size > 0
 
 
 def check_header(path: Path, header: bytes, size: int) -> None:
