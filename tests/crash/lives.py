@@ -32,7 +32,7 @@ ROOT: Final = Path(__file__).parents[2]
 
 class Life(msgspec.Struct, kw_only=True):
     """What a process is to do: drive the case's run to its end; first of all, or meanwhile, deliver what is on the
-    wire.
+    wire. `folder` is where it works, and all it knows: it goes on from a copy as from the original.
     """
 
     folder: str
@@ -63,7 +63,7 @@ async def live(life: Life) -> None:
             ) as runs,
         ):
             if "started" not in said(folder):
-                started = await runs.start(case.saga, Order(str(folder / "local.db"), case.lacks), id=RUN)
+                started = await runs.start(case.saga, Order("local.db", case.lacks), id=RUN)
                 assert started.id == RUN
                 write_line(folder / "said", b"started")
             outcome = await runs.get(RUN).outcome()
@@ -96,6 +96,7 @@ def bear(life: Life) -> int:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     code = 1
     try:
+        os.chdir(life.folder)
         asyncio.run(live(life))
         code = 0
     except BaseException:  # noqa: BLE001 - told to whoever waits, whatever it was

@@ -36,7 +36,7 @@ Passing = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """`lacks`: which step is refused, if any. `workshop`: the file of the local steps' effects."""
+    """`lacks`: which step is refused, if any. `workshop`: the file of the local steps' effects, beside the log."""
 
     workshop: str
     lacks: str = ""

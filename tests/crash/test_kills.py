@@ -9,9 +9,10 @@ import random
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import count, product
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 import pytest
 
@@ -98,7 +99,10 @@ TWICE: Final = 24
 """How many of the pairs of deaths are tried each time."""
 
 
-def pairs() -> list[tuple[str, Death, Death]]:
+Pair: TypeAlias = tuple[str, Death, Death]
+
+
+def pairs() -> list[Pair]:
     """Every case with every two deaths, as far as a run has so many passings."""
     return [
         (case, Death(first, n), Death(second, m))
@@ -121,13 +125,41 @@ def test_a_process_that_dies_again_while_it_takes_over_loses_nothing_either(
     mothers: tuple[Mother, Mother], folders: Callable[[], Path]
 ) -> None:
     drawn = random.Random(20_240_611).sample(pairs(), TWICE)
-    assert tried(mothers, folders, drawn, lambda at: [ARRIVALS[at % len(ARRIVALS)]]) > TWICE // 3
+    assert tried(mothers, folders, drawn) > TWICE // 3
 
 
 @pytest.mark.campaign
-def test_every_pair_of_deaths(mothers: tuple[Mother, Mother], folders: Callable[[], Path]) -> None:
-    every = pairs()
-    assert tried(mothers, folders, every, lambda _: ARRIVALS) > len(every) // 3
+@pytest.mark.parametrize("first", PLACES)
+@pytest.mark.parametrize("case", CASES)
+def test_every_death_after_every_death(
+    mothers: tuple[Mother, Mother], folders: Callable[[], Path], case: str, first: str
+) -> None:
+    deaths = 0
+    for time in count(1):
+        dead = folders()
+        if bear(mothers[0], Life(folder=str(dead), case=case, place=first, time=time)) == 0:
+            break
+        half = partial(second_deaths, folders=folders, case=case, dead=dead)
+        with ThreadPoolExecutor(2) as both:
+            deaths += sum(both.map(half, mothers, (PLACES[::2], PLACES[1::2])))
+        shutil.rmtree(dead)
+    assert deaths >= LEAST[first] * 10
+
+
+def second_deaths(one: Mother, places: Sequence[str], *, folders: Callable[[], Path], case: str, dead: Path) -> int:
+    """From these remains on, kill the next life at each passing of each place; how many there were."""
+    deaths = 0
+    for place in places:
+        for time in count(1):
+            assert time <= PASSINGS_MAX
+            folder = shutil.copytree(dead, folders(), dirs_exist_ok=True)
+            code = bear(one, Life(folder=str(folder), case=case, place=place, time=time))
+            succeed(one, folder, case, ARRIVALS[time % len(ARRIVALS)])
+            shutil.rmtree(folder)
+            if code == 0:
+                break
+            deaths += 1
+    return deaths
 
 
 @pytest.mark.campaign
@@ -139,24 +171,16 @@ def test_every_call_that_had_left_arrives_at_every_time(
     assert kills_at(mothers[0], folders, case, "on-the-wire", lambda _: arrival) >= LEAST["on-the-wire"]
 
 
-def tried(
-    mothers: tuple[Mother, Mother],
-    folders: Callable[[], Path],
-    deaths: Sequence[tuple[str, Death, Death]],
-    arrivals: Callable[[int], Sequence[Arrival]],
-) -> int:
+def tried(mothers: tuple[Mother, Mother], folders: Callable[[], Path], deaths: Sequence[Pair]) -> int:
     """Try pairs of deaths on both cores; how many pairs were died in full."""
 
     def share(at: int) -> int:
         full = 0
         for index in range(at, len(deaths), len(mothers)):
-            case, first, second = deaths[index]
-            for arrival in arrivals(index):
-                folder = folders()
-                kills = dies_twice(mothers[at], folder, case, (first, second), arrival)
-                assert kills, "the first death is died in any case"
-                full += kills == 2
-                shutil.rmtree(folder)
+            case, *both = deaths[index]
+            kills = dies_twice(mothers[at], folders(), case, both, ARRIVALS[index % len(ARRIVALS)])
+            assert kills, "the first death is died in any case"
+            full += kills == 2
         return full
 
     with ThreadPoolExecutor(len(mothers)) as both:

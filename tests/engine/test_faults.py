@@ -126,7 +126,7 @@ def test_a_commit_whose_answer_was_lost_is_settled_by_the_same_append_again() ->
 
 
 def test_a_run_that_waits_is_woken_though_it_could_not_be_let_go() -> None:
-    order, log, shop = order_saga(), Ailing(), Pretend(Script(reserve=[LOST, busy("60"), yes()]))
+    order, log, shop = order_saga(), Ailing(), Pretend(Script(reserve=[LOST, busy("600"), yes()]))
 
     async def test() -> None:
         async with opened([order], log, shop=shop) as runs:

@@ -298,7 +298,7 @@ def test_a_visit_that_a_claim_overtook_is_not_slept_through() -> None:
             return yes()
         if call.attempt == 2:
             await asyncio.sleep(1_000)
-        return busy("60")
+        return busy("600")
 
     shop = Pretend(slowly)
 

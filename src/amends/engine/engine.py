@@ -96,7 +96,7 @@ class Engine:
         self._projector = Projector(events)
         self._watchers: dict[str, list[asyncio.Future[RunRecord]]] = {}
         self._writer = Writer(log, self._log_broke, timers)
-        self.worker = Worker(log, self._writer, lane_of, events, clock, self._changed, self._freed, timers)
+        self.worker = Worker(log, self._writer, lane_of, events, clock, self._changed, self._freed, runs_max, timers)
         self._claims = Claims(log, self.worker, self.definitions, events, clock, runs_max, timers, poll_seconds)
         self.broken: asyncio.Event = asyncio.Event()
         self._broken_by: LogBroken | None = None

@@ -36,8 +36,15 @@ from amends.ports.events import EventCodec
 from amends.ports.log import Append, StoredEvent, TransactionLog, Written
 from amends.ports.transport import Outgoing
 
-EVICT_AFTER: Final = 5 * MICROSECONDS
-"""A run that only waits, for longer than this, waits in the log and not in memory."""
+EVICT_AFTER: Final = 90 * MICROSECONDS
+"""A run that only waits, for longer than this, waits in the log and not in memory.
+
+It is the longest pause between attempts by default (a minute and a half of it as jitter): being claimed again costs
+reading the whole history, and what was provably not sent can no longer be proven under another epoch.
+"""
+
+EVICT_AFTER_CROWDED: Final = 5 * MICROSECONDS
+"""The same while more than half of the places in memory are taken: an outage must not keep others from running."""
 
 REREAD_SECONDS: Final = 1.0
 
@@ -62,6 +69,7 @@ class Worker:
         clock: Clock,
         changed: Changed,
         freed: Callable[[], None],
+        runs_max: int,
         timers: Timers = LOOP_TIMERS,
     ) -> None:
         self.runs: dict[str, Driven] = {}
@@ -73,6 +81,7 @@ class Worker:
         self._clock = clock
         self._changed = changed
         self._freed = freed
+        self._runs_max = runs_max
         self._append_ids = append_ids()
         self._projector = Projector(events)
         self._timers = timers
@@ -197,11 +206,16 @@ class Worker:
             release=release,
         )
 
+    @property
+    def _patience(self) -> int:
+        """How long a run may wait in memory, in microseconds."""
+        return EVICT_AFTER_CROWDED if 2 * (len(self.runs) + self.expected) > self._runs_max else EVICT_AFTER
+
     def _may_wait_in_the_log(self, driven: Driven, record: RunRecord, owing: Owed, at: int) -> bool:
         """Nothing to do for a while, or for good: no memory is held for it."""
         if owing.sends or driven.calls:
             return False
-        return record.ended is not None or owing.wake is None or owing.wake - at > EVICT_AFTER
+        return record.ended is not None or owing.wake is None or owing.wake - at > self._patience
 
     def _written(self, driven: Driven, record: RunRecord, owing: Owed, verdict: Written | LogUnavailable) -> None:
         driven.appending = False
@@ -250,7 +264,7 @@ class Worker:
             _LOGGER.warning("%s can't be released, and stays: %s", driven.run, error)
             driven.appending = False
             if not self._closing:
-                again = self._clock.now() + EVICT_AFTER
+                again = self._clock.now() + EVICT_AFTER_CROWDED
                 self._alarm.set(driven, again if wake is None else min(wake, again))
                 self._pump(driven)
             return
