@@ -16,6 +16,7 @@ from typing import Final
 
 import pytest
 
+from amends.core.errors import LogDamaged
 from amends.logs.sqlite import opening
 from amends.logs.sqlite.log import SqliteLog
 from tests.crash.images import Image, Story
@@ -28,8 +29,11 @@ WAL: Final = "log.db-wal"
 CHECKPOINT_PAGES: Final = 24
 WAL_BYTES_KEPT: Final = 16 * 4_120
 
-EACH_TIME: Final = 6
+EACH_TIME: Final = 4
 """Images drawn before each sync, beside "everything" and "only what was synced"; the campaign opens all of them."""
+
+PARTS: Final = 16
+"""Tests that the campaign's images are shared out to."""
 
 
 # -- a story, and what the disk was asked for
@@ -71,10 +75,10 @@ def drawn(acts: Sequence[Act], seed: int, before: Mapping[str, bytes] | None = N
             yield Image(at, "everything", story.files(at))
 
 
-def every(acts: Sequence[Act]) -> Generator[Image]:
-    """All kinds at every moment."""
-    story, chance = Story(acts), random.Random(2)
-    for at in range(len(acts) + 1):
+def every(acts: Sequence[Act], part: int) -> Generator[Image]:
+    """All kinds at every moment, this part of the moments."""
+    story, chance = Story(acts), random.Random(part)
+    for at in range(part, len(acts) + 1, PARTS):
         yield from story.images(at, subsets=20 if story.is_before_a_sync(at) else 2, chance=chance)
 
 
@@ -142,7 +146,7 @@ def test_whatever_the_disk_kept_the_log_has_what_it_acknowledged(folders: Callab
 
     found = opened_each(told.ledger, drawn(told.acts, seed=1), folders())
     assert not found.broken, found.first
-    assert found.images >= 350, "the images differ"
+    assert found.images >= 250, "the images differ"
     assert len(found.ends) >= 10, "and so does what is found in them"
     assert tuple(told[-1].version for told in told.ledger.runs.values()) in found.ends
 
@@ -171,7 +175,7 @@ def test_the_power_may_be_lost_again_while_the_log_is_opened(folders: Callable[[
     told = night(folders())
     images = [image for image in drawn(told.acts, seed=3) if len(image.files) > 1]
     again = 0
-    for image in random.Random(4).sample(images, 4):
+    for image in random.Random(4).sample(images, 3):
         folder = folders()
         lay(image.files, folder)
         with watched() as trace:
@@ -179,15 +183,16 @@ def test_the_power_may_be_lost_again_while_the_log_is_opened(folders: Callable[[
         found = opened_each(told.ledger, drawn(trace.acts, seed=5, before=image.files), folders(), image.at)
         assert not found.broken, f"{image}; then: {found.first}"
         again += found.images
-    assert again >= 60
+    assert again >= 40
 
 
 @pytest.mark.campaign
-def test_every_image_of_every_moment(folders: Callable[[], Path]) -> None:
+@pytest.mark.parametrize("part", range(PARTS))
+def test_every_image_of_every_moment(folders: Callable[[], Path], part: int) -> None:
     told = night(folders())
-    found = opened_each(told.ledger, every(told.acts), folders())
+    found = opened_each(told.ledger, every(told.acts, part), folders())
     assert not found.broken, found.first
-    assert found.images > 10_000
+    assert found.images >= 500
 
 
 def test_power_lost_while_a_new_file_got_its_first_page_is_no_damage(folders: Callable[[], Path]) -> None:
@@ -201,6 +206,16 @@ def test_power_lost_while_a_new_file_got_its_first_page_is_no_damage(folders: Ca
     assert found.images >= 3
     assert not found.broken, found.first
     assert found.ends == {(0,) * len(told.ledger.runs)}
+
+
+def test_a_file_of_something_else_is_refused_whatever_lies_beside_it(folders: Callable[[], Path]) -> None:
+    """A journal that isn't SQLite's, or isn't of a file that was being made, is nobody's business here."""
+    others = {"notes": b"what I have to buy\n" * 100, "notes-journal": b"and what I bought\n" * 100}
+    folder = folders()
+    lay(others, folder)
+    with pytest.raises(LogDamaged, match="isn't an SQLite database"):
+        opening.check(folder / "notes")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == others
 
 
 SETTINGS: Final = ("journal_mode", "synchronous", "wal_autocheckpoint", "journal_size_limit", "page_size")

@@ -5,7 +5,7 @@ from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from amends.core.declare import Step
 from amends.core.operation import Operation, Route
@@ -75,7 +75,7 @@ class BlockingRuns:
         self,
         id: str,
         step: Step[Any, R],
-        outcome: str,
+        outcome: Literal["succeeded", "rejected", "undone"],
         *,
         reason: str,
         reply: R | None = None,

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from amends.compose import Orchestrator
 from amends.core.declare import Step
@@ -106,7 +106,7 @@ class WorkshopRuns:
         self,
         id: str,
         step: Step[Any, R],
-        outcome: str,
+        outcome: Literal["succeeded", "rejected", "undone"],
         *,
         reason: str,
         reply: R | None = None,

@@ -41,6 +41,10 @@ WAL_RESET_FIXED = (3, 51, 3)
 HEADER_BYTES = 100
 MAGIC = b"SQLite format 3\x00"
 
+JOURNAL_HEADER_BYTES = 28
+JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
+"""Section 3 of SQLite's file format: how a rollback journal begins that is to be played back."""
+
 _log = logging.getLogger("amends.logs.sqlite")
 
 
@@ -124,7 +128,7 @@ def check(path: Path) -> bool:
         size = path.stat().st_size
         if size == 0:
             return False
-        if not has_journal(path):
+        if not is_half_made(path):
             with path.open("rb") as file:
                 check_header(path, file.read(HEADER_BYTES), size)
     except OSError as error:
@@ -139,13 +143,21 @@ def check(path: Path) -> bool:
         raise LogUnavailable(f"{path} can't be read: {error}.") from error
 
 
-def has_journal(path: Path) -> bool:
-    """Whether the power or the process was lost while the file was made.
+def is_half_made(path: Path) -> bool:
+    """Whether the power was lost while the file got its first page: its bytes say nothing yet, and its journal says
+    that it was empty before.
 
-    Then its bytes say nothing yet: SQLite takes back what was begun.
+    SQLite takes back what was begun.
     """
     journal = Path(f"{path.resolve()}-journal")
-    return journal.exists() and journal.stat().st_size > 0
+    if not journal.exists():
+        return False
+    with journal.open("rb") as file:
+        header = file.read(JOURNAL_HEADER_BYTES)
+    if len(header) < JOURNAL_HEADER_BYTES or not header.startswith(JOURNAL_MAGIC):
+        return False
+    pages_before: int = struct.unpack_from(">I", header, 16)[0]
+    return pages_before == 0
 
 
 def check_header(path: Path, header: bytes, size: int) -> None:
