@@ -18,6 +18,18 @@ SET version = ?, state = ?, by_hand = ?, owner = ?, due_at = ?, claims = 0, curr
     stuck = CAST(? AS TEXT), updated_at = ?, ended_at = ?
 WHERE id = ? AND version = ? AND owner = ? AND epoch = ? AND format > 0;
 
+-- name: append_all_owned
+-- The same for many runs at once; the entries are put in, as many as there are.
+WITH entry (run, expected, epoch, version, state, by_hand, owner, due_at, current, steps, stuck, at, ended_at) AS (
+    VALUES /* entries */
+)
+UPDATE runs
+SET version = entry.version, state = entry.state, by_hand = entry.by_hand, owner = entry.owner, due_at = entry.due_at, claims = 0,
+    current = CAST(entry.current AS TEXT), steps = CAST(entry.steps AS TEXT), stuck = CAST(entry.stuck AS TEXT),
+    updated_at = entry.at, ended_at = entry.ended_at
+FROM entry
+WHERE runs.id = entry.run AND runs.version = entry.expected AND runs.owner = ? AND runs.epoch = entry.epoch AND runs.format > 0;
+
 -- name: append_visited
 -- A visitor's append: only the version decides. The run is due at once, unless it has ended and nobody has it.
 UPDATE runs
@@ -26,9 +38,9 @@ SET version = ?, state = ?, by_hand = ?,
     current = CAST(? AS TEXT), steps = CAST(? AS TEXT), stuck = CAST(? AS TEXT), updated_at = ?, ended_at = ?
 WHERE id = ? AND version = ? AND format > 0;
 
--- name: add_event
--- One fact more about a run.
-INSERT INTO events (run, version, kind, body, epoch, append_id, at) VALUES (?, ?, ?, CAST(? AS TEXT), ?, ?, ?);
+-- name: add_events
+-- Many facts at once; they are put in, as many as there are.
+INSERT INTO events (run, version, kind, body, epoch, append_id, at) VALUES /* events */;
 
 -- name: refused
 -- Why was an append refused? The row as it is, and which append wrote the version it wanted to write.

@@ -9,19 +9,25 @@ well (the pages it couldn't write are forgotten): so nothing is written any more
 """
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from amends.core.errors import LogBroken, LogUnavailable
 from amends.logs.sqlite.opening import kind_of, open_for_writing
 from amends.logs.sqlite.reader import Reader, as_json, keys_as_json
-from amends.logs.sqlite.statements import SQL
+from amends.logs.sqlite.statements import SQL, chunks, repeated
 from amends.ports.log import Append, SagaKey, Start, StoredRun, Written
 
 R = TypeVar("R")
 
-START, TAG, ADD_EVENT = SQL["start"], SQL["tag"], SQL["add_event"]
+START, TAG = SQL["start"], SQL["tag"]
+APPEND_ALL_OWNED = repeated(SQL["append_all_owned"], "/* entries */", f"({', '.join('?' * 13)})")
+ADD_EVENTS = repeated(SQL["add_events"], "/* events */", "(?, ?, ?, CAST(? AS TEXT), ?, ?, ?)")
+TOGETHER = sqlite3.sqlite_version_info >= (3, 33)
+"""From there on SQLite knows `UPDATE ... FROM`."""
+
+EventValues = tuple[str, int, str, bytes, int, bytes, int]
 APPEND_OWNED, APPEND_VISITED = SQL["append_owned"], SQL["append_visited"]
 
 PASSING = {
@@ -41,6 +47,17 @@ MISTAKES = (
     sqlite3.NotSupportedError,
 )
 """What SQLite says of values it can't take: not the file's trouble, but its caller's."""
+
+
+class _OneByOne(Exception):
+    """An entry of a batch was refused: roll back, and find out which."""
+
+
+def event_values(entry: Start | Append) -> Iterator[EventValues]:
+    """An entry's events as rows."""
+    before = 0 if isinstance(entry, Start) else entry.expected
+    for version, event in enumerate(entry.events, before + 1):
+        yield entry.run, version, event.kind, event.body, event.epoch, entry.append_id, event.at
 
 
 class Writer:
@@ -81,29 +98,61 @@ class Writer:
 
     def append(self, batch: Sequence[Start | Append]) -> Sequence[Written]:
         assert len({entry.run for entry in batch}) == len(batch), "a run stands in a batch once"
-        return self.transact(lambda: self._append(batch))
+        if len(batch) > 1 and TOGETHER:
+            try:
+                return self.transact(lambda: self._append_together(batch))
+            except _OneByOne:
+                pass
+        return self.transact(lambda: self._append_one_by_one(batch))
 
-    def _append(self, batch: Sequence[Start | Append]) -> Sequence[Written]:
+    def _append_together(self, batch: Sequence[Start | Append]) -> Sequence[Written]:
+        """The owners' appends as one statement, their events as another; `_OneByOne` if any entry is refused.
+
+        Each statement gives the interpreter's lock up once and takes it back once. One by one that happens for every
+        row, and each time this thread and the event loop wait for each other.
+        """
+        owned = [entry for entry in batch if isinstance(entry, Append) and entry.epoch is not None]
+        for entry in batch:
+            if (isinstance(entry, Start) or entry.epoch is None) and not self._append_singly(entry):
+                raise _OneByOne
+        rows = [self._owned_values(entry) for entry in owned]
+        for begin, size in chunks(len(rows)):
+            values = [value for row in rows[begin : begin + size] for value in row]
+            if self._cursor.execute(APPEND_ALL_OWNED[size], (*values, self._worker)).rowcount != size:
+                raise _OneByOne
+        self._add_events([event for entry in batch for event in event_values(entry)])
+        return [Written.ACCEPTED] * len(batch)
+
+    def _owned_values(self, entry: Append) -> tuple[object, ...]:
+        row = entry.row
+        return (
+            *(entry.run, entry.expected, entry.epoch, entry.expected + len(entry.events), row.state, row.by_hand),
+            *(None if entry.release else self._worker, row.due_at, row.current, row.steps, row.stuck),
+            *(entry.at, row.ended_at),
+        )
+
+    def _append_one_by_one(self, batch: Sequence[Start | Append]) -> Sequence[Written]:
         verdicts: list[Written] = []
-        events: list[tuple[str, int, str, bytes, int, bytes, int]] = []
+        events: list[EventValues] = []
         for entry in batch:
             assert entry.events
-            if isinstance(entry, Start):
-                version, accepted = 0, self._start(entry)
+            if self._append_singly(entry):
+                verdicts.append(Written.ACCEPTED)
+                events.extend(event_values(entry))
             else:
-                version = entry.expected
-                accepted = (
-                    self._append_owned(entry, entry.epoch) if entry.epoch is not None else self._append_visited(entry)
-                )
-            if not accepted:
                 verdicts.append(self._why_not(entry))
-                continue
-            verdicts.append(Written.ACCEPTED)
-            for event in entry.events:
-                version += 1
-                events.append((entry.run, version, event.kind, event.body, event.epoch, entry.append_id, event.at))
-        self._cursor.executemany(ADD_EVENT, events)
+        self._add_events(events)
         return verdicts
+
+    def _append_singly(self, entry: Start | Append) -> bool:
+        if isinstance(entry, Start):
+            return self._start(entry)
+        return self._append_owned(entry, entry.epoch) if entry.epoch is not None else self._append_visited(entry)
+
+    def _add_events(self, events: Sequence[EventValues]) -> None:
+        for begin, size in chunks(len(events)):
+            values = [value for event in events[begin : begin + size] for value in event]
+            self._cursor.execute(ADD_EVENTS[size], values)
 
     def _start(self, entry: Start) -> bool:
         row = entry.row
