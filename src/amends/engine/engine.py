@@ -288,6 +288,8 @@ class Engine:
                 if self._broken_by is not None:
                     raise self._broken_by
                 try:
+                    if left is None:
+                        return definition, await changed
                     async with asyncio.timeout(left):
                         return definition, await changed
                 except TimeoutError:
