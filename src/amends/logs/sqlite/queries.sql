@@ -19,16 +19,14 @@ SET version = ?, state = ?, by_hand = ?, owner = ?, due_at = ?, claims = 0, curr
 WHERE id = ? AND version = ? AND owner = ? AND epoch = ? AND format > 0;
 
 -- name: append_all_owned
--- The same for many runs at once; the entries are put in, as many as there are.
-WITH entry (run, expected, epoch, version, state, by_hand, owner, due_at, current, steps, stuck, at, ended_at) AS (
-    VALUES /* entries */
-)
+-- The same for many runs at once; the entries are put in, as many as there are. (No WITH in front: the driver counts rows only of
+-- a statement that begins with UPDATE.) Columns: run, expected, epoch, version, state, by_hand, owner, due_at, current, steps, stuck, at, ended_at.
 UPDATE runs
-SET version = entry.version, state = entry.state, by_hand = entry.by_hand, owner = entry.owner, due_at = entry.due_at, claims = 0,
-    current = CAST(entry.current AS TEXT), steps = CAST(entry.steps AS TEXT), stuck = CAST(entry.stuck AS TEXT),
-    updated_at = entry.at, ended_at = entry.ended_at
-FROM entry
-WHERE runs.id = entry.run AND runs.version = entry.expected AND runs.owner = ? AND runs.epoch = entry.epoch AND runs.format > 0;
+SET version = entry.column4, state = entry.column5, by_hand = entry.column6, owner = entry.column7, due_at = entry.column8, claims = 0,
+    current = CAST(entry.column9 AS TEXT), steps = CAST(entry.column10 AS TEXT), stuck = CAST(entry.column11 AS TEXT),
+    updated_at = entry.column12, ended_at = entry.column13
+FROM (VALUES /* entries */) AS entry
+WHERE runs.id = entry.column1 AND runs.version = entry.column2 AND runs.owner = ? AND runs.epoch = entry.column3 AND runs.format > 0;
 
 -- name: append_visited
 -- A visitor's append: only the version decides. The run is due at once, unless it has ended and nobody has it.
