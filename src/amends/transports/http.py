@@ -1,7 +1,7 @@
 """Calls over HTTP/1.1: connections, TLS and parsing by aiohttp, one pool per participant; nothing behind one's back.
 
 Its session is left out. Redirects, cookies, proxies from the environment, decompression and second tries would all have
-to be turned off, and what then remains, one write and one read, costs half as much CPU without it. That also makes
+to be turned off, and what then remains, one write and one read, costs little more than half as much CPU without it. That also makes
 plain what `NotSent` rests on: it is said only while no connection was handed to the request. As soon as one was, also a
 kept-alive one that turns out to be dead, a byte may have left: `Lost`.
 
