@@ -1,9 +1,9 @@
 """Calls over HTTP/1.1: connections, TLS and parsing by aiohttp, one pool per participant; nothing behind one's back.
 
-Its session is left out. Redirects, cookies, proxies from the environment, decompression and second tries would all have
-to be turned off, and what then remains, one write and one read, costs little more than half as much CPU without it. That also makes
-plain what `NotSent` rests on: it is said only while no connection was handed to the request. As soon as one was, also a
-kept-alive one that turns out to be dead, a byte may have left: `Lost`.
+Its session is left out. Redirects, cookies, proxies from the environment, decompression and second tries would all
+have to be turned off, and what then remains, one write and one read, costs little more than half as much CPU without
+it. That also makes plain what `NotSent` rests on: it is said only while no connection was handed to the request. As
+soon as one was, also a kept-alive one that turns out to be dead, a byte may have left: `Lost`.
 
 One time-out covers everything from connecting to the last byte. A connection is used again only after a whole answer to
 a whole request; whatever else happened, it is closed.
