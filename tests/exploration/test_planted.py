@@ -118,7 +118,7 @@ def test_a_clean_name_for_a_dirty_end_is_found(monkeypatch: pytest.MonkeyPatch) 
 def test_work_that_is_never_sent_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     real = owed._active
     monkeypatch.setattr(
-        owed, "_active", lambda *args: (each for each in real(*args) if each[0] is not Phase.COMPENSATION)
+        owed, "_active", lambda *args: None if (each := real(*args)) is None or each[0] is Phase.COMPENSATION else each
     )
     assert found("chain", Budget(cancels=1)).startswith("P1")
 

@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from amends.core.errors import LogUnavailable
+from amends.logs.sqlite import pace, writer
 from amends.logs.sqlite.log import SqliteLog
 from amends.ports.log import Find, Written
 from amends.testing.contracts.log_entries import ORDERS, append, must_read, start, write
@@ -22,12 +23,20 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "orders.db"
 
 
-@pytest_asyncio.fixture
-async def log(path: Path) -> AsyncIterator[SqliteLog]:
+@pytest_asyncio.fixture(params=["quick disk", "slow disk"])
+async def log(path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SqliteLog]:
+    """Both ways of writing: on the loop, and on the thread."""
+    if request.param == "slow disk":
+        write_on_the_thread(monkeypatch)
     log = SqliteLog(path)
     await log.open()
     yield log
     await log.close()
+
+
+def write_on_the_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "QUICK_SECONDS", -1.0)
+    monkeypatch.setattr(pace, "LOOK_AGAIN_EVERY", 10**9)
 
 
 async def test_kill_9_in_the_middle_of_appends_loses_nothing_acknowledged(path: Path) -> None:
@@ -106,9 +115,11 @@ def sqlite_error(code: int, name: str) -> sqlite3.Error:
     return error
 
 
-async def test_somebody_elses_transaction_refuses_one_batch(log: SqliteLog, path: Path) -> None:
+async def test_somebody_elses_transaction_refuses_one_batch(
+    log: SqliteLog, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await write(log, start("a"))
-    await log.write(lambda writer: writer.connection.execute("PRAGMA busy_timeout = 1").fetchall())
+    monkeypatch.setattr(writer, "BUSY_SECONDS", 0.001)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(LogUnavailable, match="database is locked"):
@@ -125,7 +136,21 @@ async def test_values_that_cant_be_stored_are_the_callers_mistake(log: SqliteLog
     await write(log, start("a"))
 
 
-async def test_a_caller_that_goes_away_takes_nothing_back(log: SqliteLog) -> None:
+async def test_somebody_elses_transaction_is_waited_for_beside_the_loop(log: SqliteLog, path: Path) -> None:
+    await write(log, start("a"))
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    appending = asyncio.create_task(log.append([append("a", 1)]))
+    for _ in range(100):
+        await asyncio.sleep(0)  # the loop goes on while the append waits
+    assert not appending.done()
+    other.execute("ROLLBACK")
+    other.close()
+    assert await appending == [Written.ACCEPTED]
+
+
+async def test_a_caller_that_goes_away_takes_nothing_back(log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_on_the_thread(monkeypatch)
     gone = asyncio.create_task(log.append([start("a")]))
     await asyncio.sleep(0)  # handed over
     gone.cancel()

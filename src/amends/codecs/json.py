@@ -166,7 +166,7 @@ def _path(location: tuple[str | int, ...]) -> str:
 
 
 def _check_nesting(body: bytes) -> None:
-    if body.count(b"[") + body.count(b"{") <= NESTING_MAX:
+    if len(body) <= NESTING_MAX or body.count(b"[") + body.count(b"{") <= NESTING_MAX:
         return
     brackets = _STRINGS.sub(b"", body).translate(None, _OTHERS)
     if max(accumulate(map(_STEP.__getitem__, brackets)), default=0) > NESTING_MAX:

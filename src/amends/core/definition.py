@@ -117,7 +117,7 @@ class StepDefinition:
             return BuildError(f"the builder raised {_told(raised)}"[:DETAIL_CHARACTERS_MAX], raised)
 
     def _local_request(self, record: RunRecord) -> Request:
-        arguments = [record.input, *(_reply_json(record.steps.get(name)) for name in self.reads)]
+        arguments = [record.input, *[_reply_json(record.steps.get(name)) for name in self.reads]]
         body = b"[" + b",".join(arguments) + b"]"
         return Request("", LOCAL, self.name, Guard.IDEMPOTENT, self._fits(body), undo=self.name)
 

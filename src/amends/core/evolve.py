@@ -72,6 +72,8 @@ def begin(event: e.Event) -> RunRecord:
         by=event.by,
         created_at=event.at,
         at=event.at,
+        steps={},
+        marks={},
         length=1,
     )
 

@@ -7,7 +7,7 @@ from amends.core import events as e
 from amends.core.answers import Cause
 from amends.core.keys import Phase
 from amends.core.retry import Guard
-from amends.core.state import ItemRecord, RunRecord, StepState, Tries, clone, summed_up
+from amends.core.state import ItemRecord, RunRecord, StepState, Tries, alone, clone, summed_up
 
 NEVER_LEFT = frozenset({Cause.NOT_SENT, Cause.WITHDRAWN})
 """Ends of an attempt in which provably no byte of the request left."""
@@ -43,6 +43,9 @@ def find_tries(record: RunRecord, step: str, item: str, phase: Phase) -> tuple[I
 def keep(record: RunRecord, item: ItemRecord) -> None:
     """Put an item back, in a copy of its step."""
     old = record.steps[item.step]
+    if len(old.items) == 1:
+        record.steps[item.step] = alone(old.name, old.kind, old.shape, item)
+        return
     before = old.items.get(item.item)
     counts = dict(old.counts)
     if before is not None:
@@ -56,7 +59,7 @@ def keep(record: RunRecord, item: ItemRecord) -> None:
 def put_single(record: RunRecord, step: str, state: StepState) -> ItemRecord:
     """A step that makes no call has one item all the same."""
     item = ItemRecord(step=step, item="", state=state, request=None)
-    record.steps[step] = summed_up(step, None, "one", {"": item}, {state: 1})
+    record.steps[step] = alone(step, None, "one", item)
     lift(record, step, "")
     return item
 
@@ -126,15 +129,15 @@ def no_settling(item: ItemRecord) -> None:
 def settle(record: RunRecord, item: ItemRecord, state: StepState, at: int) -> None:
     """What became of the action is known for good."""
     if item.action is not None:
-        item.action = clone(item.action)
-        if item.action.is_open or item.action.due is not None:
-            item.action.sends += 1
-        item.action.last_end = at
-        silence(item.action)
+        tries = item.action = clone(item.action)
+        if tries.open_epoch is not None or tries.due is not None:
+            tries.sends += 1
+        tries.last_end = at
+        silence(tries)
     no_settling(item)
     item.state = state
-    for phase in (Phase.ACTION, Phase.PROBE, Phase.SEAL):
-        lift(record, item.step, item.item, phase)
+    if record.marks:
+        lift(record, item.step, item.item, Phase.ACTION, Phase.PROBE, Phase.SEAL)
 
 
 def lift(record: RunRecord, step: str, item: str, *phases: Phase) -> None:

@@ -18,17 +18,18 @@ from amends.core.summary import ended_outcome
 
 def follow(draft: Draft) -> None:
     """Decide until nothing more follows."""
-    while True:
+    record = draft.record
+    while record.ended is None and record.quarantined is None:
         decided = len(draft.events)
-        if draft.record.ended is None and draft.record.quarantined is None:
-            if draft.epoch and (draft.adopting or not _goes_on(draft)):
-                _take_over(draft)
-            if draft.record.turned is None:
-                _settle_wish_to_turn_back(draft)
-                _advance(draft)
-            if draft.record.turned is not None:
-                _retreat(draft)
-            _end(draft)
+        if draft.epoch and (draft.adopting or not _goes_on(draft)):
+            _take_over(draft)
+        if record.turned is None:
+            _settle_wish_to_turn_back(draft)
+            if _advance(draft) and not draft.adopting and _goes_on(draft):
+                return  # only calls were requested: until one is answered nothing more follows
+        if record.turned is not None:
+            _retreat(draft)
+        _end(draft)
         if len(draft.events) == decided:
             return
 
@@ -97,37 +98,43 @@ def _settle_wish_to_turn_back(draft: Draft) -> None:
         settle_action(draft, pivot)
 
 
-def _advance(draft: Draft) -> None:
-    """Request every step that is free to start. All builders run before any of their results counts."""
-    record = draft.record
-    if len(record.steps) == len(draft.definition.steps):
-        return
-    ready = [
-        step for step in draft.definition.steps.values() if step.name not in record.steps and _is_free(draft, step)
-    ]
+def _advance(draft: Draft) -> bool:
+    """Request every step that is free to start. All builders run before any of their results counts.
+
+    True: calls were requested, at least one for each of these steps, and nothing else was decided.
+    """
+    record, steps = draft.record, draft.definition.steps
+    if len(record.steps) == len(steps):
+        return False
+    ready = [step for name, step in steps.items() if name not in record.steps and _is_free(draft, step)]
     if not ready:
-        return
+        return False
     results = [(step, step.build(draft.definition, record)) for step in ready]
-    declined = [(step, no) for step, no in results if isinstance(no, Declined) and not step.forward_only]
-    if declined:
+    if declined := [(step, no) for step, no in results if isinstance(no, Declined) and not step.forward_only]:
         for step, no in declined:
             draft.emit(e.StepDeclined(draft.at, draft.epoch, step.name, no.code, no.detail))
         first, no = declined[0]
         draft.turn_back(first.name, no.code, f"{first.name} said no: {no.code or no.detail}")
-        return
+        return False
+    only_calls = True
     for step, result in results:
         match result:
             case Built(shape=shape, requests=requests):
                 draft.emit(e.ActionRequested(draft.at, draft.epoch, step.name, step.kind, shape, requests))
+                only_calls = only_calls and bool(requests)
             case None:
                 draft.emit(e.StepSkipped(draft.at, draft.epoch, step.name))
+                only_calls = False
             case Declined(code=code, detail=detail):
+                only_calls = False
                 told = f"{code}: {detail}" if code else detail
                 draft.mark(step.name, "", Phase.ACTION, "rejected-after-pivot", told)
             case BuildError(error=error):
+                only_calls = False
                 draft.bug = draft.bug or (result, step.name)
                 draft.emit(e.BuildFailed(draft.at, draft.epoch, step.name, "", Phase.ACTION, error))
                 draft.mark(step.name, "", Phase.ACTION, "author-error", error)
+    return only_calls
 
 
 def _is_free(draft: Draft, step: StepDefinition) -> bool:

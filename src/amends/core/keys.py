@@ -6,11 +6,11 @@ always be taken apart again.
 
 import re
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 from urllib.parse import quote, unquote
 
 from amends.core.errors import AmendsError
+from amends.core.values import Words
 
 RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}", re.ASCII)
 STEP_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}", re.ASCII)
@@ -21,7 +21,7 @@ NOTICE: Final = "notice"
 """The step name under which the notice of a run's end is sent; no step may be called so."""
 
 
-class Phase(StrEnum):
+class Phase(Words):
     """What a call is for: act, undo, ask without changing anything, or ask and make a late action impossible."""
 
     ACTION = "action"
@@ -59,7 +59,7 @@ def unit_name(step: str, item: str) -> str:
 
 def make_key(run: str, step: str, item: str, phase: Phase) -> str:
     """The key as it is sent."""
-    return f"{run}:{step}/{item}:{phase.value}" if item else f"{run}:{step}:{phase.value}"
+    return f"{run}:{step}/{item}:{phase}" if item else f"{run}:{step}:{phase}"
 
 
 def parse_key(text: str) -> Key:

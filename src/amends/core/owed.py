@@ -5,7 +5,6 @@ A call goes out again and again as long as it is owed; whoever sends it keeps ap
 is owed for a phase that is marked: a person decides first.
 """
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from amends.core.definition import Definition
@@ -52,8 +51,12 @@ def owed(definition: Definition, record: RunRecord, now: int, epoch: int) -> Owe
         return Owed(tuple(later), min(moments, default=None))
     if record.quarantined is not None:
         return Owed((), None)
-    for item in record.items():
-        for phase, tries in _active(record, item):
+    for step in record.steps.values():
+        for item in step.items.values():
+            active = _active(record, item)
+            if active is None:
+                continue
+            phase, tries = active
             if tries.pending and tries.answer_due is not None:
                 moments.append(tries.answer_due)
             if tries.due is None:
@@ -65,18 +68,18 @@ def owed(definition: Definition, record: RunRecord, now: int, epoch: int) -> Owe
             (later if phase is Phase.ACTION else urgent).append(send)
     if record.deadline is not None and not record.deadline_passed and not record.backward:
         moments.append(record.deadline)
-    return Owed((*urgent, *later), min(moments, default=None))
+    return Owed((*urgent, *later), min(moments) if moments else None)
 
 
-def _active(record: RunRecord, item: ItemRecord) -> Iterator[tuple[Phase, Tries]]:
+def _active(record: RunRecord, item: ItemRecord) -> tuple[Phase, Tries] | None:
+    """The one phase of an item that something may be owed for."""
     if item.settle is not None and item.settling is not None:
-        if not record.item_has_mark_of(item, item.settling):
-            yield item.settling, item.settle
-    elif item.state is StepState.COMPENSATING and item.undo is not None:
-        if not record.item_has_mark_of(item, Phase.COMPENSATION):
-            yield Phase.COMPENSATION, item.undo
-    elif item.state is StepState.ACTING and item.action is not None:
-        yield Phase.ACTION, item.action
+        return None if record.item_has_mark_of(item, item.settling) else (item.settling, item.settle)
+    if item.state is StepState.ACTING:
+        return None if item.action is None else (Phase.ACTION, item.action)
+    if item.state is StepState.COMPENSATING and item.undo is not None:
+        return None if record.item_has_mark_of(item, Phase.COMPENSATION) else (Phase.COMPENSATION, item.undo)
+    return None
 
 
 def _send(definition: Definition, item: ItemRecord, phase: Phase, tries: Tries, epoch: int) -> Send:

@@ -6,11 +6,11 @@ A `Policy` is what an author writes; each field that isn't given means "as the s
 
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
 from hashlib import sha256
 from typing import Final, Literal
 
 from amends.core.limits import RETRY_AFTER_MAX_SECONDS
+from amends.core.values import Words
 
 MICROSECONDS: Final = 1_000_000
 
@@ -20,7 +20,7 @@ def micros(duration: timedelta) -> int:
     return duration // timedelta(microseconds=1)
 
 
-class Kind(StrEnum):
+class Kind(Words):
     """What a step may do to a run; see `Saga`."""
 
     COMPENSABLE = "compensable"
@@ -29,7 +29,7 @@ class Kind(StrEnum):
     NEUTRAL = "neutral"
 
 
-class Guard(StrEnum):
+class Guard(Words):
     """What a participant promises about repeats of a call.
 
     `barrier`: repeated, empty and late calls are settled inside the service's own transaction.
@@ -42,7 +42,7 @@ class Guard(StrEnum):
     ONCE = "once"
 
 
-class OnUnknown(StrEnum):
+class OnUnknown(Words):
     """What follows when an action's outcome stays unknown after every attempt."""
 
     COMPENSATE = "compensate"

@@ -5,15 +5,14 @@ is a summary; nothing is decided by it that concerns an item. Records are change
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
-from enum import StrEnum
-from operator import attrgetter
-from typing import Any, Final, Literal, Self, TypeVar
+from dataclasses import dataclass, fields
+from typing import Any, Final, Literal, Self, TypeVar, cast
 
 from amends.core.answers import Cause
 from amends.core.events import Request, Who
 from amends.core.keys import Phase, unit_name
 from amends.core.retry import Guard, Kind
+from amends.core.values import Words
 
 LOCAL: Final = "local"
 ASK: Final = "ask"
@@ -22,7 +21,7 @@ BUILT_IN: Final = frozenset({ASK, SLEEP})
 """Participants that are nobody's service: nothing is sent to them."""
 
 
-class RunState(StrEnum):
+class RunState(Words):
     """The life of a run."""
 
     RUNNING = "running"
@@ -33,7 +32,7 @@ class RunState(StrEnum):
     ABANDONED = "abandoned"
 
 
-class StepState(StrEnum):
+class StepState(Words):
     """The life of a step, or of one item of it."""
 
     WAITING = "waiting"
@@ -184,10 +183,19 @@ def summed_up(
     """A step's record, with the summary of its items."""
     if len(items) == 1:
         (item,) = items.values()
-        return StepRecord(name, kind, shape, items, counts, item.state, item.state in SETTLED)
+        return alone(name, kind, shape, item)
     state = next((each for each in _SHOWN_FIRST if counts.get(each)), StepState.DONE)
     settled = sum(counts.get(each, 0) for each in SETTLED) == len(items)
     return StepRecord(name, kind, shape, items, counts, state, settled)
+
+
+def alone(name: str, kind: Kind | None, shape: Literal["one", "dict", "list"], item: ItemRecord) -> StepRecord:
+    """The record of a step with one item, whose state is the step's: nothing has to be counted."""
+    return StepRecord(name, kind, shape, {item.item: item}, NOT_COUNTED, item.state, item.state in SETTLED)
+
+
+NOT_COUNTED: Final[dict[StepState, int]] = {}
+"""The counts of a step with one item."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,9 +239,9 @@ class RunRecord:
     by: str
     created_at: int
     at: int
+    steps: dict[str, StepRecord]
+    marks: dict[tuple[str, str, Phase], Mark]
     length: int = 0
-    steps: dict[str, StepRecord] = field(default_factory=dict[str, StepRecord])
-    marks: dict[tuple[str, str, Phase], Mark] = field(default_factory=dict[tuple[str, str, Phase], Mark])
     turned: TurnedBack | None = None
     abort_requested: str | None = None
     abort_void: bool = False
@@ -302,11 +310,19 @@ class RunRecord:
 
 
 def clone(record: _R) -> _R:
-    """A shallow copy of one of the records above; an order of magnitude quicker than `copy.copy`."""
+    """A shallow copy of one of the records above; a tenth of what `copy.copy` costs."""
     cls = type(record)
-    return cls(*_VALUES[cls](record))
+    return cast("_R", _COPIERS[cls](object.__new__(cls), record))
 
 
-_VALUES: Final[Mapping[type, Callable[[Any], tuple[Any, ...]]]] = {
-    cls: attrgetter(*(each.name for each in fields(cls))) for cls in (Tries, ItemRecord, RunRecord)
+def _copier(cls: type[Any]) -> Callable[[Any, Any], Any]:
+    """A function that copies every field by name: half as dear as to hand the values to `__init__`."""
+    lines = "".join(f"    new.{each.name} = old.{each.name}\n" for each in fields(cls))
+    made: dict[str, Any] = {}
+    exec(f"def copy(new, old):\n{lines}    return new\n", made)  # noqa: S102 - of our own fields' names, as dataclasses do
+    return cast("Callable[[Any, Any], Any]", made["copy"])
+
+
+_COPIERS: Final[Mapping[type, Callable[[Any, Any], Any]]] = {
+    cls: _copier(cls) for cls in (Tries, ItemRecord, StepRecord, RunRecord)
 }

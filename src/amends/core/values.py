@@ -6,6 +6,7 @@ of a value; at run time nothing would stop it, and nothing does it.
 """
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TypeVar, dataclass_transform
 
 T = TypeVar("T")
@@ -15,3 +16,11 @@ T = TypeVar("T")
 def value(cls: type[T]) -> type[T]:
     """A slotted dataclass that compares and hashes by its fields, and is not changed once it is made."""
     return dataclass(slots=True, unsafe_hash=True)(cls)
+
+
+class Words(StrEnum):
+    """Words of the vocabulary. They equal their text, so they hash as their text does: the hash of `Enum` itself is a
+    function of Python's, and called at every look-up in a table.
+    """
+
+    __hash__ = str.__hash__

@@ -1,7 +1,7 @@
 """A run that this process drives: what is known of it, what is asked of it, what is in flight for it."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from amends.core.commands import Command, Refusal
 from amends.core.definition import Definition
@@ -23,29 +23,39 @@ class Asked:
 
 @dataclass(slots=True, kw_only=True)
 class Ready(Waiting):
-    """A call that is owed. `sent`: it has left, or is about to; before that it can still be withdrawn."""
+    """A call that is owed. `sent`: it has left, or is about to; before that it can still be withdrawn.
+
+    `begun`: its task runs, and gives the slot back by itself; one that is cancelled before that never runs.
+    """
 
     driven: "Driven"
     send: Send
     lane: "Lane[Ready]"
     sent: bool = False
+    task: "asyncio.Task[None] | None" = None
+    begun: bool = False
 
 
-@dataclass(slots=True)
 class Driven:
-    """`record` is what is durable, `next` what it becomes if the append in flight is accepted."""
+    """`record` is what is durable; what it becomes if the append in flight is accepted goes along with that append."""
 
-    definition: Definition
-    record: RunRecord
-    epoch: int
-    commands: list[Asked] = field(default_factory=list[Asked])
-    deciding: list[Asked] = field(default_factory=list[Asked])
-    appending: bool = False
-    releasing: bool = False
-    dropped: bool = False
-    calls: dict[CallKey, Ready] = field(default_factory=dict[CallKey, Ready])
-    tasks: "set[asyncio.Task[None]]" = field(default_factory=set["asyncio.Task[None]"])
-    wake: int | None = None
+    __slots__ = (
+        *("appending", "calls", "commands", "deciding", "definition", "dropped", "epoch", "record", "releasing"),
+        *("tasks", "wake"),
+    )
+
+    def __init__(self, definition: Definition, record: RunRecord, epoch: int, *, dropped: bool = False) -> None:
+        self.definition = definition
+        self.record = record
+        self.epoch = epoch
+        self.commands: list[Asked] = []
+        self.deciding: list[Asked] = []
+        self.appending = False
+        self.releasing = False
+        self.dropped = dropped
+        self.calls: dict[CallKey, Ready] = {}
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.wake: int | None = None
 
     @property
     def is_current(self) -> bool:

@@ -50,6 +50,9 @@ class Lane(Generic[W]):
             (self._urgent if call.urgent else self._others).pop(id(call), None)
             return None
         call.has_slot = False
+        if not self._urgent and not self._others:
+            self.in_flight -= 1
+            return None
         for queue in (self._urgent, self._others):
             while queue:
                 _, following = queue.popitem(last=False)

@@ -22,21 +22,23 @@ class Projector:
 
     def __init__(self, codec: EventCodec) -> None:
         self._codec = codec
-        self._step = lru_cache(_TEXTS_KEPT)(self._written_step)
+        self._texts: dict[tuple[str, Kind, StepState, int, str | None], bytes] = {}
         self._names = lru_cache(_TEXTS_KEPT)(codec.plain)
 
     def row(self, definition: Definition, record: RunRecord, due_at: int | None) -> RunRow:
         """The row after the events folded into `record`; `due_at` is when the run needs somebody next."""
         steps: list[bytes] = []
         current: list[str] = []
+        known, text = record.steps, self._text
         for name, step in definition.steps.items():
-            known = record.steps.get(name)
-            if known is None:
-                steps.append(self._step(name, step.kind, StepState.WAITING, 0, None))
+            found = known.get(name)
+            if found is None:
+                steps.append(text(name, step.kind, StepState.WAITING, 0, None))
                 continue
-            if known.state in _CURRENT:
+            state = found.state
+            if state in _CURRENT:
                 current.append(name)
-            steps.append(self._step(name, step.kind, known.state, *_tried(known)))
+            steps.append(text(name, step.kind, state, *_tried(found)))
         return RunRow(
             state=record.state.value,
             by_hand=record.by_hand,
@@ -47,8 +49,15 @@ class Projector:
             ended_at=record.ended_at,
         )
 
-    def _written_step(self, name: str, kind: Kind, state: StepState, attempts: int, error: str | None) -> bytes:
-        return self._codec.plain({"name": name, "kind": kind, "state": state, "attempts": attempts, "error": error})
+    def _text(self, name: str, kind: Kind, state: StepState, attempts: int, error: str | None) -> bytes:
+        key = (name, kind, state, attempts, error)
+        found = self._texts.get(key)
+        if found is None:
+            if len(self._texts) >= _TEXTS_KEPT:
+                self._texts.clear()
+            shown = {"name": name, "kind": kind, "state": state, "attempts": attempts, "error": error}
+            found = self._texts[key] = self._codec.plain(shown)
+        return found
 
     def _stuck(self, record: RunRecord) -> bytes:
         return self._codec.plain(
@@ -67,17 +76,17 @@ class Projector:
 
 def _tried(step: StepRecord) -> tuple[int, str | None]:
     """Attempts and the last error, over all of a step's items."""
-    if len(step.items) == 1:
-        (item,) = step.items.values()
-        return attempts_of(item), error_of(item)
     items = step.items.values()
+    if len(items) == 1:
+        (item,) = items
+        return attempts_of(item), None if item.state is StepState.DONE else error_of(item)
     return sum(map(attempts_of, items)), next((told for each in items if (told := error_of(each))), None)
 
 
 def attempts_of(item: ItemRecord) -> int:
     """How often its action was sent, the attempt in flight included."""
     tries = item.action
-    return 0 if tries is None else tries.sends + tries.is_open
+    return 0 if tries is None else tries.sends + (tries.open_epoch is not None)
 
 
 def error_of(item: ItemRecord) -> str | None:

@@ -146,7 +146,7 @@ class Worker:
         for ready in driven.calls.values():
             ready.gone = True  # all of them, before a slot that one gives back goes to the next
         for ready in driven.calls.values():
-            if not ready.sent:
+            if not ready.begun:
                 self._next(ready)
         for task in driven.tasks:
             task.cancel()
@@ -164,7 +164,8 @@ class Worker:
             return
         asked, driven.commands = driven.commands, []
         at = self._clock.now()
-        record, events = driven.record, list[Event]()
+        record = driven.record
+        events: list[Event] = []
         refused: list[tuple[Asked, c.Refusal]] = []
         try:
             for each in asked:
@@ -338,7 +339,9 @@ class Worker:
         for asked in driven.commands:  # answered while the append was in flight: the record doesn't know it yet
             if isinstance(asked.command, c.Reply):
                 wanted.pop((asked.command.step, asked.command.item, asked.command.phase), None)
-        never = self._withdraw(driven, wanted)
+        record = driven.record
+        turning = record.turned is not None or record.abort_requested is not None
+        never = self._withdraw(driven, wanted) if calls or turning else None
         may_go: list[Ready] = []
         for key, send in wanted.items():
             ready = calls.get(key)
@@ -399,16 +402,11 @@ class Worker:
 
     def _dispatch(self, ready: Ready) -> None:
         ready.sent = True
-        task = asyncio.get_running_loop().create_task(self._call(ready))
-        ready.driven.tasks.add(task)
-        task.add_done_callback(partial(self._back, ready))
-
-    def _back(self, ready: Ready, task: "asyncio.Task[None]") -> None:
-        """However a call ended, also where it was cancelled before it began: its slot is free."""
-        ready.driven.tasks.discard(task)
-        self._next(ready)
+        ready.task = asyncio.get_running_loop().create_task(self._call(ready))
+        ready.driven.tasks.add(ready.task)
 
     async def _call(self, ready: Ready) -> None:
+        ready.begun = True
         send, driven = ready.send, ready.driven
         outgoing = Outgoing(
             key=make_key(driven.run, send.step, send.item, send.phase),
@@ -433,6 +431,7 @@ class Worker:
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or task.cancelling():
+                self._back(ready)
                 raise
             outcome = Unknown(Cause.LOST, "the transport gave the call up")
         except Exception as error:  # a bug there must not lose the call: nobody knows what became of it
@@ -450,9 +449,15 @@ class Worker:
     def _answered(self, ready: Ready, outcome: Outcome) -> None:
         driven, send = ready.driven, ready.send
         del driven.calls[send.step, send.item, send.phase]
-        self._next(ready)
+        self._back(ready)
         if not driven.dropped:
             self.offer(driven, Asked(self._reply(driven, send, outcome)))
+
+    def _back(self, ready: Ready) -> None:
+        """A call is over, its slot is free."""
+        if ready.task is not None:
+            ready.driven.tasks.discard(ready.task)
+        self._next(ready)
 
     def _reply(self, driven: Driven, send: Send, outcome: Outcome) -> c.Reply:
         now = self._clock.now()

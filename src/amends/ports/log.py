@@ -18,10 +18,9 @@ may be acknowledged.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import field
-from enum import StrEnum
 from typing import Protocol
 
-from amends.core.values import value
+from amends.core.values import Words, value
 
 
 @value
@@ -87,7 +86,7 @@ class Append:
     release: bool = False
 
 
-class Written(StrEnum):
+class Written(Words):
     """What became of one entry of a batch."""
 
     ACCEPTED = "accepted"

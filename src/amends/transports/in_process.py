@@ -14,6 +14,7 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import PurePath
 from traceback import extract_tb
+from types import CoroutineType
 from typing import Any, Final, Protocol, TypeAlias, cast
 
 import msgspec
@@ -180,18 +181,19 @@ async def _do_here(call: Outgoing, work: LocalWork, arguments: Sequence[object])
     """Async work needs no task of its own: its time-out stops it, so no attempt outlives its call."""
     info = _info(call)
     token = CURRENT_CALL.set(info)
-    limit = asyncio.timeout(call.timeout_seconds)
+    limit: asyncio.Timeout | None = None
     try:
         begun = work.function(*arguments)
-        if isinstance(begun, Coroutine):
+        if isinstance(begun, CoroutineType):
             # Work that never waits needs no timer either, which is the dearest part of calling it.
             begun = _Rest(cast("Coroutine[object, object, object]", begun))
             if begun.is_done:
                 return _done(info, work, begun.value)
+        limit = asyncio.timeout(call.timeout_seconds)
         async with limit:
             return _done(info, work, await begun)
     except Exception as error:  # noqa: BLE001 - whatever the author's code raises is an answer
-        if isinstance(error, TimeoutError) and limit.expired():
+        if isinstance(error, TimeoutError) and limit is not None and limit.expired():
             return Lost(Cause.TIMED_OUT, f"{call.operation} was not done within {call.timeout_seconds:g} s")
         return _raised(info, work.function, error)
     except asyncio.CancelledError:

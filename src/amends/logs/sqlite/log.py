@@ -1,9 +1,10 @@
 """The transaction log in one SQLite file: for one process, durable, without a server.
 
-Two threads. One writes: it owns the only writing connection, and a whole batch is one hop, one transaction, one fsync.
-The other reads, on a connection that can't write, so that a long list never holds up a commit; what an append has
-acknowledged, a later read sees. A lock beside the file keeps other processes out and is the lease of the one worker:
-while it is held, every other worker is gone.
+One connection writes, and a whole batch is one transaction, one fsync. It is used where the batch is handed over, on
+the event loop, for as long as the disk is quick, and on a thread of its own else (`pace`). A thread reads, on a
+connection that can't write, so that a long list never holds up a commit; what an append has acknowledged, a later read
+sees. A lock beside the file keeps other processes out and is the lease of the one worker: while it is held, every other
+worker is gone.
 """
 
 import os
@@ -13,17 +14,23 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from amends.core.errors import LogBroken, LogUnavailable
 from amends.logs.sqlite.lane import Lane
 from amends.logs.sqlite.lock import LockFile
 from amends.logs.sqlite.opening import connect, open_for_reading
+from amends.logs.sqlite.pace import Pace
 from amends.logs.sqlite.reader import Reader
-from amends.logs.sqlite.writer import Writer
+from amends.logs.sqlite.writer import Held, Writer
 from amends.ports.log import Append, Find, LogReader, SagaKey, Start, StoredEvent, StoredRun, Written
 
 R = TypeVar("R")
+
+CHECKPOINT_ENTRIES: Final = 4_000
+"""Appends between two checkpoints that are asked for: some 5,000 pages, before SQLite makes one of its own in a commit
+(`CHECKPOINT_PAGES`).
+"""
 
 
 class ReadingThread:
@@ -98,6 +105,8 @@ class SqliteLog:
         self._lane: Lane | None = None
         self._writer: Writer | None = None
         self._worker = ""
+        self._pace = Pace()
+        self._uncarried = 0
 
     async def open(self) -> None:
         assert self._lane is None, "it is open already"
@@ -156,6 +165,19 @@ class SqliteLog:
         return await self.write(lambda writer: writer.define(saga, graph, beside=beside))
 
     async def append(self, batch: Sequence[Start | Append]) -> Sequence[Written]:
+        self._uncarried += len(batch)
+        if self._uncarried >= CHECKPOINT_ENTRIES:
+            self._uncarried = 0
+            await self.write(Writer.checkpoint)  # on the thread: it takes the time of a hundred commits
+        lane, writer = self._lane, self._writer
+        if lane is not None and writer is not None and lane.is_idle and self._pace.is_quick():
+            try:
+                verdicts = writer.append(batch, waits=False)
+            except Held:
+                pass
+            else:
+                self._pace.took(writer.commit_seconds)
+                return verdicts
         return await self.write(lambda writer: writer.append(batch))
 
     async def claim(self, known: Sequence[SagaKey], now: int, limit: int) -> Sequence[StoredRun]:

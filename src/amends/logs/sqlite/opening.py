@@ -49,9 +49,12 @@ _log = logging.getLogger("amends.logs.sqlite")
 
 
 def connect(path: Path, mode: Literal["ro", "rw", "rwc"]) -> sqlite3.Connection:
-    """A connection of this thread that begins and ends its transactions itself."""
+    """A connection that begins and ends its transactions itself: a reading one of this thread, or the writing one,
+    which whoever owns it uses from one thread at a time.
+    """
     uri = f"file:{quote(str(path.absolute()))}?mode={mode}"
-    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_SECONDS)
+    reads = mode == "ro"
+    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_SECONDS, check_same_thread=reads)
 
 
 def open_for_writing(path: Path) -> sqlite3.Connection:
@@ -104,6 +107,7 @@ def prepare(path: Path, connection: sqlite3.Connection, *, is_new: bool) -> None
     connection.execute(f"PRAGMA cache_size = -{CACHE_KIBIBYTES}")
     connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
     connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}")
+    connection.execute("PRAGMA busy_timeout = 0")  # who may wait for others says so, each time
     if is_new:
         marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
         connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} {marks} COMMIT;")

@@ -1,4 +1,4 @@
-"""Writing the log: what the one writing thread does, each call one transaction.
+"""Writing the log: what the one writing connection does, each call one transaction, one thread at a time.
 
 An append is a conditional update of the run's row; one that finds nothing to update is refused, and the row then says
 why.
@@ -11,10 +11,11 @@ well (the pages it couldn't write are forgotten): so nothing is written any more
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from time import perf_counter
 from typing import TypeVar
 
 from amends.core.errors import LogBroken, LogUnavailable
-from amends.logs.sqlite.opening import kind_of, open_for_writing
+from amends.logs.sqlite.opening import BUSY_SECONDS, kind_of, open_for_writing
 from amends.logs.sqlite.reader import Reader, as_json, keys_as_json
 from amends.logs.sqlite.statements import SQL, chunks, repeated
 from amends.ports.log import Append, SagaKey, Start, StoredRun, Written
@@ -49,6 +50,10 @@ MISTAKES = (
 """What SQLite says of values it can't take: not the file's trouble, but its caller's."""
 
 
+class Held(Exception):
+    """Somebody else holds the file, and nothing was begun."""
+
+
 class _OneByOne(Exception):
     """An entry of a batch was refused: roll back, and find out which."""
 
@@ -61,7 +66,7 @@ def event_values(entry: Start | Append) -> Iterator[EventValues]:
 
 
 class Writer:
-    """The owner of the file's one writing connection; lives on one thread."""
+    """The owner of the file's one writing connection. `commit_seconds`: how long the last commit took."""
 
     def __init__(self, path: Path, worker: str) -> None:
         self._path = path
@@ -69,6 +74,7 @@ class Writer:
         self.connection = open_for_writing(path)
         self._cursor = self.connection.cursor()
         self._reader = Reader(path, self.connection)
+        self.commit_seconds = 0.0
         self.broken: str | None = None
         """Why nothing is written any more."""
         try:
@@ -96,14 +102,23 @@ class Writer:
 
     # -- appends
 
-    def append(self, batch: Sequence[Start | Append]) -> Sequence[Written]:
+    def append(self, batch: Sequence[Start | Append], *, waits: bool = True) -> Sequence[Written]:
+        """Write a batch. `waits`: for others who hold the file, for a while; else `Held` is raised at once."""
         assert len({entry.run for entry in batch}) == len(batch), "a run stands in a batch once"
         if len(batch) > 1 and TOGETHER:
             try:
-                return self.transact(lambda: self._append_together(batch))
+                return self.transact(lambda: self._append_together(batch), waits=waits)
             except _OneByOne:
                 pass
-        return self.transact(lambda: self._append_one_by_one(batch))
+        return self.transact(lambda: self._append_one_by_one(batch), waits=waits)
+
+    def checkpoint(self) -> None:
+        """Carry what the write-ahead log holds over into the file, as far as readers let it; the rest can wait."""
+        if self.broken is None:
+            try:
+                self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            except sqlite3.Error as error:
+                self._break(error)
 
     def _append_together(self, batch: Sequence[Start | Append]) -> Sequence[Written]:
         """The owners' appends as one statement, their events as another; `_OneByOne` if any entry is refused.
@@ -273,14 +288,16 @@ class Writer:
 
     # -- transactions
 
-    def transact(self, work: Callable[[], R]) -> R:
+    def transact(self, work: Callable[[], R], *, waits: bool = True) -> R:
         """Do it in one transaction, or nothing of it."""
         if self.broken is not None:
             raise LogBroken(self.broken)
         try:
-            self.connection.execute("BEGIN IMMEDIATE")
+            self._begin(waits=waits)
             result = work()
-            self.connection.execute("COMMIT")
+            began = perf_counter()
+            self._cursor.execute("COMMIT")
+            self.commit_seconds = perf_counter() - began
         except MISTAKES:
             self._roll_back()
             raise
@@ -293,6 +310,20 @@ class Writer:
             self._roll_back()
             raise
         return result
+
+    def _begin(self, *, waits: bool) -> None:
+        try:
+            self._cursor.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if kind_of(error) != sqlite3.SQLITE_BUSY:
+                raise
+            if not waits:
+                raise Held from error
+            self._cursor.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1_000:.0f}")
+            try:
+                self._cursor.execute("BEGIN IMMEDIATE")
+            finally:
+                self._cursor.execute("PRAGMA busy_timeout = 0")
 
     def _roll_back(self) -> None:
         """Undo what was begun; some failures have done so already."""
