@@ -16,6 +16,7 @@ from amends.core.codec import TypeForm
 from amends.core.errors import DefinitionInvalid
 from amends.core.keys import PUBLIC_NAME
 from amends.core.retry import Guard
+from amends.core.values import value
 
 P = ParamSpec("P")
 Q = TypeVar("Q")
@@ -46,7 +47,7 @@ class Slept:
     until: timedelta | datetime
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Asks:
     """A request to an operation of a participant."""
 
@@ -267,9 +268,9 @@ class Participant:
             raise DefinitionInvalid([msg])
         found: dict[str, Operation[..., Any, Any]] = {}
         for base in reversed(cls.__mro__):
-            for value in vars(base).values():
-                if isinstance(value, Operation):
-                    each = cast("Operation[..., Any, Any]", value)
+            for attribute in vars(base).values():
+                if isinstance(attribute, Operation):
+                    each = cast("Operation[..., Any, Any]", attribute)
                     each.participant = cls._name
                     each.owner = cls.__name__
                     found[each.name] = each

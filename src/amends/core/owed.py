@@ -84,22 +84,25 @@ def _active(record: RunRecord, item: ItemRecord) -> tuple[Phase, Tries] | None:
 
 def _send(definition: Definition, item: ItemRecord, phase: Phase, tries: Tries, epoch: int) -> Send:
     step = definition.steps[item.step]
-    unguarded = tries.guard is not Guard.BARRIER and phase in {Phase.ACTION, Phase.COMPENSATION}
     return Send(
-        step=item.step,
-        item=item.item,
-        phase=phase,
-        participant=tries.participant,
-        operation=tries.operation,
-        guard=tries.guard,
-        kind=Kind.RETRIABLE if step.forward_only else Kind.PIVOT if step.kind is Kind.PIVOT else Kind.COMPENSABLE,
-        body=tries.body,
+        item.step,
+        item.item,
+        phase,
+        tries.participant,
+        tries.operation,
+        tries.guard,
+        Kind.RETRIABLE if step.forward_only else Kind.PIVOT if step.kind is Kind.PIVOT else Kind.COMPENSABLE,
+        tries.body,
         attempt=tries.sends + 1,
         since=item.action.since if item.action is not None else tries.since,
         timeout=step.policy.timeout,
-        starts=unguarded and tries.open_epoch != epoch,
+        starts=tries.open_epoch != epoch and tries.guard is not Guard.BARRIER and phase in _UNGUARDED,
         seal=item.seal if phase is Phase.SEAL else "",
     )
+
+
+_UNGUARDED = frozenset({Phase.ACTION, Phase.COMPENSATION})
+"""What a participant without a barrier must not be sent before the log knows."""
 
 
 def _notice(record: RunRecord, now: int, sends: list[Send], moments: list[int]) -> None:

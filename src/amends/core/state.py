@@ -5,7 +5,7 @@ is a summary; nothing is decided by it that concerns an item. Records are change
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal, Self, TypeVar, cast
 
 from amends.core.answers import Cause
@@ -161,7 +161,8 @@ class StepRecord:
     """A step that is no longer waiting. `counts` says how many of its items are in each state.
 
     `kind` is `None` where nothing was ever requested. `state` is the summary that is shown (a step without any call is
-    done at once); `settled`: every item is done or skipped, so that those that wait for it may start.
+    done at once); `settled`: every item is done or skipped, so that those that wait for it may start. `shown` is no
+    fact: whoever writes the step down for people may keep here what he wrote, as long as this record lives.
     """
 
     name: str
@@ -171,6 +172,7 @@ class StepRecord:
     counts: dict[StepState, int]
     state: StepState
     settled: bool
+    shown: bytes | None = field(default=None, compare=False)
 
 
 def summed_up(

@@ -35,10 +35,12 @@ class Projector:
             if found is None:
                 steps.append(text(name, step.kind, StepState.WAITING, 0, None))
                 continue
-            state = found.state
+            state, shown = found.state, found.shown
             if state in _CURRENT:
                 current.append(name)
-            steps.append(text(name, step.kind, state, *_tried(found)))
+            if shown is None:
+                shown = found.shown = text(name, step.kind, state, *_tried(found))
+            steps.append(shown)
         return RunRow(
             state=record.state.value,
             by_hand=record.by_hand,

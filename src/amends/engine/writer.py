@@ -78,6 +78,7 @@ class Writer:
                 await self._idle
                 self._idle = None
                 continue
+            await self._let_others_come()
             batch = self._gather()
             try:
                 await self._write(batch)
@@ -95,6 +96,15 @@ class Writer:
                 pause = min(2 * pause, BACKOFF_CAP_SECONDS)
                 continue
             pause = BACKOFF_FIRST_SECONDS
+
+    async def _let_others_come(self) -> None:
+        """Where several come at once, more are on their way: a turn of the loop costs less than a commit. One alone
+        doesn't wait.
+        """
+        found = 1
+        while found < len(self._waiting) < BATCH_MAX:
+            found = len(self._waiting)
+            await asyncio.sleep(0)
 
     async def _pause(self, seconds: float) -> None:
         """Let the log recover; closing doesn't wait for that."""

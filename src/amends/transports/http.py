@@ -27,6 +27,7 @@ from amends.core.limits import REPLY_BYTES_MAX
 from amends.core.operation import AT_ONCE_DEFAULT
 from amends.ports.transport import Outgoing
 from amends.ports.wire import CALL_HEADERS, call_headers
+from amends.transports.limits import Limits
 
 KEEP_ALIVE_SECONDS: Final = 4.0
 """Below the 5 s after which uvicorn and Node close idle connections: the server shouldn't be the first to close."""
@@ -69,12 +70,16 @@ class HttpTransport:
         except Exception as error:  # noqa: BLE001 - a mapping that fetches a token runs its author's code
             return NotSent(f"the headers of the route to {call.participant} can't be had: {_why(error)}")
         connection: Connection | None = None
+        pool = self._opened()
+        limits = pool.limits(call.timeout_seconds)
+        limit = limits.begin()
         try:
-            async with asyncio.timeout(call.timeout_seconds):
-                connection = await self._opened().connect()
-                answered = await _exchange(connection, request, shown)
-            connection.release()
-        except TimeoutError:
+            connection = pool.idle() or await pool.connect()
+            answered = await _exchange(connection, request, shown)
+            pool.release(connection)
+        except asyncio.CancelledError:
+            if not limit.is_why():
+                raise
             if connection is None:
                 return NotSent(f"no connection to {shown} within {call.timeout_seconds:g} s")
             return Lost(Cause.TIMED_OUT, f"no answer from {shown} within {call.timeout_seconds:g} s")
@@ -86,8 +91,9 @@ class HttpTransport:
         else:
             return answered
         finally:
-            if connection is not None:
-                connection.close()  # does nothing to one that was released
+            limits.end(limit)
+            if connection is not None and not pool.has(connection):
+                connection.close()
 
     async def close(self) -> None:
         pool, self._pool = self._pool, None
@@ -127,18 +133,72 @@ class HttpTransport:
 
 
 class _Pool:
-    """aiohttp's connections to one place, asked for without a session."""
+    """Connections to one place: made by aiohttp's connector, kept here in between, the last used first."""
 
     def __init__(self, base: URL, at_once: int) -> None:
+        self._loop = asyncio.get_running_loop()
         self._connector = TCPConnector(limit=at_once, keepalive_timeout=KEEP_ALIVE_SECONDS)
         # What a connector reads of a request (host, port, TLS, no proxy) is the same for all of ours.
-        self._place = ClientRequest("POST", base, loop=asyncio.get_running_loop())
+        self._place = ClientRequest("POST", base, loop=self._loop)
+        self._idle: dict[Connection, float] = {}
+        self._sweeping: asyncio.TimerHandle | None = None
+        self._limits: dict[float, Limits] = {}
+
+    def limits(self, seconds: float) -> Limits:
+        """The queue of the calls with this time-out."""
+        found = self._limits.get(seconds)
+        if found is None:
+            found = self._limits[seconds] = Limits(seconds)
+        return found
 
     async def connect(self) -> Connection:
+        """A new connection."""
         return await self._connector.connect(self._place, [], _UNTIMED)
 
+    def idle(self) -> Connection | None:
+        """One that can be used again, if there is one."""
+        while self._idle:
+            connection, since = self._idle.popitem()
+            protocol = connection.protocol
+            is_open = protocol is not None and protocol.is_connected() and not protocol.should_close
+            if is_open and self._loop.time() - since < KEEP_ALIVE_SECONDS:
+                return connection
+            connection.close()
+        return None
+
+    def release(self, connection: Connection) -> None:
+        """Keep it for the next call, unless it says that it is over."""
+        protocol = connection.protocol
+        if protocol is None or protocol.should_close:
+            return
+        self._idle[connection] = self._loop.time()
+        if self._sweeping is None:
+            self._sweeping = self._loop.call_later(KEEP_ALIVE_SECONDS, self._sweep)
+
+    def has(self, connection: Connection) -> bool:
+        """Whether it was kept."""
+        return connection in self._idle
+
     async def close(self) -> None:
+        """Close every connection."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        for limits in self._limits.values():
+            limits.close()
+        for connection in self._idle:
+            connection.close()
+        self._idle.clear()
         await self._connector.close()
+
+    def _sweep(self) -> None:
+        """Close what wasn't used for so long that the other end may be about to."""
+        self._sweeping = None
+        before = self._loop.time() - KEEP_ALIVE_SECONDS
+        for connection in [each for each, since in self._idle.items() if since <= before]:
+            del self._idle[connection]
+            connection.close()
+        if self._idle:
+            self._sweeping = self._loop.call_later(KEEP_ALIVE_SECONDS, self._sweep)
 
 
 async def _exchange(connection: Connection, request: bytes, shown: str) -> Answered:
@@ -154,7 +214,7 @@ async def _exchange(connection: Connection, request: bytes, shown: str) -> Answe
         message, payload = await protocol.read()
     body = payload.read_nowait() if payload.is_eof() else await _bounded(payload)
     if len(body) > REPLY_BYTES_MAX or transport.get_write_buffer_size():
-        connection.close()  # the rest isn't wanted, or wasn't waited for
+        connection.close()  # the rest isn't wanted, or wasn't waited for; it is over for whoever would keep it, too
     headers = message.headers
     repeated = _REPEATED if len(headers.getall(OUTCOME_HEADER, ())) > 1 else _NO_REPEATS
     return Answered(message.code, headers, body[: REPLY_BYTES_MAX + 1], shown, repeated)

@@ -26,7 +26,7 @@ class Lane:
 
     @property
     def is_idle(self) -> bool:
-        """Nothing is being done on the thread or waits for it: what it owns may be used elsewhere until the next call."""
+        """Nothing is done on the thread or waits for it: what it owns may be used elsewhere until the next call."""
         return self._given == self._done
 
     async def call(self, work: Callable[[], R]) -> R:

@@ -20,7 +20,7 @@ SERIALIZED: Final = 3
 
 
 class Pace:
-    """Remembers how long commits took that were waited for on the loop: an average in which the last ones count most."""
+    """Remembers how long commits on the loop took: an average in which the last ones count most."""
 
     def __init__(self) -> None:
         self._seconds = 0.0

@@ -1,10 +1,10 @@
 -- Every statement of the log. Bodies go in and come out as bytes and are kept as text, so that people can read the file.
 
 -- name: start
--- A new run; nothing happens if its id is taken.
+-- New runs, as many as are put in; nothing happens to one whose id is taken.
 INSERT INTO runs (id, saga, saga_version, digest, state, by_hand, version, owner, epoch, due_at, start_print,
                   current, steps, stuck, deadline, tags, created_at, updated_at, ended_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?, CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), ?, ?, ?, ?, ?)
+VALUES /* starts */
 ON CONFLICT (id) DO NOTHING;
 
 -- name: tag

@@ -22,7 +22,12 @@ from amends.ports.log import Append, SagaKey, Start, StoredRun, Written
 
 R = TypeVar("R")
 
-START, TAG = SQL["start"], SQL["tag"]
+TAG = SQL["tag"]
+START = repeated(
+    SQL["start"],
+    "/* starts */",
+    "(?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?, CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), ?, ?, ?, ?, ?)",
+)
 APPEND_ALL_OWNED = repeated(SQL["append_all_owned"], "/* entries */", f"({', '.join('?' * 13)})")
 ADD_EVENTS = repeated(SQL["add_events"], "/* events */", "(?, ?, ?, CAST(? AS TEXT), ?, ?, ?)")
 TOGETHER = sqlite3.sqlite_version_info >= (3, 33)
@@ -126,9 +131,17 @@ class Writer:
         Each statement gives the interpreter's lock up once and takes it back once. One by one that happens for every
         row, and each time this thread and the event loop wait for each other.
         """
-        owned = [entry for entry in batch if isinstance(entry, Append) and entry.epoch is not None]
+        starts: list[Start] = []
+        owned: list[Append] = []
         for entry in batch:
-            if (isinstance(entry, Start) or entry.epoch is None) and not self._append_singly(entry):
+            if isinstance(entry, Start):
+                starts.append(entry)
+            elif entry.epoch is not None:
+                owned.append(entry)
+            elif not self._append_visited(entry):
+                raise _OneByOne
+        for begin, size in chunks(len(starts)):
+            if self._start(starts[begin : begin + size]) != size:
                 raise _OneByOne
         rows = [self._owned_values(entry) for entry in owned]
         for begin, size in chunks(len(rows)):
@@ -161,7 +174,7 @@ class Writer:
 
     def _append_singly(self, entry: Start | Append) -> bool:
         if isinstance(entry, Start):
-            return self._start(entry)
+            return self._start([entry]) == 1
         return self._append_owned(entry, entry.epoch) if entry.epoch is not None else self._append_visited(entry)
 
     def _add_events(self, events: Sequence[EventValues]) -> None:
@@ -169,20 +182,23 @@ class Writer:
             values = [value for event in events[begin : begin + size] for value in event]
             self._cursor.execute(ADD_EVENTS[size], values)
 
-    def _start(self, entry: Start) -> bool:
+    def _start(self, entries: Sequence[Start]) -> int:
+        """How many of these were new; the size of a chunk at the most."""
+        values = [value for entry in entries for value in self._start_values(entry)]
+        started = self._cursor.execute(START[len(entries)], values).rowcount
+        tags = [(name, value, entry.at, entry.run) for entry in entries for name, value in entry.tags.items()]
+        if started == len(entries) and tags:
+            self._cursor.executemany(TAG, tags)
+        return started
+
+    def _start_values(self, entry: Start) -> tuple[object, ...]:
         row = entry.row
-        started = self._cursor.execute(
-            START,
-            (
-                *(entry.run, entry.saga, entry.saga_version, entry.digest, row.state, row.by_hand, len(entry.events)),
-                *(self._worker if entry.owned else None, row.due_at, entry.start_print),
-                *(row.current, row.steps, row.stuck, entry.deadline, as_json(dict(entry.tags)) if entry.tags else "{}"),
-                *(entry.at, entry.at, row.ended_at),
-            ),
-        ).rowcount
-        if started and entry.tags:
-            self._cursor.executemany(TAG, [(name, value, entry.at, entry.run) for name, value in entry.tags.items()])
-        return started == 1
+        return (
+            *(entry.run, entry.saga, entry.saga_version, entry.digest, row.state, row.by_hand, len(entry.events)),
+            *(self._worker if entry.owned else None, row.due_at, entry.start_print),
+            *(row.current, row.steps, row.stuck, entry.deadline, as_json(dict(entry.tags)) if entry.tags else "{}"),
+            *(entry.at, entry.at, row.ended_at),
+        )
 
     def _append_owned(self, entry: Append, epoch: int) -> bool:
         row = entry.row
