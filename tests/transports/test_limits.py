@@ -46,7 +46,7 @@ async def test_a_wish_to_stop_that_comes_with_the_time_out_is_obeyed() -> None:
     loop = asyncio.get_running_loop()
     task = asyncio.create_task(waits(limits, ended, "it", asyncio.Event()))
     await asyncio.sleep(0)
-    ring: Callable[[], None] = limits._ring
+    ring: Callable[[], None] = limits._ring  # pyright: ignore[reportPrivateUsage] - the moment both come together
     ring()
     task.cancel()
     await asyncio.wait([task], timeout=10)

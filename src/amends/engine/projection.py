@@ -23,33 +23,41 @@ class Projector:
     def __init__(self, codec: EventCodec) -> None:
         self._codec = codec
         self._texts: dict[tuple[str, Kind, StepState, int, str | None], bytes] = {}
+        self._plans: dict[str, list[tuple[str, bytes]]] = {}
         self._names = lru_cache(_TEXTS_KEPT)(codec.plain)
 
     def row(self, definition: Definition, record: RunRecord, due_at: int | None) -> RunRow:
         """The row after the events folded into `record`; `due_at` is when the run needs somebody next."""
-        steps: list[bytes] = []
-        current: list[str] = []
-        known, text = record.steps, self._text
-        for name, step in definition.steps.items():
-            found = known.get(name)
-            if found is None:
-                steps.append(text(name, step.kind, StepState.WAITING, 0, None))
-                continue
-            state, shown = found.state, found.shown
-            if state in _CURRENT:
-                current.append(name)
-            if shown is None:
-                shown = found.shown = text(name, step.kind, state, *_tried(found))
-            steps.append(shown)
+        plan = self._plans.get(definition.digest) or self._plan(definition)
+        known = record.steps
+        current = [name for name, step in known.items() if step.state in _CURRENT]
+        if len(current) > 1:
+            current = [name for name, _ in plan if name in current]
+        steps = [
+            waiting if (step := known.get(name)) is None else step.shown or self._show(definition, name, step)
+            for name, waiting in plan
+        ]
         return RunRow(
-            state=record.state.value,
-            by_hand=record.by_hand,
-            due_at=due_at,
-            current=self._names(tuple(current)) if current else _EMPTY,
-            steps=b"[" + b",".join(steps) + b"]",
-            stuck=self._stuck(record) if record.marks else _EMPTY,
-            ended_at=record.ended_at,
+            record.state.value,
+            record.by_hand,
+            due_at,
+            self._names(tuple(current)) if current else _EMPTY,
+            b"[" + b",".join(steps) + b"]",
+            self._stuck(record) if record.marks else _EMPTY,
+            record.ended_at,
         )
+
+    def _plan(self, definition: Definition) -> list[tuple[str, bytes]]:
+        """The steps in the graph's order, each with what is shown while it waits."""
+        plan = [
+            (name, self._text(name, step.kind, StepState.WAITING, 0, None)) for name, step in definition.steps.items()
+        ]
+        self._plans[definition.digest] = plan
+        return plan
+
+    def _show(self, definition: Definition, name: str, step: StepRecord) -> bytes:
+        shown = step.shown = self._text(name, definition.steps[name].kind, step.state, *_tried(step))
+        return shown
 
     def _text(self, name: str, kind: Kind, state: StepState, attempts: int, error: str | None) -> bytes:
         key = (name, kind, state, attempts, error)

@@ -335,26 +335,18 @@ class Worker:
             if not driven.commands and self._may_wait_in_the_log(driven, driven.record, owing, self._clock.now()):
                 self._start_release(driven, owing.wake)
             return
-        wanted = {(send.step, send.item, send.phase): send for send in owing.sends}
-        for asked in driven.commands:  # answered while the append was in flight: the record doesn't know it yet
-            if isinstance(asked.command, c.Reply):
-                wanted.pop((asked.command.step, asked.command.item, asked.command.phase), None)
         record = driven.record
-        turning = record.turned is not None or record.abort_requested is not None
-        never = self._withdraw(driven, wanted) if calls or turning else None
+        new: Iterable[Send] = owing.sends
         may_go: list[Ready] = []
-        for key, send in wanted.items():
-            ready = calls.get(key)
-            if ready is None:
-                lane = self._lane_of(driven.definition, send.participant)
-                urgent = send.phase is not Phase.ACTION
-                ready = calls[key] = Ready(urgent=urgent, driven=driven, send=send, lane=lane)
-                if lane.enter(ready):
-                    may_go.append(ready)
-            elif not ready.sent:
-                ready.send = send
-                if ready.has_slot and not send.starts:
-                    may_go.append(ready)
+        never: list[Asked] = []
+        if calls or driven.commands or record.turned is not None or record.abort_requested is not None:
+            new, may_go, never = self._sort_out(driven, owing.sends)
+        for send in new:
+            lane = self._lane_of(driven.definition, send.participant)
+            ready = Ready(urgent=send.phase is not Phase.ACTION, driven=driven, send=send, lane=lane)
+            calls[send.step, send.item, send.phase] = ready
+            if lane.enter(ready):
+                may_go.append(ready)
         self._alarm.set(driven, owing.wake)
         for ready in may_go:  # last: sending may decide, and deciding may take back what hasn't left
             if not ready.gone and not ready.sent:
@@ -362,6 +354,25 @@ class Worker:
         if never:
             driven.commands.extend(never)
             self._pump(driven)
+
+    def _sort_out(self, driven: Driven, sends: Iterable[Send]) -> tuple[Iterable[Send], list[Ready], list[Asked]]:
+        """Which of these are new, which calls that wait may go by now, and which are to be told as never sent."""
+        wanted = {(send.step, send.item, send.phase): send for send in sends}
+        for asked in driven.commands:  # answered while the append was in flight: the record doesn't know it yet
+            if isinstance(asked.command, c.Reply):
+                wanted.pop((asked.command.step, asked.command.item, asked.command.phase), None)
+        never = self._withdraw(driven, wanted)
+        new: list[Send] = []
+        may_go: list[Ready] = []
+        for key, send in wanted.items():
+            ready = driven.calls.get(key)
+            if ready is None:
+                new.append(send)
+            elif not ready.sent:
+                ready.send = send
+                if ready.has_slot and not send.starts:
+                    may_go.append(ready)
+        return new, may_go, never
 
     def _withdraw(self, driven: Driven, wanted: dict[CallKey, Send]) -> list[Asked]:
         """Take back what hasn't left and is no longer owed, or must not leave since the run turned back.

@@ -57,6 +57,23 @@ def call_headers(call: Outgoing) -> dict[str, str]:
     return headers
 
 
+def call_head(call: Outgoing) -> str:
+    """The same headers as HTTP/1.1 writes them, a line each."""
+    step = f"{call.step}/{call.item}" if call.item else call.step
+    head = (
+        f'idempotency-key: "{call.key}"\r\nsaga-id: {call.run}\r\nsaga-step: {step}\r\nsaga-phase: {call.phase}\r\n'
+        f"saga-kind: {call.kind}\r\nsaga-attempt: {call.attempt}\r\nsaga-epoch: {call.epoch}\r\n"
+        f"saga-since: {wire_time(call.since)}\r\ncontent-type: {CONTENT_TYPE}\r\n"
+    )
+    if call.deadline is not None:
+        head += f"saga-deadline: {wire_moment(call.deadline)}\r\n"
+    if call.callback is not None:
+        head += f"saga-callback: {call.callback}\r\n"
+    if call.seal is not None:
+        head += f"saga-seal: {call.seal}\r\n"
+    return head
+
+
 def wire_time(micros: int) -> str:
     """Microseconds since 1970 as RFC 3339 in UTC: `2026-03-02T03:00:00.000250Z`."""
     seconds, rest = divmod(micros, MICROSECONDS)

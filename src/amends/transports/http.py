@@ -26,7 +26,7 @@ from amends.core.errors import NoRoute
 from amends.core.limits import REPLY_BYTES_MAX
 from amends.core.operation import AT_ONCE_DEFAULT
 from amends.ports.transport import Outgoing
-from amends.ports.wire import CALL_HEADERS, call_headers
+from amends.ports.wire import CALL_HEADERS, call_head
 from amends.transports.limits import Limits
 
 KEEP_ALIVE_SECONDS: Final = 4.0
@@ -110,8 +110,8 @@ class HttpTransport:
             return made
 
     def _request(self, line: str, call: Outgoing) -> bytes:
-        own = "".join([f"{name}: {value}\r\n" for name, value in call_headers(call).items()])
-        return f"{line}{self._own_headers()}{own}content-length: {len(call.body)}\r\n\r\n".encode() + call.body
+        head = f"{line}{self._own_headers()}{call_head(call)}content-length: {len(call.body)}\r\n\r\n"
+        return head.encode() + call.body
 
     def _own_headers(self) -> str:
         """What is the same in every request, until the route's mapping says something else."""
@@ -167,9 +167,8 @@ class _Pool:
         return None
 
     def release(self, connection: Connection) -> None:
-        """Keep it for the next call, unless it says that it is over."""
-        protocol = connection.protocol
-        if protocol is None or protocol.should_close:
+        """Keep it for the next call; whether it can be used again is looked at then."""
+        if connection.protocol is None:
             return
         self._idle[connection] = self._loop.time()
         if self._sweeping is None:
