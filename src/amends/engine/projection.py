@@ -66,6 +66,7 @@ class Projector:
                     "step": mark.name,
                     "phase": mark.phase,
                     "reason": mark.reason,
+                    "code": mark.code,
                     "attempts": mark.attempts,
                     "since": mark.since,
                 }

@@ -38,7 +38,7 @@ class RunRow:
     """What the log shows of a run without reading its events; written anew with every append.
 
     `current`, `steps` and `stuck` are JSON: names of steps; `[{name, kind, state, attempts, error}]`;
-    `[{step, phase, reason, attempts, since}]`. `due_at` is when the run needs somebody next; `None`: never by itself.
+    `[{step, phase, reason, code, attempts, since}]`. `due_at` is when the run needs somebody next; `None`: never by itself.
     """
 
     state: str
