@@ -81,6 +81,11 @@ def problem(answer: Answer, status: int, name: str) -> dict[str, Any]:
     return body
 
 
+def plain(step: dict[str, Any]) -> dict[str, Any]:
+    """A step without the lives of its keys."""
+    return {name: value for name, value in step.items() if name not in {"action", "undo", "settle"}}
+
+
 # -- starting
 
 
@@ -110,7 +115,7 @@ async def test_a_completed_run_shows_steps_and_replies(caller: Caller) -> None:
     answer = await caller.start({"saga": "quick", "input": "yes", "id": "q-1"}, "?wait=20")
     body = answer.json()
     assert body["state"] == "completed"
-    assert body["steps"] == [
+    assert [plain(each) for each in body["steps"]] == [
         {"name": "first", "kind": "compensable", "state": "done", "attempts": 1, "error": None},
         {"name": "decide", "kind": "pivot", "state": "done", "attempts": 1, "error": None},
     ]
@@ -456,7 +461,7 @@ async def test_items_are_shown_by_their_own_names_and_secrets_are_not(caller: Ca
     body = answer.json()
     assert body["state"] == "completed"
     (step,) = body["steps"]
-    assert step["items"] == [
+    assert [plain(each) for each in step["items"]] == [
         {"name": "a", "state": "done", "attempts": 1, "error": None},
         {"name": "b c", "state": "done", "attempts": 1, "error": None},
     ]

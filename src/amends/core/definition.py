@@ -304,6 +304,11 @@ class StepDefinition:
         digest.
         """
         found: dict[str, Any] = {}
+        if self.is_local:
+            arguments: TypeForm = tuple.__class_getitem__(self._argument_types)
+            found[LOCAL] = {"request": self._codec.schema(arguments), "reply": self._codec.schema(self.reply_type)}
+        elif not self.operations:
+            found[ASK] = {"request": self._codec.schema(str), "reply": self._codec.schema(self.reply_type)}
         for each in self.operations:
             found[f"{each.participant}.{each.name}"] = {
                 "request": self._codec.schema(each.request_type),

@@ -1,10 +1,13 @@
 """Runs read from a log and made views, whether or not their sagas are loaded: the graph is in the log."""
 
+from typing import Final
+
 from amends.codecs.events import EventCodec
 from amends.core.errors import NoSuchRun
 from amends.engine.reading import record_of
 from amends.ports.log import LogReader, SagaKey, StoredRun
-from amends.server.views import Graph, RunView, purged_view, run_view
+from amends.server.graph import NO_GRAPH, Graph
+from amends.server.views import RunView, owner_of, purged_view, run_view
 
 
 class Graphs:
@@ -18,20 +21,29 @@ class Graphs:
         """The graph that the log keeps under this key."""
         known = self._known.get(key)
         if known is None:
-            known = self._known[key] = Graph(await self._log.graph(key) or b'{"steps":[],"input":{}}')
+            known = self._known[key] = Graph(await self._log.graph(key) or NO_GRAPH)
         return known
+
+    async def of_run(self, row: StoredRun) -> Graph:
+        """The graph that a run began with."""
+        return await self.of(SagaKey(row.saga, row.saga_version, row.digest))
 
 
 async def stored_view(log: LogReader, run: str, graphs: Graphs | None = None) -> tuple[StoredRun, RunView]:
     """A run as the log has it; `NoSuchRun`, and `LogDamaged` if its history can't be read."""
     row = await log.read(run)
     if row is None:
-        msg = f"there is no run {run}"
-        raise NoSuchRun(msg)
+        raise no_such_run(run)
     if not row.events:
         return row, purged_view(row)
-    graph = await (graphs or Graphs(log)).of(SagaKey(row.saga, row.saga_version, row.digest))
-    return row, run_view(graph, record_of(row, _EVENTS), row.tags)
+    graph = await (graphs or Graphs(log)).of_run(row)
+    return row, run_view(graph, record_of(row, EVENTS), row.tags, owner_of(row))
 
 
-_EVENTS = EventCodec()
+def no_such_run(run: str) -> NoSuchRun:
+    """The error of every place that looks for a run."""
+    return NoSuchRun(f"there is no run {run}")
+
+
+EVENTS: Final = EventCodec()
+"""Reads events for everything that shows them."""
