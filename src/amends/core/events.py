@@ -242,7 +242,7 @@ class CompensationPending:
 
 @value
 class Marked:
-    """Only a person can move this on: the run is stuck. `code`: the participant's own word for why, where it has one."""
+    """Only a person can move this on: the run is stuck. `code`: the participant's own word for why."""
 
     at: int
     epoch: int

@@ -6,7 +6,8 @@ It is given ports only (log, transports, codecs, clock); which ones is decided b
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
@@ -25,8 +26,6 @@ from amends.core.errors import (
     LogUnavailable,
     NoSuchRun,
     Overloaded,
-    PastPivot,
-    Refused,
     RunExists,
     TooLarge,
 )
@@ -38,6 +37,7 @@ from amends.engine.claims import POLL_SECONDS, Claims
 from amends.engine.driven import Asked, Driven
 from amends.engine.projection import Projector
 from amends.engine.reading import record_of
+from amends.engine.visits import VISITS_MAX, Ask, Preview, Visits, keeps_changing, refused
 from amends.engine.worker import LaneOf, Moved, Worker, append_ids, stored
 from amends.engine.writer import Writer
 from amends.ports.clock import LOOP_TIMERS, Clock, Timers
@@ -49,9 +49,6 @@ RUNS_MAX: Final = 1_000
 
 STARTS_WAITING_MAX: Final = 20_000
 """Appends that may wait for the log before new runs are turned away."""
-
-VISITS_MAX: Final = 5
-"""How often a verb is decided anew when somebody else was quicker."""
 
 GRACE_SECONDS: Final = 10.0
 
@@ -98,6 +95,8 @@ class Engine:
         self._writer = Writer(log, self._log_broke, timers)
         self.worker = Worker(log, self._writer, lane_of, events, clock, self._changed, self._freed, runs_max, timers)
         self._claims = Claims(log, self.worker, self.definitions, events, clock, runs_max, timers, poll_seconds)
+        self.visits = Visits(self.read, self._write, lane_of, events, clock, self._append_ids, self._visited)
+        self._followers: dict[str, set[asyncio.Event]] = {}
         self.broken: asyncio.Event = asyncio.Event()
         self._broken_by: LogBroken | None = None
 
@@ -311,7 +310,25 @@ class Engine:
             if not watchers:
                 del self._watchers[run]
 
+    @contextmanager
+    def following(self, run: str) -> Generator[asyncio.Event]:
+        """An event that is set whenever this process wrote something of a run, or read what others did."""
+        changed = asyncio.Event()
+        self._followers.setdefault(run, set()).add(changed)
+        try:
+            yield changed
+        finally:
+            self._followers[run].discard(changed)
+            if not self._followers[run]:
+                del self._followers[run]
+
+    def _visited(self, definition: Definition, record: RunRecord) -> None:
+        self._changed(definition, record)
+        self._claims.visited()
+
     def _changed(self, definition: Definition, record: RunRecord) -> None:
+        for follower in self._followers.get(record.run, ()):
+            follower.set()
         watchers = self._watchers.get(record.run)
         if watchers and is_settled(record):
             for each in watchers:
@@ -333,11 +350,15 @@ class Engine:
 
     # -- steering
 
-    async def steer(self, run: str, verb: Callable[[int, int], c.Verb]) -> RunRecord:
-        """Do what a person asks, as one append; `verb` is given the time and the epoch. `Refused` says why not."""
+    async def steer(self, run: str, verb: Ask, *, expected: int | None = None) -> RunRecord:
+        """Do what a person asks, as one append; `verb` is given the time and the epoch. `Refused` says why not.
+
+        With `expected` only if the run's history is at this version; else, or as soon as it isn't any more: `Changed`.
+        """
         _check_reason(verb(self._clock.now(), 0).who.reason)
         for _ in range(VISITS_MAX):
-            driven = self.worker.runs.get(run)
+            # Meant for one version, the log must decide: what this process decides in memory may be ahead of it.
+            driven = self.worker.runs.get(run) if expected is None else None
             if driven is not None:
                 try:
                     answer: asyncio.Future[RunRecord | c.Refusal] = asyncio.get_running_loop().create_future()
@@ -348,52 +369,20 @@ class Engine:
                 if isinstance(decided, c.Refusal):
                     raise refused(decided)
                 return decided
-            record = await self._visit(run, verb(self._clock.now(), 0))
+            record = await self.visits.steer(run, verb, expected)
             if record is not None:
                 return record
-        msg = f"{run} keeps changing; ask again"
-        raise Overloaded(msg, retry_after=timedelta(seconds=1))
+        raise keeps_changing(run)
 
-    async def _visit(self, run: str, verb: c.Verb) -> RunRecord | None:
-        """Decide on a run that nobody drives here; `None` if somebody else wrote first."""
-        row, definition, record = await self.read(run)
-        decided = decider.decide(definition, record, verb)
-        if isinstance(decided, c.Refusal):
-            raise refused(decided)
-        if not decided.events:
-            return record
-        after = decided.record
-        at = after.at
-        owing = owed(definition, after, at, 0)
-        idle = after.ended is not None and not owing.sends
-        entry = Append(
-            run=run,
-            expected=row.version,
-            epoch=None,
-            append_id=self._append_ids(),
-            at=at,
-            events=stored(self._events, decided.events),
-            row=self._projector.row(definition, after, None if idle else at),
-        )
-
-        def follow(verdict: Written | LogUnavailable) -> None:
-            if verdict is Written.ACCEPTED:
-                self._changed(definition, after)
-                self._claims.visited()
-
-        return after if await self._write(entry, follow) is Written.ACCEPTED else None
+    async def preview(self, run: str, verb: Ask, *, expected: int | None = None) -> Preview:
+        """What would follow from a verb, without doing it."""
+        _check_reason(verb(self._clock.now(), 0).who.reason)
+        return await self.visits.preview(run, verb, expected)
 
 
 def is_settled(record: RunRecord) -> bool:
     """It has ended, or only a person can move it."""
     return record.ended is not None or bool(record.marks) or record.quarantined is not None
-
-
-def refused(refusal: c.Refusal) -> Refused:
-    """A refusal as the exception that the caller gets."""
-    if refusal.problem == "past-pivot":
-        return PastPivot(refusal.detail)
-    return Refused(refusal.problem, refusal.detail, status=refusal.status)
 
 
 def new_run_id(at: int) -> str:

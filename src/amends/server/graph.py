@@ -1,4 +1,4 @@
-"""What views need of a saga, read off the graph that the log keeps: steps in their order, and what must not be shown."""
+"""What views need of a saga, read off the graph that the log keeps: steps in order, and what must not be shown."""
 
 from collections.abc import Mapping
 from typing import Any, Final
