@@ -164,6 +164,11 @@ class Lanes:
             lane = self._lanes[participant] = Lane(participant, _Nowhere(participant), AT_ONCE_DEFAULT)
             return lane
 
+    @property
+    def by_participant(self) -> Mapping[str, Lane[Ready]]:
+        """The lanes to participants, without those of work done here."""
+        return self._lanes
+
     async def close(self) -> None:
         """Let go of all connections and threads."""
         for lane in (*self._lanes.values(), *self._local.values()):
@@ -321,6 +326,11 @@ class Orchestrator:
             msg = "the orchestrator isn't open: use it as `async with Orchestrator(...) as runs:`"
             raise AmendsError(msg)
         return self._engine
+
+    @property
+    def lanes(self) -> Mapping[str, Lane[Ready]]:
+        """The queue in front of each participant, for servers and tools built on it."""
+        return {} if self._lanes is None else self._lanes.by_participant
 
     async def start(
         self,

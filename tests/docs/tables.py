@@ -26,7 +26,7 @@ from amends.core.keys import Phase, make_key
 from amends.core.retry import MICROSECONDS, Guard, Kind, Patience, Policy, resolve
 from amends.ports.transport import Outgoing
 from amends.ports.wire import call_headers
-from amends.server.app import ROUTES
+from amends.server.paths import ENDPOINTS
 from amends.shop.demo import demo_command
 from tests.docs.collect import PROJECT, pages
 
@@ -168,7 +168,11 @@ LIMITS = (
     "logs.sqlite.opening",
     "participant.service",
     "ports.inbox",
+    "server.context",
     "server.requests",
+    "server.rate",
+    "server.bulk",
+    "server.events",
     "server.process",
 )
 MACHINE = "THREADS_DEFAULT"
@@ -305,11 +309,15 @@ def default(value: object) -> str:
 
 def path_table() -> str:
     rows = [
-        (f"`{method} {path}`", told(endpoint).partition(": ")[2] or told(endpoint))
-        for path, endpoints in ROUTES.items()
+        (f"`{method} {path}`", "" if endpoint.role is None else endpoint.role.value, said(endpoint.handler))
+        for path, endpoints in ENDPOINTS.items()
         for method, endpoint in endpoints.items()
     ]
-    return table(("request", "answer"), rows)
+    return table(("request", "role", "answer"), rows)
+
+
+def said(handler: Callable[..., Any]) -> str:
+    return told(handler).partition(": ")[2].partition("\n\n")[0]
 
 
 TABLES: Mapping[str, Callable[[], str]] = {

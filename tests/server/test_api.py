@@ -17,8 +17,7 @@ from amends.logs.memory import MemoryLog
 from amends.participant.service import Service
 from amends.ports.log import Append, Start, StoredRun, TransactionLog, Written
 from amends.server.app import application
-from amends.server.context import Context
-from amends.server.requests import BODY_BYTES_MAX
+from amends.server.context import BODY_BYTES_MAX, Context
 from tests.server.asgi import JSON, Answer, Caller
 from tests.server.processes import until
 from tests.server.sagas import Inventory, Line, Reservation, broken, orders, other, quick, versioned, waits
@@ -326,7 +325,7 @@ async def test_a_path_that_is_not_served_is_a_problem_too(caller: Caller, path: 
 async def test_another_method_is_told_which_there_are(caller: Caller) -> None:
     answer = await caller.call("DELETE", "/v1/runs")
     problem(answer, 405, "method-not-allowed")
-    assert answer.headers["allow"] == "POST"
+    assert answer.headers["allow"] == "GET, HEAD, POST"
 
 
 async def test_an_unknown_run_is_a_problem(caller: Caller) -> None:

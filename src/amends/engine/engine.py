@@ -97,6 +97,8 @@ class Engine:
         self._claims = Claims(log, self.worker, self.definitions, events, clock, runs_max, timers, poll_seconds)
         self.visits = Visits(self.read, self._write, lane_of, events, clock, self._append_ids, self._visited)
         self._followers: dict[str, set[asyncio.Event]] = {}
+        self.last_append = 0
+        """When this process last wrote something of a run (microseconds UTC); 0 before it did."""
         self.broken: asyncio.Event = asyncio.Event()
         self._broken_by: LogBroken | None = None
 
@@ -135,6 +137,11 @@ class Engine:
                 )
         if mistakes:
             raise DefinitionInvalid(mistakes)
+
+    @property
+    def appends_waiting(self) -> int:
+        """Appends that aren't in flight to the log yet."""
+        return self._writer.waiting
 
     # -- starting
 
@@ -197,6 +204,7 @@ class Engine:
             self.worker.expected -= owned
             if verdict is not Written.ACCEPTED:
                 return
+            self.last_append = at
             if idle:
                 driven = Driven(definition, decision.record, 0, dropped=True)
                 self._changed(definition, decision.record)
@@ -327,6 +335,7 @@ class Engine:
         self._claims.visited()
 
     def _changed(self, definition: Definition, record: RunRecord) -> None:
+        self.last_append = record.at
         for follower in self._followers.get(record.run, ()):
             follower.set()
         watchers = self._watchers.get(record.run)

@@ -8,6 +8,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -17,6 +18,7 @@ from starlette.responses import Response
 from amends.core.codec import Undecodable
 from amends.core.decider import BuilderFailed
 from amends.core.errors import (
+    Changed,
     DefinitionNotHere,
     InputInvalid,
     LogUnavailable,
@@ -79,6 +81,11 @@ def bad_request(detail: str, *, where: str | None = None, remedy: str | None = N
     return Faulty(Problem(400, "bad-request", "The request isn't as this API takes it", detail, where, remedy))
 
 
+def overloaded(detail: str) -> Faulty:
+    """Too much at once: nothing was done, and the same request may come again."""
+    return Faulty(_overloaded(Overloaded(detail, retry_after=timedelta(seconds=1))))
+
+
 def problem_of(error: Exception) -> Problem:
     """What the caller is told of an exception."""
     if isinstance(error, Faulty):
@@ -106,7 +113,7 @@ def not_found(request: Request) -> Problem:
 
 def method_not_allowed(request: Request, headers: Mapping[str, str]) -> Problem:
     """A path that is served, by other methods."""
-    allowed = headers.get("Allow", "")
+    allowed = ", ".join(sorted(headers.get("Allow", "").split(", ")))
     detail = f"{request.url.path} doesn't take {request.method}, only {allowed}."
     return Problem(405, "method-not-allowed", "This path takes other methods", detail, headers={"Allow": allowed})
 
@@ -185,7 +192,18 @@ def _log_unavailable(error: LogUnavailable) -> Problem:
 
 
 def _not_here(error: DefinitionNotHere) -> Problem:
-    return Problem(409, "definition-not-here", "The run's saga isn't loaded here", str(error))
+    return Problem(
+        503,
+        "definition-not-here",
+        "The run's saga isn't loaded here",
+        str(error),
+        remedy="Ask a process that has it, or load it here too.",
+        headers={"Retry-After": str(LOG_RETRY_SECONDS)},
+    )
+
+
+def _changed(error: Changed) -> Problem:
+    return Problem(412, "changed", "It has changed since", str(error), "If-Match")
 
 
 def _refused(error: Refused) -> Problem:
@@ -207,5 +225,6 @@ _TABLE: Final = (
     _row(LogUnavailable, _log_unavailable),
     _row(DefinitionNotHere, _not_here),
     _row(BuilderFailed, _not_built),
+    _row(Changed, _changed),
     _row(Refused, _refused),
 )

@@ -3,6 +3,7 @@
 from typing import Final
 
 from amends.codecs.events import EventCodec
+from amends.core.definition import Definition
 from amends.core.errors import NoSuchRun
 from amends.engine.reading import record_of
 from amends.ports.log import LogReader, SagaKey, StoredRun
@@ -27,6 +28,14 @@ class Graphs:
     async def of_run(self, row: StoredRun) -> Graph:
         """The graph that a run began with."""
         return await self.of(SagaKey(row.saga, row.saga_version, row.digest))
+
+    def known(self, definition: Definition) -> Graph:
+        """The graph of a saga that is loaded here."""
+        key = SagaKey(definition.saga, definition.version, definition.digest)
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = Graph(definition.graph())
+        return known
 
 
 async def stored_view(log: LogReader, run: str, graphs: Graphs | None = None) -> tuple[StoredRun, RunView]:

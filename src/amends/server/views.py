@@ -177,6 +177,22 @@ class RunsView(msgspec.Struct, frozen=True):
     next: str | None
 
 
+class WorkerView(msgspec.Struct, frozen=True):
+    """A process that drives runs. `expires_at`: when its lease is over; `null` where a lock on the log is the lease."""
+
+    id: str
+    state: str
+    here: bool
+    runs: int | None
+    expires_at: datetime | None
+
+
+class WorkersView(msgspec.Struct, frozen=True):
+    """Every worker on this log."""
+
+    workers: list[WorkerView]
+
+
 class StepRow(msgspec.Struct, frozen=True):
     """One step as the row of a run has it."""
 
