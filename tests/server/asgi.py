@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 
@@ -38,6 +39,10 @@ class Caller:
     async def start(self, value: object, query: str = "") -> Answer:
         return await self.call("POST", f"/v1/runs{query}", [msgspec.json.encode(value)], JSON)
 
+    async def ask(self, path: str, value: object | None = None, headers: Mapping[str, str] | None = None) -> Answer:
+        """POST a value."""
+        return await self.call("POST", path, [msgspec.json.encode(value)], {**JSON, **(headers or {})})
+
     async def post(self, body: bytes, headers: Mapping[str, str] = JSON) -> Answer:
         return await self.call("POST", "/v1/runs", [body], headers)
 
@@ -56,7 +61,7 @@ class Caller:
             "http_version": "1.1",
             "method": method,
             "scheme": "http",
-            "path": path,
+            "path": unquote(path),
             "raw_path": path.encode(),
             "query_string": query.encode(),
             "root_path": "",

@@ -1,55 +1,26 @@
 """The API, asked directly: every answer that a caller can get, and what is stored then."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from amends import LogUnavailable, Orchestrator, Saga
+from amends import LogUnavailable
 from amends.core.limits import REQUEST_BYTES_MAX
 from amends.engine import engine as engine_module
-from amends.inboxes.memory import MemoryInbox
 from amends.logs.memory import MemoryLog
-from amends.participant.service import Service
-from amends.ports.log import Append, Start, StoredRun, TransactionLog, Written
-from amends.server.app import application
+from amends.ports.log import Append, Start, StoredRun, Written
 from amends.server.context import BODY_BYTES_MAX, Context
-from tests.server.asgi import JSON, Answer, Caller
+from tests.server.asgi import JSON, Caller
+from tests.server.opened import api, problem
 from tests.server.processes import until
-from tests.server.sagas import Inventory, Line, Reservation, broken, orders, other, quick, versioned, waits
+from tests.server.sagas import versioned
 
 ORDER = {"lines": [{"sku": "a", "quantity": 1}, {"sku": "b c", "quantity": 2}], "card": "4000-0000"}
 DEADLINE_SECONDS = 20.0
-
-
-def inventory() -> Service[Any]:
-    service = Service(Inventory, MemoryInbox())
-
-    @service.action(Inventory.reserve)
-    async def reserve(request: Line, transaction: object) -> Reservation:
-        return Reservation(f"r-{request.sku}")
-
-    @service.compensation(Inventory.reserve)
-    async def release(undo: object, transaction: object) -> None:
-        return None
-
-    del reserve, release  # the service has them
-    return service
-
-
-@asynccontextmanager
-async def api(
-    *sagas: Saga[Any], log: str | TransactionLog = "memory:", service: Service[Any] | None = None
-) -> AsyncGenerator[tuple[Caller, Context]]:
-    loaded = sagas or (orders, quick, other, waits, broken)
-    routes = [Inventory.at(service or inventory())]
-    async with Orchestrator(loaded, log=log, routes=routes) as runs:
-        context = Context(runs.engine)
-        yield Caller(application(context)), context
 
 
 @pytest.fixture
@@ -66,18 +37,6 @@ def caller(opened: tuple[Caller, Context]) -> Caller:
 @pytest.fixture
 def context(opened: tuple[Caller, Context]) -> Context:
     return opened[1]
-
-
-def problem(answer: Answer, status: int, name: str) -> dict[str, Any]:
-    assert answer.status == status, answer
-    assert answer.headers["content-type"] == "application/problem+json"
-    body: dict[str, Any] = answer.json()
-    assert body["type"] == f"urn:amends:{name}"
-    assert body["status"] == status
-    assert body["title"]
-    assert body["detail"]
-    assert b"Traceback" not in answer.body
-    return body
 
 
 def plain(step: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ often they may, what they may say in the query. Only then its endpoint is asked.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import cache
 from typing import Final
 
 from starlette.applications import Starlette
@@ -35,7 +36,7 @@ _NO_PAGE: Final = (b"content-security-policy", b"default-src 'none'; frame-ances
 
 def application(context: Context) -> Starlette:
     """The API of this engine."""
-    context.openapi = document(ENDPOINTS)
+    context.document = _document
     app = Starlette(
         routes=[
             Route(path, _dispatch(context, path, endpoints), methods=list(endpoints))
@@ -45,6 +46,11 @@ def application(context: Context) -> Starlette:
     )
     app.router.redirect_slashes = False
     return app
+
+
+@cache
+def _document() -> bytes:
+    return document(ENDPOINTS)
 
 
 def _dispatch(

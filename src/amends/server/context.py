@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -58,7 +58,7 @@ class Context:
     failures: Failures = field(default_factory=Failures)
     graphs: Graphs = field(init=False)
     buckets: Buckets | None = field(init=False)
-    openapi: bytes = b""
+    document: Callable[[], bytes] = bytes
     requests: int = 0
     streams: int = 0
 

@@ -24,7 +24,7 @@ POLICY: Final = (
 
 async def openapi(context: Context, request: Request, caller: Caller) -> Response:
     """`GET /openapi.json`: this API as OpenAPI 3.1, made of the types that it reads and writes."""
-    return Response(context.openapi, 200, media_type=JSON)
+    return Response(context.document(), 200, media_type=JSON)
 
 
 async def docs(context: Context, request: Request, caller: Caller) -> Response:
