@@ -1,10 +1,11 @@
 """The API opened in this process, with the test's sagas and whatever the test needs of it."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from amends import Orchestrator, Saga
+from amends.core.operation import Route
 from amends.inboxes.memory import MemoryInbox
 from amends.participant.service import Service
 from amends.ports.log import TransactionLog
@@ -40,9 +41,10 @@ async def api(
     service: Service[Any] | None = None,
     access: Access | None = None,
     limits: Limits | None = None,
+    routes: Sequence[Route] | None = None,
 ) -> AsyncGenerator[tuple[Caller, Context]]:
     loaded = sagas or (orders, quick, other, waits, broken)
-    routes = [Inventory.at(service or inventory())]
+    routes = [Inventory.at(service or inventory())] if routes is None else routes
     callbacks = CallbackTokens()
     around = calling_back(callbacks, PUBLIC_URL)
     async with Orchestrator(loaded, log=log, routes=routes, around=around) as runs:

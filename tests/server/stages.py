@@ -75,10 +75,12 @@ STAGES: dict[str, tuple[dict[str, list[str]], str | None]] = {
 """What brings a run there, and the call that it is then held at; without one it is settled."""
 
 
-async def bring(caller: Caller, stage: str, run: str) -> None:
+async def bring(caller: Caller, stage: str, run: str, *, deadline: float | None = None) -> None:
     """Start a run and see it to its stage."""
     told, held = STAGES[stage]
-    answer = await caller.start({"saga": "staged", "input": told, "id": run}, "?wait=20" if held is None else "")
+    answer = await caller.start(
+        {"saga": "staged", "input": told, "id": run, "deadline": deadline}, "?wait=20" if held is None else ""
+    )
     assert answer.status == 201, answer
     if held is not None:
         await until(lambda: f"{run}:{held}" in GATES)
