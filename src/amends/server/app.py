@@ -60,12 +60,15 @@ def _dispatch(
 
     async def answer(request: Request) -> Response:
         context.requests += 1
+        endpoint = table[request.method]
+        caller: Caller | None = None
         try:
-            endpoint = table[request.method]
             caller = _admitted(context, endpoint, request)
             response = await endpoint.handler(context, request, caller)
         except Exception as error:  # noqa: BLE001 - the one place where whatever happened becomes an answer
             response = problem_of(error).response()
+            if caller is None and request.method == "POST":
+                response.headers["Connection"] = "close"  # its body wasn't read, and won't be
         finally:
             context.requests -= 1
         context.metrics.answered(request.method, path, response.status_code)

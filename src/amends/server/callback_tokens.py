@@ -16,7 +16,7 @@ from typing import Final
 from amends.core.answers import Answered, Lost, NotSent
 from amends.core.keys import BadKey, Key, Phase, parse_key
 from amends.ports.log import TransactionLog
-from amends.ports.transport import Outgoing, Transport
+from amends.ports.transport import Outgoing, Reloadable, Transport
 
 SETTING: Final = "callback-secret"
 SECRET_BYTES: Final = 32
@@ -74,6 +74,11 @@ class CallingBack:
         if call.phase in ANSWERED_LATER:
             call = replace(call, callback=self._base + self._tokens.token(call.key))
         return await self._inner.send(call)
+
+    def reload(self) -> None:
+        """Read again what the one inside holds."""
+        if isinstance(self._inner, Reloadable):
+            self._inner.reload()
 
     async def close(self) -> None:
         """Let go of what is inside."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from amends.config.settings import SagaSettings
 from amends.core.limits import REQUEST_BYTES_MAX
 from amends.engine.driven import Driven, Ready
 from amends.engine.engine import Engine
@@ -15,6 +16,7 @@ from amends.ports.log import StoredRun
 from amends.server.access import Access
 from amends.server.callback_tokens import CallbackTokens
 from amends.server.counting import Metrics
+from amends.server.protocol import CONNECTIONS_MAX, HEAD_BYTES_MAX, HEAD_SECONDS
 from amends.server.rate import Buckets, Failures
 from amends.server.stored import Graphs, stored_view
 from amends.server.views import RunView, WorkerView, run_view
@@ -41,6 +43,9 @@ class Limits:
     requests: int = REQUESTS_MAX
     streams: int = STREAMS_MAX
     per_second: float | None = None
+    head_bytes: int = HEAD_BYTES_MAX
+    head_seconds: float = HEAD_SECONDS
+    connections: int = CONNECTIONS_MAX
 
 
 @dataclass(slots=True)
@@ -54,6 +59,7 @@ class Context:
     callbacks: CallbackTokens = field(default_factory=CallbackTokens)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     metrics: Metrics = field(default_factory=Metrics)
+    sagas: Mapping[str, SagaSettings] = field(default_factory=dict[str, SagaSettings])
     lanes: Mapping[str, Lane[Ready]] = field(default_factory=dict[str, Lane[Ready]])
     failures: Failures = field(default_factory=Failures)
     graphs: Graphs = field(init=False)

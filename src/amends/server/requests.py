@@ -236,5 +236,6 @@ def _too_large(limits: Limits) -> Faulty:
             "More than the limit",
             f"The body has more than {limits.body_bytes} bytes.",
             remedy="Send a reference instead of the data.",
+            headers={"Connection": "close"},
         )
     )

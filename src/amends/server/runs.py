@@ -76,7 +76,7 @@ async def start(context: Context, request: Request, caller: Caller) -> Response:
             definition,
             bytes(asked.input),
             run=run,
-            deadline=_deadline(context, asked.deadline),
+            deadline=_deadline(context, asked),
             tags=asked.tags,
             by=caller.name,
         )
@@ -208,7 +208,12 @@ def _named(request: Request, id: str | None) -> str | None:
     return key
 
 
-def _deadline(context: Context, deadline: str | float | None) -> int | None:
+def _deadline(context: Context, asked: StartRequest) -> int | None:
+    """The moment that was asked for; else what the settings say of this saga."""
+    deadline = asked.deadline
+    if deadline is None:
+        known = context.sagas.get(asked.saga)
+        deadline = None if known is None else known.deadline
     if deadline is None:
         return None
     if not isinstance(deadline, str):
