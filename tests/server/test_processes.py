@@ -190,9 +190,7 @@ ANY_PORT = Settings(server=Server(listen="127.0.0.1:0"))
 
 async def test_a_log_that_broke_ends_the_process() -> None:
     log, url = BreakingLog(), asyncio.get_running_loop().create_future()
-    serving = asyncio.create_task(
-        process.serve_until_stopped([quick], set_up(ANY_PORT), log, url.set_result)
-    )
+    serving = asyncio.create_task(process.serve_until_stopped([quick], set_up(ANY_PORT), log, url.set_result))
     async with asyncio.timeout(SECONDS):
         host, port = (await url).removeprefix("http://").split(":")
         body = b'{"saga":"quick","input":"a"}'
