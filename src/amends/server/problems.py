@@ -6,6 +6,7 @@ table is a bug of ours: 500, told in the process's log and not to the caller.
 
 import logging
 import math
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -37,6 +38,8 @@ BUILDER_NOTE: Final = "in the builder of "
 """How the core marks an exception that the code of a saga's author raised while a run was being started."""
 
 LOG_RETRY_SECONDS: Final = 1
+FRAMES_LOGGED: Final = 3
+"""Of an author's exception: the innermost are the author's."""
 
 _LOGGER = logging.getLogger("amends.server")
 
@@ -125,8 +128,9 @@ def _step_of_builder(error: Exception) -> str | None:
 
 
 def _author_error(error: Exception, step: str) -> Problem:
-    """The text of a foreign exception may hold what must not be shown, so it goes to the log alone."""
-    _LOGGER.error("%s: the builder failed, nothing was stored", step, exc_info=error)
+    """The text of a foreign exception may hold what must not be shown: the log gets its place alone."""
+    frames = "".join(traceback.format_tb(error.__traceback__)[-FRAMES_LOGGED:])
+    _LOGGER.error("%s: the builder raised %s, nothing was stored\n%s", step, type(error).__name__, frames.rstrip())
     return Problem(
         422,
         "author-error",

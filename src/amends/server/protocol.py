@@ -84,7 +84,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._in_head = False
         self._head_came()
         if self._head_bytes + self._chunk_bytes > self.head_bytes_max:
-            size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+            size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             if size > self.head_bytes_max:
                 self._refuse(_too_large(self.head_bytes_max))
                 raise _HeadTooLarge

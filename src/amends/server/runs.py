@@ -14,6 +14,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from amends.core.decider import BuilderFailed
 from amends.core.definition import EPOCH_START
 from amends.core.errors import DefinitionNotHere, InputInvalid, NoSuchSaga
 from amends.core.keys import RUN_ID
@@ -80,6 +81,10 @@ async def start(context: Context, request: Request, caller: Caller) -> Response:
             tags=asked.tags,
             by=caller.name,
         )
+    except BuilderFailed as error:
+        # What a builder did wrong is told with what it built, which may hold what the input hides.
+        told = context.graphs.known(definition).mask(bytes(asked.input)).text(str(error))
+        raise BuilderFailed(told) from None
     except DefinitionNotHere:
         # It was started before, under a version that only another process has loaded: still the same run.
         assert run is not None
