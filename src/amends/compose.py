@@ -13,7 +13,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeVar, cast
 
-from amends.codecs.events import EventCodec
+from amends.codecs.events import EventCodec as PlainEvents
 from amends.codecs.json import JsonCodec, canonical
 from amends.config.loading import load as load_settings
 from amends.config.routes import defaults_of, routes_of
@@ -38,6 +38,7 @@ from amends.engine.driven import Driven, Ready
 from amends.engine.engine import GRACE_SECONDS, Engine, Started
 from amends.engine.lanes import Lane
 from amends.ports.clock import LOOP_TIMERS, Clock, SystemClock, Timers
+from amends.ports.events import EventCodec
 from amends.ports.log import TransactionLog
 from amends.ports.runs import Run
 from amends.ports.transport import Outgoing, Reloadable, Transport
@@ -69,6 +70,19 @@ def open_log(url: str) -> TransactionLog:
         case _:
             msg = f"{url}: no log is known by {scheme or 'this'}:. Known are memory: and sqlite:///file.db."
             raise AmendsError(msg)
+
+
+def open_events(settings: Settings) -> EventCodec:
+    """How events are written and read: encrypted where the settings say with which key, else plainly."""
+    privacy = settings.privacy
+    if privacy.encrypt is None:
+        return PlainEvents()
+    try:
+        from amends.codecs.encrypted import EncryptedEvents
+    except ModuleNotFoundError as error:
+        msg = 'privacy.encrypt needs an extra: pip install "amends[crypto]"'
+        raise AmendsError(msg) from error
+    return EncryptedEvents(PlainEvents(), [each.look_up() for each in (privacy.encrypt, *privacy.decrypt)])
 
 
 def open_route(route: Route) -> Transport:
@@ -322,7 +336,7 @@ class Orchestrator:
             definitions,
             log=log,
             lane_of=self._lanes.lane_of,
-            events=EventCodec(),
+            events=open_events(self._settings),
             canonical=canonical,
             clock=self._clock,
             runs_max=self._runs_max,

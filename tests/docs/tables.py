@@ -16,9 +16,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, get_args
 
+import msgspec
 from typer.models import ArgumentInfo, OptionInfo
 
 from amends.cli.app import COMMANDS
+from amends.config import settings
+from amends.config.showing import text_of as text_of_value
 from amends.core import events, outcomes
 from amends.core.answers import CONTRACT, Answered, Halt, Outcome, Pending, SaidNo, Succeeded, Unknown, read_answer
 from amends.core.codec import TypeForm
@@ -320,6 +323,51 @@ def said(handler: Callable[..., Any]) -> str:
     return told(handler).partition(": ")[2].partition("\n\n")[0]
 
 
+# -- settings
+
+SECTIONS = {
+    "Settings": "At the top",
+    "Server": "[server]",
+    "ServerTls": "[server] tls",
+    "Token": "[[tokens]]",
+    "Participant": "[participants.NAME]",
+    "Auth": "[participants.NAME] auth",
+    "ClientTls": "[participants.NAME] tls",
+    "Circuit": "[participants.NAME] circuit",
+    "Retry": "[participants.NAME] retry",
+    "SagaSettings": "[sagas.NAME]",
+    "Engine": "[engine]",
+    "Privacy": "[privacy]",
+    "Webhook": "[[webhooks]]",
+}
+"""Which class is which section, in the order of the page."""
+
+
+def setting_tables() -> str:
+    source = ast.parse(Path(str(settings.__file__)).read_text("utf-8")).body
+    classes = {each.name: each for each in source if isinstance(each, ast.ClassDef) and each.name != "Section"}
+    assert set(classes) == set(SECTIONS), "a section of the settings has no place on the page"
+    return "\n".join(f"### {title}\n\n{section_table(classes[name])}" for name, title in SECTIONS.items())
+
+
+def section_table(section: ast.ClassDef) -> str:
+    fields = {each.name: each for each in msgspec.structs.fields(getattr(settings, section.name))}
+    rows: list[tuple[str, ...]] = []
+    for statement, following in zip(section.body, [*section.body[1:], None], strict=True):
+        field = fields.get(assigned(statement))
+        about = text_of(following)
+        if field is not None and about:
+            rows.append((f"`{field.encode_name}`", default_of(field), about))
+    return table(("setting", "default", "for"), rows)
+
+
+def default_of(field: msgspec.structs.FieldInfo) -> str:
+    if field.required:
+        return "needed"
+    given: object = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
+    return f"`{text_of_value(given)}`" if isinstance(given, int | float | str) else ""
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
     "events": event_table,
     "schema": schema,
@@ -331,6 +379,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "unknown": unknown_table,
     "commands": command_table,
     "paths": path_table,
+    "settings": setting_tables,
 }
 
 

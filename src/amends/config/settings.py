@@ -187,7 +187,7 @@ class Privacy(Section, frozen=True):
     """`[privacy]`: what is kept, and how."""
 
     encrypt: Secret | None = None
-    """The key that encrypts what the log keeps of requests and replies; `amends token new --key` makes one."""
+    """The key that encrypts what the log keeps of events; `amends token key` makes one."""
 
     decrypt: tuple[Secret, ...] = ()
     """Former keys, which still read what they wrote."""

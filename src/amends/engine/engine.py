@@ -86,7 +86,7 @@ class Engine:
         }
         self.log = log
         self._canonical = canonical
-        self._events = events
+        self.events = events
         self._clock = clock
         self._runs_max = runs_max
         self._append_ids = append_ids()
@@ -193,7 +193,7 @@ class Engine:
             tags=tags,
             at=at,
             append_id=self._append_ids(),
-            events=stored(self._events, decision.events),
+            events=stored(self.events, decision.events),
             row=self._projector.row(definition, decision.record, None if idle else at if owing.sends else owing.wake),
             owned=owned and not idle,
         )
@@ -269,7 +269,7 @@ class Engine:
         if row is None:
             msg = f"there is no run {run}"
             raise NoSuchRun(msg)
-        return row, self.definition_of(row), record_of(row, self._events)
+        return row, self.definition_of(row), record_of(row, self.events)
 
     async def settled(
         self, run: str, wait_seconds: float | None, driven: Driven | None = None

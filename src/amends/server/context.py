@@ -69,7 +69,7 @@ class Context:
     streams: int = 0
 
     def __post_init__(self) -> None:
-        self.graphs = Graphs(self.engine.log)
+        self.graphs = Graphs(self.engine.log, self.engine.events)
         per_second = self.limits.per_second
         self.buckets = None if per_second is None else Buckets(per_second, max(1.0, per_second))
 

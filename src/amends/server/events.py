@@ -26,7 +26,7 @@ from amends.server.graph import Graph
 from amends.server.problems import bad_request, overloaded
 from amends.server.requests import PAGE_DEFAULT, PAGE_MAX, run_id, whole
 from amends.server.runs import check_sees
-from amends.server.stored import EVENTS, no_such_run
+from amends.server.stored import no_such_run
 
 EVENTS_MAX: Final = 1 << 40
 LOOK_SECONDS: Final = 1.0
@@ -62,7 +62,7 @@ async def history(context: Context, request: Request, caller: Caller) -> Respons
             _stream(context, row, graph, after), media_type=EVENT_STREAM, headers={"X-Accel-Buffering": "no"}
         )
     limit = whole(request, "limit", least=1, most=PAGE_MAX) or PAGE_DEFAULT
-    page, more = _views(row, graph, after, limit)
+    page, more = _views(context, row, graph, after, limit)
     view = EventsView(run, page, page[-1].version if more else None)
     return Response(_ENCODER.encode(view), 200, {"ETag": f'"{row.version}"'}, "application/json")
 
@@ -77,13 +77,14 @@ def _after(request: Request) -> int:
     return int(given)
 
 
-def _views(row: StoredRun, graph: Graph, after: int, limit: int) -> tuple[list[EventView], bool]:
+def _views(context: Context, row: StoredRun, graph: Graph, after: int, limit: int) -> tuple[list[EventView], bool]:
     """Events after a version, and whether there are more; none of a run whose history was purged."""
     if not row.events:
         return [], False
-    record = record_of(row, EVENTS)
+    codec = context.graphs.events
+    record = record_of(row, codec)
     stored = row.events[after : after + limit]
-    events = [EVENTS.decode(each.kind, each.body, each.at, each.epoch) for each in stored]
+    events = [codec.decode(each.kind, each.body, each.at, each.epoch) for each in stored]
     return EventViews(graph, record).views(events, after + 1), after + limit < len(row.events)
 
 
@@ -123,20 +124,20 @@ async def _stream(context: Context, row: StoredRun, graph: Graph, after: int) ->
 
 async def _news(context: Context, run: str, record: RunRecord | None) -> tuple[RunRecord, list[tuple[int, Event]]]:
     """The record as it is by now, and the events that are new in it, with their versions."""
-    log = context.engine.log
+    log, codec = context.engine.log, context.graphs.events
     if record is None:
         row = await log.read(run)
         if row is None or not row.events:
             raise LogUnavailable(f"{run} has no history any more")
-        record = record_of(row, EVENTS)
-        events = [EVENTS.decode(each.kind, each.body, each.at, each.epoch) for each in row.events]
+        record = record_of(row, codec)
+        events = [codec.decode(each.kind, each.body, each.at, each.epoch) for each in row.events]
         return record, list(enumerate(events, 1))
     stored = await log.read_events(run, record.length)
     if not stored:
         return record, []
     first = record.length + 1
     record = record.copy()
-    events = [EVENTS.decode(each.kind, each.body, each.at, each.epoch) for each in stored]
+    events = [codec.decode(each.kind, each.body, each.at, each.epoch) for each in stored]
     for each in events:
         apply(record, each)
     return record, list(enumerate(events, first))

@@ -2,19 +2,22 @@
 
 from typing import Final
 
-from amends.codecs.events import EventCodec
+from amends.codecs.events import EventCodec as PlainEvents
+from amends.codecs.seals import is_sealed
 from amends.core.definition import Definition
-from amends.core.errors import NoSuchRun
+from amends.core.errors import AmendsError, NoSuchRun
 from amends.engine.reading import record_of
+from amends.ports.events import EventCodec
 from amends.ports.log import LogReader, SagaKey, StoredRun
 from amends.server.graph import NO_GRAPH, Graph
 from amends.server.views import RunView, owner_of, purged_view, run_view
 
 
 class Graphs:
-    """What views need of each saga, worked out once."""
+    """What views need of each saga, worked out once; and what reads events, which may be encrypted."""
 
-    def __init__(self, log: LogReader) -> None:
+    def __init__(self, log: LogReader, events: EventCodec | None = None) -> None:
+        self.events = events or PLAIN_EVENTS
         self._log = log
         self._known: dict[SagaKey, Graph] = {}
 
@@ -45,8 +48,12 @@ async def stored_view(log: LogReader, run: str, graphs: Graphs | None = None) ->
         raise no_such_run(run)
     if not row.events:
         return row, purged_view(row)
-    graph = await (graphs or Graphs(log)).of_run(row)
-    return row, run_view(graph, record_of(row, EVENTS), row.tags, owner_of(row))
+    graphs = graphs or Graphs(log)
+    if graphs.events is PLAIN_EVENTS and is_sealed(row.events[0].body):
+        msg = f"{run} is encrypted in this log. Its key is needed: [privacy] encrypt in amends.toml."
+        raise AmendsError(msg)
+    graph = await graphs.of_run(row)
+    return row, run_view(graph, record_of(row, graphs.events), row.tags, owner_of(row))
 
 
 def no_such_run(run: str) -> NoSuchRun:
@@ -54,5 +61,5 @@ def no_such_run(run: str) -> NoSuchRun:
     return NoSuchRun(f"there is no run {run}")
 
 
-EVENTS: Final = EventCodec()
-"""Reads events for everything that shows them."""
+PLAIN_EVENTS: Final = PlainEvents()
+"""Reads events that aren't encrypted."""
