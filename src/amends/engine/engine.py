@@ -31,14 +31,14 @@ from amends.core.errors import (
 )
 from amends.core.keys import RUN_ID
 from amends.core.limits import REASON_CHARACTERS_MAX, REQUEST_BYTES_MAX, TAG_CHARACTERS_MAX, TAGS_MAX
-from amends.core.owed import owed
+from amends.core.owed import Owed, owed
 from amends.core.state import RunRecord
 from amends.engine.claims import POLL_SECONDS, Claims
 from amends.engine.driven import Asked, Driven
 from amends.engine.projection import Projector
 from amends.engine.reading import record_of
 from amends.engine.visits import VISITS_MAX, Ask, Preview, Visits, keeps_changing, refused
-from amends.engine.worker import LaneOf, Moved, Worker, append_ids, stored
+from amends.engine.worker import EVICT_AFTER, LaneOf, Moved, Worker, append_ids, stored
 from amends.engine.writer import Writer
 from amends.ports.clock import LOOP_TIMERS, Clock, Timers
 from amends.ports.events import EventCodec
@@ -183,6 +183,7 @@ class Engine:
         decision = decider.start(definition, c.Start(at, epoch, run, body, deadline, by))
         owing = owed(definition, decision.record, at, epoch)
         idle = decision.record.ended is not None and not owing.sends
+        rests = idle or waits_in_the_log(owing, at)  # nobody need have it: to let go of it would cost another commit
         entry = Start(
             run=run,
             saga=definition.saga,
@@ -195,7 +196,7 @@ class Engine:
             append_id=self._append_ids(),
             events=stored(self.events, decision.events),
             row=self._projector.row(definition, decision.record, None if idle else at if owing.sends else owing.wake),
-            owned=owned and not idle,
+            owned=owned and not rests,
         )
         driven: Driven | None = None
 
@@ -205,9 +206,10 @@ class Engine:
             if verdict is not Written.ACCEPTED:
                 return
             self.last_append = at
-            if idle:
+            if rests:
                 driven = Driven(definition, decision.record, 0, dropped=True)
                 self._changed(definition, decision.record)
+                self._claims.freed()
             elif owned:
                 driven = self.worker.take(definition, decision.record, owing)
             else:
@@ -392,6 +394,11 @@ class Engine:
 def is_settled(record: RunRecord) -> bool:
     """It has ended, or only a person can move it."""
     return record.ended is not None or bool(record.marks) or record.quarantined is not None
+
+
+def waits_in_the_log(owing: Owed, at: int) -> bool:
+    """Whether a new run owes nothing for so long that no memory is held for it."""
+    return not owing.sends and (owing.wake is None or owing.wake - at > EVICT_AFTER)
 
 
 def new_run_id(at: int) -> str:
