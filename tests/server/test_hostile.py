@@ -110,6 +110,11 @@ class Server:
         head = "".join(f"{name}: {value}\r\n" for name, value in given.items())
         return self.raw(f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + body)
 
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        self.process.communicate(timeout=SECONDS)
+        self.errors.close()
+
     def memory_kib(self) -> int:
         text = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(text.partition("VmRSS:")[2].split()[0])
@@ -144,9 +149,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Generator[Server]:
     try:
         yield made
     finally:
-        made.process.send_signal(signal.SIGTERM)
-        made.process.communicate(timeout=SECONDS)
-        made.errors.close()
+        made.stop()
 
 
 @pytest.fixture(autouse=True)

@@ -18,6 +18,7 @@ from amends.server.access import Caller
 from amends.server.context import Context
 from amends.server.endpoints import Endpoint
 from amends.server.openapi import document
+from amends.server.pages import Page
 from amends.server.paths import ENDPOINTS
 from amends.server.problems import Problem, method_not_allowed, not_found, overloaded, problem_of
 from amends.server.rate import too_many
@@ -31,7 +32,10 @@ SECURITY_HEADERS: Final = (
 )
 """What every answer says to browsers. Pages say more of their own, and everything else that nothing may be loaded."""
 
-_NO_PAGE: Final = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+_NO_PAGE: Final = (
+    *SECURITY_HEADERS,
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+)
 
 
 def application(context: Context) -> Starlette:
@@ -95,9 +99,7 @@ def _admitted(context: Context, endpoint: Endpoint, request: Request) -> Caller:
 
 
 def _secured(response: Response) -> Response:
-    response.raw_headers.extend(SECURITY_HEADERS)
-    if not any(name == _NO_PAGE[0] for name, _ in response.raw_headers):
-        response.raw_headers.append(_NO_PAGE)
+    response.raw_headers.extend(SECURITY_HEADERS if isinstance(response, Page) else _NO_PAGE)
     return response
 
 

@@ -42,8 +42,12 @@ async def style(context: Context, request: Request, caller: Caller) -> Response:
     return _page("docs.css", STYLE)
 
 
+class Page(Response):
+    """An answer for browsers, which says itself what it may load."""
+
+
 def _page(name: str, media: str) -> Response:
-    return Response(_read(name), 200, {"Content-Security-Policy": POLICY}, media)
+    return Page(_read(name), 200, {"Content-Security-Policy": POLICY}, media)
 
 
 @cache
