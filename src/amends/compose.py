@@ -9,34 +9,39 @@ import asyncio
 import importlib
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeVar, cast
 
-from amends.codecs.events import EventCodec
+from amends.codecs.events import EventCodec as PlainEvents
 from amends.codecs.json import JsonCodec, canonical
+from amends.config.loading import load as load_settings
+from amends.config.routes import defaults_of, routes_of
+from amends.config.settings import Settings
+from amends.config.values import looked_up
 from amends.core.answers import NotSent
 from amends.core.check import check_sagas
 from amends.core.codec import Undecodable
 from amends.core.commands import Abandon, Answer, Cancel, Resolve, Retry, Skip, Verb
 from amends.core.declare import Step
-from amends.core.definition import EPOCH_START, Definition, define
+from amends.core.definition import EPOCH_START, DefaultsOf, Definition, define
 from amends.core.errors import AmendsError, DefinitionInvalid, InputInvalid, NoRoute, NoSuchSaga
 from amends.core.events import Who
 from amends.core.keys import Phase
 from amends.core.operation import AT_ONCE_DEFAULT, Route
 from amends.core.outcomes import Outcome
-from amends.core.retry import micros
+from amends.core.retry import DEFAULTS, micros
 from amends.core.saga import Saga
 from amends.core.state import BUILT_IN, LOCAL, RunRecord
 from amends.core.summary import outcome
-from amends.engine.claims import POLL_SECONDS
 from amends.engine.driven import Driven, Ready
-from amends.engine.engine import GRACE_SECONDS, RUNS_MAX, Engine, Started
+from amends.engine.engine import GRACE_SECONDS, Engine, Started
 from amends.engine.lanes import Lane
 from amends.ports.clock import LOOP_TIMERS, Clock, SystemClock, Timers
+from amends.ports.events import EventCodec
 from amends.ports.log import TransactionLog
 from amends.ports.runs import Run
-from amends.ports.transport import Outgoing, Transport
+from amends.ports.transport import Outgoing, Reloadable, Transport
 from amends.transports.in_process import LocalTransport, LocalWork, local_action, local_compensation
 
 I = TypeVar("I")  # noqa: E741 - the field's letter for a saga's input
@@ -67,6 +72,19 @@ def open_log(url: str) -> TransactionLog:
             raise AmendsError(msg)
 
 
+def open_events(settings: Settings) -> EventCodec:
+    """How events are written and read: encrypted where the settings say with which key, else plainly."""
+    privacy = settings.privacy
+    if privacy.encrypt is None:
+        return PlainEvents()
+    try:
+        from amends.codecs.encrypted import EncryptedEvents
+    except ModuleNotFoundError as error:
+        msg = 'privacy.encrypt needs an extra: pip install "amends[crypto]"'
+        raise AmendsError(msg) from error
+    return EncryptedEvents(PlainEvents(), [each.look_up() for each in (privacy.encrypt, *privacy.decrypt)])
+
+
 def open_route(route: Route) -> Transport:
     """The way to where a route points: a URL, `python:module:name`, a `Service`, or an ASGI application."""
     where = route.where
@@ -76,7 +94,7 @@ def open_route(route: Route) -> Transport:
             case "http" | "https":
                 from amends.transports.http import HttpTransport
 
-                return HttpTransport(where, route.headers, at_once=route.at_once)
+                return HttpTransport(where, route.headers, at_once=route.at_once, tls=route.tls)
             case "python":
                 where = load(rest)
             case _:
@@ -116,14 +134,14 @@ def load(name: str) -> object:
     return found
 
 
-def load_definitions(sagas: Iterable[Saga[Any]]) -> list[Definition]:
+def load_definitions(sagas: Iterable[Saga[Any]], defaults_of: DefaultsOf = lambda _: DEFAULTS) -> list[Definition]:
     """Check and load sagas together; `DefinitionInvalid` lists every mistake of all of them."""
     listed = list(sagas)
     mistakes = check_sagas(listed)
     if mistakes:
         raise DefinitionInvalid(mistakes)
     codec = JsonCodec()
-    return [define(each, codec) for each in listed]
+    return [define(each, codec, defaults_of) for each in listed]
 
 
 class Lanes:
@@ -163,6 +181,22 @@ class Lanes:
         except KeyError:
             lane = self._lanes[participant] = Lane(participant, _Nowhere(participant), AT_ONCE_DEFAULT)
             return lane
+
+    @property
+    def by_participant(self) -> Mapping[str, Lane[Ready]]:
+        """The lanes to participants, without those of work done here."""
+        return self._lanes
+
+    def reload(self) -> list[str]:
+        """Read certificates again; what went wrong. What can't be read stays as it was."""
+        wrong: list[str] = []
+        for lane in self._lanes.values():
+            if isinstance(lane.transport, Reloadable):
+                try:
+                    lane.transport.reload()
+                except AmendsError as error:
+                    wrong.append(f"participants.{lane.participant}: {error}")
+        return wrong
 
     async def close(self) -> None:
         """Let go of all connections and threads."""
@@ -250,22 +284,40 @@ class Orchestrator:
         self,
         sagas: Iterable[Saga[Any]],
         *,
-        log: str | TransactionLog = "memory:",
+        log: str | TransactionLog | None = None,
         routes: Iterable[Route] = (),
-        runs_max: int = RUNS_MAX,
+        settings: str | Settings | None = None,
+        runs_max: int | None = None,
+        grace: float = GRACE_SECONDS,
         clock: Clock | None = None,
         timers: Timers = LOOP_TIMERS,
-        poll_seconds: float = POLL_SECONDS,
+        poll_seconds: float | None = None,
         around: Callable[[Transport], Transport] | None = None,
     ) -> None:
-        """`clock`, `timers`, `poll_seconds` and `around` (put around every way to a participant) are for tests."""
+        """`settings` is the path of an `amends.toml`, whose log, participants and engine hold where nothing is said
+        here; without one `log` is `memory:`.
+
+        `clock`, `timers`, `poll_seconds` and `around` (put around every way to a participant) are for tests.
+        """
         self._sagas = list(sagas)
-        self._log = log
-        self._routes = list(routes)
-        self._runs_max = runs_max
+        known = (
+            Settings()
+            if settings is None
+            else load_settings(file=settings).settings
+            if isinstance(settings, str)
+            else settings
+        )
+        self._settings = known
+        self._log = log if log is not None else "memory:" if settings is None else looked_up(known.log)
+        given = list(routes)
+        said = {each.participant for each in given}
+        self._configured = routes_of(known)
+        self._routes = [*given, *(each for each in self._configured.routes if each.participant not in said)]
+        self._grace = grace
+        self._runs_max = known.engine.runs_max if runs_max is None else runs_max
         self._clock = clock or SystemClock()
         self._timers = timers
-        self._poll_seconds = poll_seconds
+        self._poll_seconds = known.engine.poll if poll_seconds is None else poll_seconds
         self._around = around
         self._codec = JsonCodec()
         self._definitions: dict[int, Definition] = {}
@@ -276,7 +328,7 @@ class Orchestrator:
         if self._engine is not None:
             msg = "the orchestrator is open already"
             raise AmendsError(msg)
-        definitions = load_definitions(self._sagas)
+        definitions = load_definitions(self._sagas, partial(defaults_of, self._settings))
         log = open_log(self._log) if isinstance(self._log, str) else self._log
         self._definitions = {id(saga): each for saga, each in zip(self._sagas, definitions, strict=True)}
         self._lanes = Lanes(definitions, self._routes, self._around)
@@ -284,7 +336,7 @@ class Orchestrator:
             definitions,
             log=log,
             lane_of=self._lanes.lane_of,
-            events=EventCodec(),
+            events=open_events(self._settings),
             canonical=canonical,
             clock=self._clock,
             runs_max=self._runs_max,
@@ -302,7 +354,7 @@ class Orchestrator:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.close()
+        await self.close(self._grace)
 
     async def close(self, grace_seconds: float = GRACE_SECONDS) -> None:
         """What leaving does, with another time for calls in flight."""
@@ -321,6 +373,18 @@ class Orchestrator:
             msg = "the orchestrator isn't open: use it as `async with Orchestrator(...) as runs:`"
             raise AmendsError(msg)
         return self._engine
+
+    @property
+    def lanes(self) -> Mapping[str, Lane[Ready]]:
+        """The queue in front of each participant, for servers and tools built on it."""
+        return {} if self._lanes is None else self._lanes.by_participant
+
+    def reload(self) -> list[str]:
+        """Look up again what settings only refer to: secrets in headers, certificates.
+
+        Says what went wrong, if anything; that then stays as it was.
+        """
+        return [*self._configured.reload(), *(() if self._lanes is None else self._lanes.reload())]
 
     async def start(
         self,

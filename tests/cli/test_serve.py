@@ -99,7 +99,7 @@ def test_an_address_in_use_is_refused_before_anything_is_begun(folder: Path, tak
         (["mine:quick", "--listen", "8700"], 2, "expected HOST:PORT"),
         (["mine:quick", "--listen", "127.0.0.1:70000"], 2, "expected HOST:PORT"),
         (["mine:quick", "--workers", "2"], 2, "--workers"),
-        ([], 2, "MODULE"),
+        ([], 2, "no sagas"),
     ],
 )
 def test_what_cannot_be_served_is_one_clear_message(folder: Path, arguments: list[str], code: int, said: str) -> None:

@@ -16,9 +16,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, get_args
 
+import msgspec
 from typer.models import ArgumentInfo, OptionInfo
 
 from amends.cli.app import COMMANDS
+from amends.config import settings
+from amends.config.showing import text_of as text_of_value
 from amends.core import events, outcomes
 from amends.core.answers import CONTRACT, Answered, Halt, Outcome, Pending, SaidNo, Succeeded, Unknown, read_answer
 from amends.core.codec import TypeForm
@@ -26,7 +29,7 @@ from amends.core.keys import Phase, make_key
 from amends.core.retry import MICROSECONDS, Guard, Kind, Patience, Policy, resolve
 from amends.ports.transport import Outgoing
 from amends.ports.wire import call_headers
-from amends.server.app import ROUTES
+from amends.server.paths import ENDPOINTS
 from amends.shop.demo import demo_command
 from tests.docs.collect import PROJECT, pages
 
@@ -168,7 +171,11 @@ LIMITS = (
     "logs.sqlite.opening",
     "participant.service",
     "ports.inbox",
+    "server.context",
     "server.requests",
+    "server.rate",
+    "server.bulk",
+    "server.events",
     "server.process",
 )
 MACHINE = "THREADS_DEFAULT"
@@ -305,11 +312,60 @@ def default(value: object) -> str:
 
 def path_table() -> str:
     rows = [
-        (f"`{method} {path}`", told(endpoint).partition(": ")[2] or told(endpoint))
-        for path, endpoints in ROUTES.items()
+        (f"`{method} {path}`", "" if endpoint.role is None else endpoint.role.value, said(endpoint.handler))
+        for path, endpoints in ENDPOINTS.items()
         for method, endpoint in endpoints.items()
     ]
-    return table(("request", "answer"), rows)
+    return table(("request", "role", "answer"), rows)
+
+
+def said(handler: Callable[..., Any]) -> str:
+    return told(handler).partition(": ")[2].partition("\n\n")[0]
+
+
+# -- settings
+
+SECTIONS = {
+    "Settings": "At the top",
+    "Server": "[server]",
+    "ServerTls": "[server] tls",
+    "Token": "[[tokens]]",
+    "Participant": "[participants.NAME]",
+    "Auth": "[participants.NAME] auth",
+    "ClientTls": "[participants.NAME] tls",
+    "Circuit": "[participants.NAME] circuit",
+    "Retry": "[participants.NAME] retry",
+    "SagaSettings": "[sagas.NAME]",
+    "Engine": "[engine]",
+    "Privacy": "[privacy]",
+    "Webhook": "[[webhooks]]",
+}
+"""Which class is which section, in the order of the page."""
+
+
+def setting_tables() -> str:
+    source = ast.parse(Path(str(settings.__file__)).read_text("utf-8")).body
+    classes = {each.name: each for each in source if isinstance(each, ast.ClassDef) and each.name != "Section"}
+    assert set(classes) == set(SECTIONS), "a section of the settings has no place on the page"
+    return "\n".join(f"### {title}\n\n{section_table(classes[name])}" for name, title in SECTIONS.items())
+
+
+def section_table(section: ast.ClassDef) -> str:
+    fields = {each.name: each for each in msgspec.structs.fields(getattr(settings, section.name))}
+    rows: list[tuple[str, ...]] = []
+    for statement, following in zip(section.body, [*section.body[1:], None], strict=True):
+        field = fields.get(assigned(statement))
+        about = text_of(following)
+        if field is not None and about:
+            rows.append((f"`{field.encode_name}`", default_of(field), about))
+    return table(("setting", "default", "for"), rows)
+
+
+def default_of(field: msgspec.structs.FieldInfo) -> str:
+    if field.required:
+        return "needed"
+    given: object = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
+    return f"`{text_of_value(given)}`" if isinstance(given, int | float | str) else ""
 
 
 TABLES: Mapping[str, Callable[[], str]] = {
@@ -323,6 +379,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "unknown": unknown_table,
     "commands": command_table,
     "paths": path_table,
+    "settings": setting_tables,
 }
 
 

@@ -19,7 +19,7 @@ from amends.core.errors import (
     RunExists,
     TooLarge,
 )
-from amends.core.operation import Call
+from amends.core.operation import Call, sleep
 from amends.core.outcomes import Compensated, Completed, Ended, Stuck
 from amends.core.saga import Saga
 from amends.logs.memory import MemoryLog, MemoryStore
@@ -344,3 +344,29 @@ def test_the_same_version_with_another_graph_is_refused() -> None:
 
     virtually(test)
     assert load_definitions([order_saga()])
+
+
+def test_a_run_that_only_waits_is_never_held_and_goes_on_when_its_time_comes() -> None:
+    """Begun without an owner: letting go of it would be a commit of its own for each such start."""
+    waits, log = Saga("waits", str), MemoryLog()
+
+    @waits.neutral()
+    def cool_off(_: str) -> Call[None]:
+        return sleep(timedelta(hours=1))
+
+    assert cool_off.name == "cool_off"
+
+    async def test() -> None:
+        async with opened([waits], log) as runs:
+            started = await runs.start(waits, "x", id="w")
+            row = await log.read_row("w")
+            assert row is not None
+            assert (row.owner, row.state, started.is_new) == (None, "running", True)
+            assert row.due_at is not None
+            assert "w" not in runs.engine.worker.runs
+            assert isinstance(await started.outcome(), Completed)
+            row = await log.read_row("w")
+            assert row is not None
+            assert row.epoch == 2, "it was claimed once, when it was due"
+
+    virtually(test)

@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import unquote
 
 import msgspec
 
@@ -13,6 +15,7 @@ Application = Callable[
 ]
 
 JSON = {"content-type": "application/json"}
+STREAM_SECONDS = 20
 
 
 @dataclass(slots=True)
@@ -20,6 +23,7 @@ class Answer:
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict[str, str])
     body: bytes = b""
+    came: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
 
     def json(self) -> dict[str, Any]:
         return msgspec.json.decode(self.body, type=dict[str, Any])
@@ -38,6 +42,10 @@ class Caller:
     async def start(self, value: object, query: str = "") -> Answer:
         return await self.call("POST", f"/v1/runs{query}", [msgspec.json.encode(value)], JSON)
 
+    async def ask(self, path: str, value: object | None = None, headers: Mapping[str, str] | None = None) -> Answer:
+        """POST a value."""
+        return await self.call("POST", path, [msgspec.json.encode(value)], {**JSON, **(headers or {})})
+
     async def post(self, body: bytes, headers: Mapping[str, str] = JSON) -> Answer:
         return await self.call("POST", "/v1/runs", [body], headers)
 
@@ -48,7 +56,17 @@ class Caller:
         body: Sequence[bytes] | AsyncIterator[bytes] = (),
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        answer = Answer()
+        return await self.into(Answer(), method, path, body, headers)
+
+    async def into(
+        self,
+        answer: Answer,
+        method: str,
+        path: str,
+        body: Sequence[bytes] | AsyncIterator[bytes] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """As `call`, into an answer that somebody watches as it comes."""
         path, _, query = path.partition("?")
         scope = {
             "type": "http",
@@ -56,7 +74,7 @@ class Caller:
             "http_version": "1.1",
             "method": method,
             "scheme": "http",
-            "path": path,
+            "path": unquote(path),
             "raw_path": path.encode(),
             "query_string": query.encode(),
             "root_path": "",
@@ -84,6 +102,7 @@ class Caller:
                 answer.headers = {name.decode(): value.decode() for name, value in message["headers"]}
             else:
                 answer.body += message.get("body", b"")
+            answer.came.set()
 
         finished: list[bool] = []
         await self.app(scope, receive, send)
@@ -93,3 +112,36 @@ class Caller:
 async def _each(chunks: Sequence[bytes]) -> AsyncIterator[bytes]:
     for chunk in chunks:
         yield chunk
+
+
+class Stream(Answer):
+    """An answer that is read while it comes."""
+
+    def __init__(self, caller: Caller, path: str, headers: Mapping[str, str]) -> None:
+        super().__init__()
+        self._call = caller.into(self, "GET", path, headers=headers)
+        self._task: asyncio.Task[Answer] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._call)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def until(self, part: bytes) -> None:
+        """Until this has come."""
+        async with asyncio.timeout(STREAM_SECONDS):
+            while part not in self.body:
+                self.came.clear()
+                await self.came.wait()
+
+    async def end(self) -> None:
+        """Until nothing more comes."""
+        assert self._task is not None
+        async with asyncio.timeout(STREAM_SECONDS):
+            await asyncio.shield(self._task)

@@ -56,7 +56,7 @@ class Serving:
             _, told = await self.process.communicate()
             raise AssertionError(told.decode())
         self.url = msgspec.json.decode(line)["url"]
-        self.listen = self.url.removeprefix("http://")
+        self.listen = self.url.partition("://")[2]
 
     async def kill(self) -> None:
         await self._end(signal.SIGKILL)

@@ -11,13 +11,14 @@ import pytest
 import uvicorn
 from typing_extensions import override
 
-from amends import Orchestrator
+from amends.config.settings import Server, Settings
 from amends.core.errors import LogBroken
 from amends.inboxes.memory import MemoryInbox
 from amends.logs.memory import MemoryLog
 from amends.participant.service import Service
 from amends.ports.log import Append, Start, Written
 from amends.server import process
+from amends.server.setup import set_up
 from tests.server.asgi import JSON
 from tests.server.processes import SECONDS, Serving, free_port, until
 from tests.server.sagas import Inventory, Line, Reservation, quick
@@ -184,11 +185,12 @@ class BreakingLog(MemoryLog):
         return await super().append(batch)
 
 
+ANY_PORT = Settings(server=Server(listen="127.0.0.1:0"))
+
+
 async def test_a_log_that_broke_ends_the_process() -> None:
     log, url = BreakingLog(), asyncio.get_running_loop().create_future()
-    serving = asyncio.create_task(
-        process.serve_until_stopped(Orchestrator([quick], log=log), ("127.0.0.1", 0), url.set_result)
-    )
+    serving = asyncio.create_task(process.serve_until_stopped([quick], set_up(ANY_PORT), log, url.set_result))
     async with asyncio.timeout(SECONDS):
         host, port = (await url).removeprefix("http://").split(":")
         body = b'{"saga":"quick","input":"a"}'

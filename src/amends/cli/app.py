@@ -7,10 +7,12 @@ from typing import Annotated, Any, Final
 import typer
 
 from amends.cli.check import check
+from amends.cli.config import config
 from amends.cli.demo import demo
 from amends.cli.look import ls, show
 from amends.cli.new import new
 from amends.cli.serve import serve
+from amends.cli.token import token
 
 BEGIN: Final = "begin"
 RUN: Final = "run"
@@ -20,6 +22,8 @@ COMMANDS: Final[tuple[tuple[str, Callable[..., Any]], ...]] = (
     (BEGIN, new),
     (BEGIN, check),
     (RUN, serve),
+    (RUN, config),
+    (RUN, token),
     (LOOK, ls),
     (LOOK, show),
 )

@@ -115,7 +115,7 @@ def _state(view: "RowView | RunView") -> str:
 def _at(row: "RowView") -> str:
     """What it is at: what only a person can move comes first."""
     if row.stuck:
-        return ", ".join(f"{each['step']}, {each['phase']}: {each['reason']}" for each in row.stuck)
+        return ", ".join(f"{each.step}, {each.phase}: {each.reason}" for each in row.stuck)
     return ", ".join(row.current) or "-"
 
 

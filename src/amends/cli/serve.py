@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -10,73 +11,105 @@ from amends.cli.errors import BadUsage
 from amends.cli.output import Json, as_json
 
 if TYPE_CHECKING:
-    from amends.core.operation import Route
+    from amends.config.loading import Flag
+    from amends.config.settings import Settings
     from amends.ports.log import TransactionLog
 
-LISTEN_DEFAULT: Final = "127.0.0.1:8700"
 LOG_DEFAULT: Final = "sqlite:///amends.db"
+
+Config = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="Settings; amends.toml here, if there is one.")
+]
 
 
 def serve(
-    sagas: Annotated[list[str], typer.Argument(metavar="MODULE[:NAME]...", help="Where the sagas are.")],
+    sagas: Annotated[
+        list[str] | None, typer.Argument(metavar="MODULE[:NAME]...", help="Where the sagas are; else `modules`.")
+    ] = None,
     *,
-    log: Annotated[str, typer.Option(metavar="URL", help="memory: or sqlite:///file.db")] = LOG_DEFAULT,
+    log: Annotated[
+        str | None, typer.Option(metavar="URL", help=f"memory: or sqlite:///file.db; {LOG_DEFAULT} unless set.")
+    ] = None,
     route: Annotated[
         list[str] | None,
         typer.Option(metavar="PARTICIPANT=URL", help="http://host/path or python:module:name; repeat per participant."),
     ] = None,
-    listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Port 0 takes any.")] = LISTEN_DEFAULT,
+    listen: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Port 0 takes any; 127.0.0.1:8700 unless set.")
+    ] = None,
+    public_url: Annotated[
+        str | None, typer.Option(metavar="URL", help="How participants reach this server, for later answers.")
+    ] = None,
+    config: Config = None,
     json: Json = False,
 ) -> None:
     """Run sagas and serve them over HTTP."""
     from amends.cli.modules import find_sagas
+    from amends.config.loading import Flag, load
+    from amends.config.showing import without_password
+    from amends.config.values import BadSetting
     from amends.core.errors import NoRoute
     from amends.server import process
-    from amends.server.listen import BadAddress, parse_address
+    from amends.server.access import BadToken
+    from amends.server.listen import BadAddress
+    from amends.server.setup import set_up
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    said = [
+        (("modules",), sagas or None, "MODULE"),
+        (("log",), log, "--log"),
+        (("server", "listen"), listen, "--listen"),
+        (("server", "public_url"), public_url, "--public-url"),
+    ]
+    flags = [Flag(path, value, name) for path, value, name in said if value is not None]
     try:
-        address = parse_address(listen)
-    except BadAddress as error:
+        settings = load([*flags, *_routes(route or ())], file=config).settings
+        setup = set_up(settings)
+    except (BadSetting, BadToken, BadAddress) as error:
         raise BadUsage(str(error)) from error
-    found = find_sagas(sagas)
+    if not settings.modules:
+        msg = 'no sagas: name them, as in amends serve shop.sagas, or set modules = ["shop.sagas"] in amends.toml.'
+        raise BadUsage(msg)
+    found = find_sagas(settings.modules)
     titles = [f"{each.name} v{each.version}" for each in found]
 
     def ready(url: str) -> None:
+        where = without_password(settings.log)
         if json:
-            as_json({"url": url, "log": log, "sagas": titles})
+            as_json({"url": url, "log": where, "sagas": titles})
         else:
-            print(f"amends   {url}   {log}   {', '.join(titles)}", flush=True)
+            print(f"amends   {url}   {where}   {', '.join(titles)}", flush=True)
 
     try:
-        process.serve(found, log=_log(log), routes=_routes(route or ()), address=address, ready=ready)
+        process.serve(found, setup, log=_log(settings), ready=ready)
     except NoRoute as error:
         msg = f"{error}\nOn the command line: --route PARTICIPANT=http://..."
         raise NoRoute(msg) from error
 
 
-def _log(url: str) -> "TransactionLog":
+def _log(settings: "Settings") -> "TransactionLog":
     from amends.compose import open_log
+    from amends.config.values import looked_up
     from amends.core.errors import AmendsError
 
     try:
-        return open_log(url)
+        return open_log(looked_up(settings.log))
     except AmendsError as error:
         msg = f"--log {error}"
         raise BadUsage(msg) from error
 
 
-def _routes(told: Sequence[str]) -> "list[Route]":
-    from amends.core.operation import Route
+def _routes(told: Sequence[str]) -> "list[Flag]":
+    from amends.config.loading import Flag
 
-    routes: dict[str, Any] = {}
+    routes: dict[str, Flag] = {}
     for each in told:
         participant, equals, where = each.partition("=")
         if not equals or not participant or not where:
             msg = f"--route {each}: expected PARTICIPANT=URL, as inventory=http://127.0.0.1:8001/saga"
             raise BadUsage(msg)
         if participant in routes:
-            msg = f"--route {participant} is said twice: {routes[participant].where} and {where}."
+            msg = f"--route {participant} is said twice: {routes[participant].value} and {where}."
             raise BadUsage(msg)
-        routes[participant] = Route(participant, where)
+        routes[participant] = Flag(("participants", participant, "url"), where, "--route")
     return list(routes.values())

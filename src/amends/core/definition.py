@@ -23,11 +23,14 @@ from amends.core.graph import Vertex, arrange
 from amends.core.keys import decode_item, encode_item
 from amends.core.limits import DETAIL_CHARACTERS_MAX, ITEMS_MAX, REQUEST_BYTES_MAX
 from amends.core.operation import CALLS_BUILT, Asked, Asks, Call, Operation, Slept, is_call
-from amends.core.retry import Guard, Kind, ResolvedPolicy, micros, resolve
+from amends.core.retry import DEFAULTS, Defaults, Guard, Kind, ResolvedPolicy, micros, resolve
 from amends.core.saga import Saga
 from amends.core.state import ASK, LOCAL, SLEEP, ItemRecord, RunRecord, StepRecord, StepState
 
 I = TypeVar("I")  # noqa: E741 - the field's letter for a saga's input
+
+DefaultsOf = Callable[[str], Defaults]
+"""How hard calls to a participant are tried; work done in this process is the participant `local`."""
 
 EPOCH_START: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -73,12 +76,13 @@ class AuthorMistake(Exception):
 class StepDefinition:
     """One step, loaded."""
 
-    def __init__(self, saga: Saga[Any], step: Step[Any, Any], vertex: Vertex, codec: Codec) -> None:
+    def __init__(
+        self, saga: Saga[Any], step: Step[Any, Any], vertex: Vertex, codec: Codec, defaults_of: DefaultsOf
+    ) -> None:
         self.name = step.name
         self.kind = step.kind
         self.vertex = vertex
         self.forward_only = vertex.forward_only
-        self.policy: ResolvedPolicy = resolve(step.policy, Kind.RETRIABLE if vertex.forward_only else step.kind)
         self.reads = tuple(each.name for each in step.reads)
         self.after = tuple(each.name for each in step.after)
         self.where = step.where
@@ -87,6 +91,9 @@ class StepDefinition:
         self.is_local = is_local(step.function)
         self.undo_is_local = step.undo is not None and is_local(step.undo)
         self.operations = operations_in(step.function)
+        called = self.operations[0].participant if self.operations else LOCAL
+        kind = Kind.RETRIABLE if vertex.forward_only else step.kind
+        self.policy: ResolvedPolicy = resolve(step.policy, kind, defaults_of(called))
         self._title = f"{saga.name} v{saga.version}, step {step.name}"
         self._codec = codec
         self._saga_input = saga.input_type
@@ -304,6 +311,11 @@ class StepDefinition:
         digest.
         """
         found: dict[str, Any] = {}
+        if self.is_local:
+            arguments: TypeForm = tuple.__class_getitem__(self._argument_types)
+            found[LOCAL] = {"request": self._codec.schema(arguments), "reply": self._codec.schema(self.reply_type)}
+        elif not self.operations:
+            found[ASK] = {"request": self._codec.schema(str), "reply": self._codec.schema(self.reply_type)}
         for each in self.operations:
             found[f"{each.participant}.{each.name}"] = {
                 "request": self._codec.schema(each.request_type),
@@ -315,13 +327,13 @@ class StepDefinition:
 class Definition:
     """A saga, loaded and checked. Made by `define`."""
 
-    def __init__(self, saga: Saga[Any], codec: Codec) -> None:
+    def __init__(self, saga: Saga[Any], codec: Codec, defaults_of: DefaultsOf = lambda _: DEFAULTS) -> None:
         vertices = arrange(saga.steps)
         self.saga = saga.name
         self.version = saga.version
         self.codec = codec
         self.steps: Mapping[str, StepDefinition] = {
-            step.name: StepDefinition(saga, step, vertices[step.name], codec) for step in saga.steps
+            step.name: StepDefinition(saga, step, vertices[step.name], codec, defaults_of) for step in saga.steps
         }
         self.pivot = next((step.name for step in saga.steps if step.kind is Kind.PIVOT), None)
         self.input_type = saga.input_type
@@ -434,12 +446,14 @@ class Definition:
             return BuildError(f"the notice raised {_told(raised)}"[:DETAIL_CHARACTERS_MAX], raised)
 
 
-def define(saga: Saga[I], codec: Codec) -> Definition:
-    """Check and load a saga; `DefinitionInvalid` lists every mistake at once."""
+def define(saga: Saga[I], codec: Codec, defaults_of: DefaultsOf = lambda _: DEFAULTS) -> Definition:
+    """Check and load a saga; `DefinitionInvalid` lists every mistake at once. `defaults_of` says of each participant
+    how hard calls to it are tried where a step doesn't say it.
+    """
     mistakes = check_saga(saga)
     if mistakes:
         raise DefinitionInvalid(mistakes)
-    return Definition(saga, codec)
+    return Definition(saga, codec, defaults_of)
 
 
 def _is_mapping(value: object) -> TypeGuard[Mapping[Any, Any]]:

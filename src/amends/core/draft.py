@@ -36,9 +36,9 @@ class Draft:
         """A step's definition."""
         return self.definition.steps[name]
 
-    def mark(self, step: str, item: str, phase: Phase, reason: str, detail: str) -> None:
+    def mark(self, step: str, item: str, phase: Phase, reason: str, detail: str, *, code: str | None = None) -> None:
         """Only a person can move this on."""
-        self.emit(e.Marked(self.at, self.epoch, step, item, phase, reason, detail))
+        self.emit(e.Marked(self.at, self.epoch, step, item, phase, reason, detail, code))
 
     def turn_back(self, step: str | None, code: str | None, reason: str) -> None:
         """The direction changes, once."""

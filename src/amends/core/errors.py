@@ -103,6 +103,10 @@ class PastPivot(Refused):
         super().__init__("past-pivot", detail)
 
 
+class Changed(AmendsError):
+    """What was asked was meant for a version of the run's history that it isn't at any more."""
+
+
 class LogInUse(AmendsError):
     """Another process owns this log."""
 

@@ -242,7 +242,7 @@ class CompensationPending:
 
 @value
 class Marked:
-    """Only a person can move this on: the run is stuck."""
+    """Only a person can move this on: the run is stuck. `code`: the participant's own word for why."""
 
     at: int
     epoch: int
@@ -251,6 +251,7 @@ class Marked:
     phase: Phase
     reason: str
     detail: str
+    code: str | None = None
 
 
 @value

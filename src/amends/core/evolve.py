@@ -372,7 +372,7 @@ def _marked(record: RunRecord, event: e.Marked) -> None:
         item.detail = event.detail
         keep(record, item)
     record.marks[event.step, event.item, event.phase] = Mark(
-        event.step, event.item, event.phase, event.reason, event.detail, attempts, event.at
+        event.step, event.item, event.phase, event.reason, event.detail, attempts, event.at, event.code
     )
 
 

@@ -149,6 +149,17 @@ class Rest:
 
 
 @dataclass(frozen=True, slots=True)
+class Tls:
+    """Certificates towards a participant, as PEM files: the authority that signed its own (`None`: the system's), and
+    ours, where it asks who we are.
+    """
+
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """Where a participant is: a URL, a `Service`, an ASGI application. `at_once` bounds its calls in flight."""
 
@@ -156,6 +167,7 @@ class Route:
     where: object
     headers: Mapping[str, str] | None = field(default=None, repr=False)
     at_once: int = AT_ONCE_DEFAULT
+    tls: Tls | None = None
 
 
 class Operation(Generic[P, Q, R]):

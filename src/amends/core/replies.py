@@ -58,9 +58,9 @@ def _action(draft: Draft, item: ItemRecord, reply: Reply) -> None:
         case Unknown():
             if _is_latest(item.action, reply) and item.state is StepState.ACTING and draft.epoch:
                 attempt_failed(draft, item, outcome)
-        case Halt(reason=reason, detail=detail):
+        case Halt(reason=reason, detail=detail, code=code):
             if item.state is StepState.ACTING and draft.epoch:
-                draft.mark(item.step, item.item, Phase.ACTION, reason, detail)
+                draft.mark(item.step, item.item, Phase.ACTION, reason, detail, code=code)
 
 
 def _is_latest(tries: Tries | None, reply: Reply) -> bool:
@@ -220,14 +220,14 @@ def _compensation(draft: Draft, item: ItemRecord, reply: Reply) -> None:
             if _is_latest(tries, reply) and draft.epoch and not draft.record.item_has_mark_of(item, Phase.COMPENSATION):
                 undo_failed(draft, item, unknown)
         case SaidNo(code=code, detail=detail):
-            _stuck_undoing(draft, item, "compensation-rejected", f"{code}: {detail}" if code else detail)
-        case Halt(reason=reason, detail=detail):
-            _stuck_undoing(draft, item, reason, detail)
+            _stuck_undoing(draft, item, "compensation-rejected", detail, code)
+        case Halt(reason=reason, detail=detail, code=code):
+            _stuck_undoing(draft, item, reason, detail, code=code)
 
 
-def _stuck_undoing(draft: Draft, item: ItemRecord, reason: str, detail: str) -> None:
+def _stuck_undoing(draft: Draft, item: ItemRecord, reason: str, detail: str, code: str | None) -> None:
     if not draft.record.item_has_mark_of(item, Phase.COMPENSATION):
-        draft.mark(item.step, item.item, Phase.COMPENSATION, reason, detail)
+        draft.mark(item.step, item.item, Phase.COMPENSATION, reason, detail, code=code)
 
 
 def undo_failed(draft: Draft, item: ItemRecord, unknown: Unknown) -> None:
@@ -262,8 +262,8 @@ def _settle(draft: Draft, item: ItemRecord, reply: Reply) -> None:
             _settle_pending(draft, item, reply)
         case Unknown():
             _settle_unknown(draft, item, reply, outcome)
-        case Halt(reason=reason, detail=detail):
-            draft.mark(item.step, item.item, reply.phase, reason, detail)
+        case Halt(reason=reason, detail=detail, code=code):
+            draft.mark(item.step, item.item, reply.phase, reason, detail, code=code)
 
 
 def _never_happened(draft: Draft, item: ItemRecord, code: str | None, detail: str, word: str) -> None:

@@ -50,6 +50,10 @@ class OnUnknown(Words):
     STUCK = "stuck"
 
 
+FIRST_DEFAULT: Final = timedelta(seconds=1)
+CAP_DEFAULT: Final = timedelta(seconds=60)
+
+
 @dataclass(frozen=True, slots=True)
 class Retry:
     """Waits `first`, then twice as long each time up to `cap`, jittered by half.
@@ -60,8 +64,8 @@ class Retry:
 
     attempts_max: int | None = 8
     give_up_after: timedelta | None = None
-    first: timedelta = timedelta(seconds=1)
-    cap: timedelta = timedelta(seconds=60)
+    first: timedelta = FIRST_DEFAULT
+    cap: timedelta = CAP_DEFAULT
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,23 +114,41 @@ GIVE_UP_DEFAULT: Final = timedelta(hours=24)
 ATTEMPTS_DEFAULT: Final = 8
 
 
-def resolve(policy: Policy | None, kind: Kind) -> ResolvedPolicy:
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """How hard calls to a participant are tried where a step's policy doesn't say; settings may say otherwise.
+
+    `attempts_max` is for what may be turned back; what must succeed in the end, and undo, are bounded by time alone.
+    """
+
+    timeout: timedelta = TIMEOUT_DEFAULT
+    attempts_max: int = ATTEMPTS_DEFAULT
+    give_up_after: timedelta = GIVE_UP_DEFAULT
+    first: timedelta = FIRST_DEFAULT
+    cap: timedelta = CAP_DEFAULT
+
+
+DEFAULTS: Final = Defaults()
+
+
+def resolve(policy: Policy | None, kind: Kind, defaults: Defaults = DEFAULTS) -> ResolvedPolicy:
     """Fill in what the author left open."""
     given = policy or Policy()
-    forward = given.retry or Retry(attempts_max=None if kind is Kind.RETRIABLE else ATTEMPTS_DEFAULT)
-    backward = given.compensation_retry or Retry(attempts_max=None)
+    attempts_max = None if kind is Kind.RETRIABLE else defaults.attempts_max
+    forward = given.retry or Retry(attempts_max=attempts_max, first=defaults.first, cap=defaults.cap)
+    backward = given.compensation_retry or Retry(attempts_max=None, first=defaults.first, cap=defaults.cap)
     return ResolvedPolicy(
-        timeout=micros(given.timeout or TIMEOUT_DEFAULT),
-        action=_patience(forward),
-        compensation=_patience(backward),
+        timeout=micros(given.timeout or defaults.timeout),
+        action=_patience(forward, defaults),
+        compensation=_patience(backward, defaults),
         on_unknown=None if given.on_unknown is None else OnUnknown(given.on_unknown),
     )
 
 
-def _patience(retry: Retry) -> Patience:
+def _patience(retry: Retry, defaults: Defaults) -> Patience:
     return Patience(
         attempts_max=retry.attempts_max,
-        give_up_after=micros(retry.give_up_after or GIVE_UP_DEFAULT),
+        give_up_after=micros(retry.give_up_after or defaults.give_up_after),
         first=micros(retry.first),
         cap=micros(retry.cap),
     )

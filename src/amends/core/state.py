@@ -211,6 +211,7 @@ class Mark:
     detail: str
     attempts: int
     since: int
+    code: str | None = None
 
     @property
     def name(self) -> str:

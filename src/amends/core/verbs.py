@@ -10,12 +10,13 @@ from typing import assert_never
 
 from amends.core import events as e
 from amends.core.commands import Abandon, Answer, Cancel, Refusal, Resolve, Retry, Skip, Verb
+from amends.core.definition import Definition
 from amends.core.draft import Draft, settle_action
 from amends.core.follow import tell_end
 from amends.core.keys import Phase, encode_item
 from amends.core.replies import may_arrive_until
 from amends.core.retry import Guard, Kind
-from amends.core.state import ASK, SLEEP, ItemRecord, Mark, RunState, StepState, Tries
+from amends.core.state import ASK, SLEEP, ItemRecord, Mark, RunRecord, RunState, StepState, Tries
 from amends.core.timers import turn_or_ask
 
 ENDED = Refusal("ended", "the run has ended; an end is never rewritten")
@@ -144,7 +145,7 @@ def _on_item(
     if record.ended is not None:
         return ENDED
     if step not in draft.definition.steps:
-        return _no_such_step(draft, step)
+        return _no_such_step(draft.definition, record, step)
     known_step = record.steps.get(step)
     if known_step is None:
         if (step, "", Phase.ACTION) not in record.marks:
@@ -168,8 +169,24 @@ def _on_item(
     return Refusal("item-needed", f"say which one: {names}", status=422)
 
 
-def _no_such_step(draft: Draft, step: str) -> Refusal:
-    record, known = draft.record, ", ".join(draft.definition.steps)
+def find_item(definition: Definition, record: RunRecord, step: str, item: str | None) -> ItemRecord | Refusal:
+    """The item that a person means, whatever its state; where a step makes many calls one must be named."""
+    if step not in definition.steps:
+        return _no_such_step(definition, record, step)
+    known = record.steps.get(step)
+    if known is None or not known.items:
+        return Refusal("never-attempted", f"{step} never started: nothing of it can be known")
+    if item is not None:
+        found = known.items.get(item) or known.items.get(encode_item(item))
+        return found or Refusal("no-such-item", f"{step} has no item {item}", status=404)
+    if len(known.items) == 1:
+        return next(iter(known.items.values()))
+    names = ", ".join(each.name for each in known.items.values())
+    return Refusal("item-needed", f"say which one: {names}", status=422)
+
+
+def _no_such_step(definition: Definition, record: RunRecord, step: str) -> Refusal:
+    known = ", ".join(definition.steps)
     told = f"{record.saga} v{record.version} has no step {step}; it has {known}"
     return Refusal("no-such-step", told, status=404)
 
@@ -372,7 +389,7 @@ def _answer(draft: Draft, verb: Answer) -> Refusal | None:
     known = record.steps.get(verb.step)
     if known is None:
         if verb.step not in draft.definition.steps:
-            return _no_such_step(draft, verb.step)
+            return _no_such_step(draft.definition, record, verb.step)
         return Refusal("not-asked", f"{verb.step} has not been asked")
     name = verb.item if verb.item is not None else next(iter(known.items), "")
     item = known.items.get(name) or known.items.get(encode_item(name))

@@ -6,7 +6,8 @@ It is given ports only (log, transports, codecs, clock); which ones is decided b
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
@@ -25,20 +26,19 @@ from amends.core.errors import (
     LogUnavailable,
     NoSuchRun,
     Overloaded,
-    PastPivot,
-    Refused,
     RunExists,
     TooLarge,
 )
 from amends.core.keys import RUN_ID
 from amends.core.limits import REASON_CHARACTERS_MAX, REQUEST_BYTES_MAX, TAG_CHARACTERS_MAX, TAGS_MAX
-from amends.core.owed import owed
+from amends.core.owed import Owed, owed
 from amends.core.state import RunRecord
 from amends.engine.claims import POLL_SECONDS, Claims
 from amends.engine.driven import Asked, Driven
 from amends.engine.projection import Projector
 from amends.engine.reading import record_of
-from amends.engine.worker import LaneOf, Moved, Worker, append_ids, stored
+from amends.engine.visits import VISITS_MAX, Ask, Preview, Visits, keeps_changing, refused
+from amends.engine.worker import EVICT_AFTER, LaneOf, Moved, Worker, append_ids, stored
 from amends.engine.writer import Writer
 from amends.ports.clock import LOOP_TIMERS, Clock, Timers
 from amends.ports.events import EventCodec
@@ -49,9 +49,6 @@ RUNS_MAX: Final = 1_000
 
 STARTS_WAITING_MAX: Final = 20_000
 """Appends that may wait for the log before new runs are turned away."""
-
-VISITS_MAX: Final = 5
-"""How often a verb is decided anew when somebody else was quicker."""
 
 GRACE_SECONDS: Final = 10.0
 
@@ -89,7 +86,7 @@ class Engine:
         }
         self.log = log
         self._canonical = canonical
-        self._events = events
+        self.events = events
         self._clock = clock
         self._runs_max = runs_max
         self._append_ids = append_ids()
@@ -98,6 +95,10 @@ class Engine:
         self._writer = Writer(log, self._log_broke, timers)
         self.worker = Worker(log, self._writer, lane_of, events, clock, self._changed, self._freed, runs_max, timers)
         self._claims = Claims(log, self.worker, self.definitions, events, clock, runs_max, timers, poll_seconds)
+        self.visits = Visits(self.read, self._write, lane_of, events, clock, self._append_ids, self._visited)
+        self._followers: dict[str, set[asyncio.Event]] = {}
+        self.last_append = 0
+        """When this process last wrote something of a run (microseconds UTC); 0 before it did."""
         self.broken: asyncio.Event = asyncio.Event()
         self._broken_by: LogBroken | None = None
 
@@ -136,6 +137,11 @@ class Engine:
                 )
         if mistakes:
             raise DefinitionInvalid(mistakes)
+
+    @property
+    def appends_waiting(self) -> int:
+        """Appends that aren't in flight to the log yet."""
+        return self._writer.waiting
 
     # -- starting
 
@@ -177,6 +183,7 @@ class Engine:
         decision = decider.start(definition, c.Start(at, epoch, run, body, deadline, by))
         owing = owed(definition, decision.record, at, epoch)
         idle = decision.record.ended is not None and not owing.sends
+        rests = idle or waits_in_the_log(owing, at)  # nobody need have it: to let go of it would cost another commit
         entry = Start(
             run=run,
             saga=definition.saga,
@@ -187,9 +194,9 @@ class Engine:
             tags=tags,
             at=at,
             append_id=self._append_ids(),
-            events=stored(self._events, decision.events),
+            events=stored(self.events, decision.events),
             row=self._projector.row(definition, decision.record, None if idle else at if owing.sends else owing.wake),
-            owned=owned and not idle,
+            owned=owned and not rests,
         )
         driven: Driven | None = None
 
@@ -198,9 +205,11 @@ class Engine:
             self.worker.expected -= owned
             if verdict is not Written.ACCEPTED:
                 return
-            if idle:
+            self.last_append = at
+            if rests:
                 driven = Driven(definition, decision.record, 0, dropped=True)
                 self._changed(definition, decision.record)
+                self._claims.freed()
             elif owned:
                 driven = self.worker.take(definition, decision.record, owing)
             else:
@@ -262,7 +271,7 @@ class Engine:
         if row is None:
             msg = f"there is no run {run}"
             raise NoSuchRun(msg)
-        return row, self.definition_of(row), record_of(row, self._events)
+        return row, self.definition_of(row), record_of(row, self.events)
 
     async def settled(
         self, run: str, wait_seconds: float | None, driven: Driven | None = None
@@ -311,7 +320,26 @@ class Engine:
             if not watchers:
                 del self._watchers[run]
 
+    @contextmanager
+    def following(self, run: str) -> Generator[asyncio.Event]:
+        """An event that is set whenever this process wrote something of a run, or read what others did."""
+        changed = asyncio.Event()
+        self._followers.setdefault(run, set()).add(changed)
+        try:
+            yield changed
+        finally:
+            self._followers[run].discard(changed)
+            if not self._followers[run]:
+                del self._followers[run]
+
+    def _visited(self, definition: Definition, record: RunRecord) -> None:
+        self._changed(definition, record)
+        self._claims.visited()
+
     def _changed(self, definition: Definition, record: RunRecord) -> None:
+        self.last_append = record.at
+        for follower in self._followers.get(record.run, ()):
+            follower.set()
         watchers = self._watchers.get(record.run)
         if watchers and is_settled(record):
             for each in watchers:
@@ -333,11 +361,15 @@ class Engine:
 
     # -- steering
 
-    async def steer(self, run: str, verb: Callable[[int, int], c.Verb]) -> RunRecord:
-        """Do what a person asks, as one append; `verb` is given the time and the epoch. `Refused` says why not."""
+    async def steer(self, run: str, verb: Ask, *, expected: int | None = None) -> RunRecord:
+        """Do what a person asks, as one append; `verb` is given the time and the epoch. `Refused` says why not.
+
+        With `expected` only if the run's history is at this version; else, or as soon as it isn't any more: `Changed`.
+        """
         _check_reason(verb(self._clock.now(), 0).who.reason)
         for _ in range(VISITS_MAX):
-            driven = self.worker.runs.get(run)
+            # Meant for one version, the log must decide: what this process decides in memory may be ahead of it.
+            driven = self.worker.runs.get(run) if expected is None else None
             if driven is not None:
                 try:
                     answer: asyncio.Future[RunRecord | c.Refusal] = asyncio.get_running_loop().create_future()
@@ -348,40 +380,15 @@ class Engine:
                 if isinstance(decided, c.Refusal):
                     raise refused(decided)
                 return decided
-            record = await self._visit(run, verb(self._clock.now(), 0))
+            record = await self.visits.steer(run, verb, expected)
             if record is not None:
                 return record
-        msg = f"{run} keeps changing; ask again"
-        raise Overloaded(msg, retry_after=timedelta(seconds=1))
+        raise keeps_changing(run)
 
-    async def _visit(self, run: str, verb: c.Verb) -> RunRecord | None:
-        """Decide on a run that nobody drives here; `None` if somebody else wrote first."""
-        row, definition, record = await self.read(run)
-        decided = decider.decide(definition, record, verb)
-        if isinstance(decided, c.Refusal):
-            raise refused(decided)
-        if not decided.events:
-            return record
-        after = decided.record
-        at = after.at
-        owing = owed(definition, after, at, 0)
-        idle = after.ended is not None and not owing.sends
-        entry = Append(
-            run=run,
-            expected=row.version,
-            epoch=None,
-            append_id=self._append_ids(),
-            at=at,
-            events=stored(self._events, decided.events),
-            row=self._projector.row(definition, after, None if idle else at),
-        )
-
-        def follow(verdict: Written | LogUnavailable) -> None:
-            if verdict is Written.ACCEPTED:
-                self._changed(definition, after)
-                self._claims.visited()
-
-        return after if await self._write(entry, follow) is Written.ACCEPTED else None
+    async def preview(self, run: str, verb: Ask, *, expected: int | None = None) -> Preview:
+        """What would follow from a verb, without doing it."""
+        _check_reason(verb(self._clock.now(), 0).who.reason)
+        return await self.visits.preview(run, verb, expected)
 
 
 def is_settled(record: RunRecord) -> bool:
@@ -389,11 +396,9 @@ def is_settled(record: RunRecord) -> bool:
     return record.ended is not None or bool(record.marks) or record.quarantined is not None
 
 
-def refused(refusal: c.Refusal) -> Refused:
-    """A refusal as the exception that the caller gets."""
-    if refusal.problem == "past-pivot":
-        return PastPivot(refusal.detail)
-    return Refused(refusal.problem, refusal.detail, status=refusal.status)
+def waits_in_the_log(owing: Owed, at: int) -> bool:
+    """Whether a new run owes nothing for so long that no memory is held for it."""
+    return not owing.sends and (owing.wake is None or owing.wake - at > EVICT_AFTER)
 
 
 def new_run_id(at: int) -> str:

@@ -76,6 +76,7 @@ class Projector:
                     "step": mark.name,
                     "phase": mark.phase,
                     "reason": mark.reason,
+                    "code": mark.code,
                     "attempts": mark.attempts,
                     "since": mark.since,
                 }

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from amends.core.errors import LogUnavailable
-from amends.ports.log import Append, Find, SagaKey, Start, StoredEvent, StoredRun, Written
+from amends.ports.log import Append, Find, LiveRuns, SagaKey, Start, StoredEvent, StoredRun, Written
 
 
 @dataclass(slots=True)
@@ -193,6 +193,23 @@ class MemoryLog:
         self._ensure_open()
         return Counter(row.state for row in self._rows())
 
+    async def live(self, now: int) -> Sequence[LiveRuns]:
+        self._ensure_open()
+        rows: dict[tuple[SagaKey, str], list[StoredRun]] = {}
+        for row in self._rows():
+            if row.ended_at is None:
+                rows.setdefault((saga_of(row), row.state), []).append(row)
+        return [
+            LiveRuns(
+                saga=saga,
+                state=state,
+                count=len(found),
+                due=sum(row.owner is None and is_due(row, now) for row in found),
+                oldest=min(row.created_at for row in found),
+            )
+            for (saga, state), found in rows.items()
+        ]
+
     async def graph(self, saga: SagaKey) -> bytes | None:
         self._ensure_open()
         return self.store.graphs.get(saga)
@@ -236,6 +253,11 @@ def is_over(row: StoredRun, ended_before: int) -> bool:
     return row.ended_at is not None and row.ended_at < ended_before and row.owner is None and row.due_at is None
 
 
+def is_late(row: StoredRun, now: int) -> bool:
+    """Whether the run should have ended before this time."""
+    return row.ended_at is None and row.deadline is not None and row.deadline < now
+
+
 def answers(question: Find, row: StoredRun) -> bool:
     """Whether this row is asked for."""
     return (
@@ -244,6 +266,7 @@ def answers(question: Find, row: StoredRun) -> bool:
         and (question.saga_version is None or row.saga_version == question.saga_version)
         and all(row.tags.get(name) == value for name, value in question.tags.items())
         and (question.step is None or question.step in steps_at_work(row))
+        and (question.late_by is None or is_late(row, question.late_by))
         and (question.after is None or (row.created_at, row.run) < question.after)
     )
 

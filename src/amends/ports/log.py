@@ -38,7 +38,8 @@ class RunRow:
     """What the log shows of a run without reading its events; written anew with every append.
 
     `current`, `steps` and `stuck` are JSON: names of steps; `[{name, kind, state, attempts, error}]`;
-    `[{step, phase, reason, attempts, since}]`. `due_at` is when the run needs somebody next; `None`: never by itself.
+    `[{step, phase, reason, code, attempts, since}]`. `due_at` is when the run needs somebody next; `None`: never by
+    itself.
     """
 
     state: str
@@ -148,7 +149,8 @@ class Find:
     """A question about rows. Empty means "any". Pages go by `(created_at, run)`, newest first; `after` is the last one
     seen.
 
-    `tags`: all of them, with these values. `step`: it is among the run's current steps, or stuck.
+    `tags`: all of them, with these values. `step`: it is among the run's current steps, or stuck. `late_by`: it hasn't
+    ended, and its deadline was before this time.
     """
 
     states: Sequence[str] = ()
@@ -156,8 +158,22 @@ class Find:
     saga_version: int | None = None
     tags: Mapping[str, str] = field(default_factory=dict[str, str])
     step: str | None = None
+    late_by: int | None = None
     limit: int = 100
     after: tuple[int, str] | None = None
+
+
+@value
+class LiveRuns:
+    """Runs of one graph in one state that haven't ended: how many, how many of them are due while nobody has them, and
+    when the oldest began.
+    """
+
+    saga: SagaKey
+    state: str
+    count: int
+    due: int
+    oldest: int
 
 
 class LogReader(Protocol):
@@ -181,6 +197,10 @@ class LogReader(Protocol):
 
     async def count(self) -> Mapping[str, int]:
         """How many runs are in each state."""
+        ...
+
+    async def live(self, now: int) -> Sequence[LiveRuns]:
+        """What hasn't ended, by graph and state; it costs as much as there are such runs, ended ones are free."""
         ...
 
     async def graph(self, saga: SagaKey) -> bytes | None:

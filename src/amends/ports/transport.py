@@ -6,7 +6,7 @@ agrees.
 """
 
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from amends.core.answers import Answered, Lost, NotSent
 from amends.core.keys import Phase
@@ -51,4 +51,13 @@ class Transport(Protocol):
 
     async def close(self) -> None:
         """Let go of connections and threads."""
+        ...
+
+
+@runtime_checkable
+class Reloadable(Protocol):
+    """A transport that holds what can be renewed while it is used, such as certificates."""
+
+    def reload(self) -> None:
+        """Read it again. Raises an `AmendsError`, and leaves it as it is, where that can't be done."""
         ...

@@ -1,6 +1,11 @@
-"""The API as an ASGI application: one table of paths, one place where errors become problems."""
+"""The API as an ASGI application: one table of paths, one place where errors become problems.
+
+What holds for every request is done here, in this order: the address it came for, how much is going on, who asks, how
+often they may, what they may say in the query. Only then its endpoint is asked.
+"""
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import cache
 from typing import Final
 
 from starlette.applications import Starlette
@@ -9,26 +14,37 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from amends.server import health, runs
+from amends.server.access import Caller
 from amends.server.context import Context
-from amends.server.problems import Problem, method_not_allowed, not_found, problem_of
+from amends.server.endpoints import Endpoint
+from amends.server.openapi import document
+from amends.server.pages import Page
+from amends.server.paths import ENDPOINTS
+from amends.server.problems import Problem, method_not_allowed, not_found, overloaded, problem_of
+from amends.server.rate import too_many
 from amends.server.requests import check_host
 
-Endpoint = Callable[[Context, Request], Awaitable[Response]]
+SECURITY_HEADERS: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"referrer-policy", b"no-referrer"),
+)
+"""What every answer says to browsers. Pages say more of their own, and everything else that nothing may be loaded."""
 
-ROUTES: Final[Mapping[str, Mapping[str, Endpoint]]] = {
-    "/v1/runs": {"POST": runs.start},
-    "/v1/runs/{id}": {"GET": runs.show},
-    "/healthz": {"GET": health.healthz},
-}
-"""What is served: path, method, endpoint."""
+_NO_PAGE: Final = (
+    *SECURITY_HEADERS,
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+)
 
 
 def application(context: Context) -> Starlette:
     """The API of this engine."""
+    context.document = _document
     app = Starlette(
         routes=[
-            Route(path, _dispatch(context, endpoints), methods=list(endpoints)) for path, endpoints in ROUTES.items()
+            Route(path, _dispatch(context, path, endpoints), methods=list(endpoints))
+            for path, endpoints in ENDPOINTS.items()
         ],
         exception_handlers={HTTPException: _routing_problem},
     )
@@ -36,25 +52,64 @@ def application(context: Context) -> Starlette:
     return app
 
 
-def _dispatch(context: Context, endpoints: Mapping[str, Endpoint]) -> Callable[[Request], Awaitable[Response]]:
+@cache
+def _document() -> bytes:
+    return document(ENDPOINTS)
+
+
+def _dispatch(
+    context: Context, path: str, endpoints: Mapping[str, Endpoint]
+) -> Callable[[Request], Awaitable[Response]]:
     table = {**endpoints, **({"HEAD": endpoints["GET"]} if "GET" in endpoints else {})}
 
     async def answer(request: Request) -> Response:
+        context.requests += 1
+        endpoint = table[request.method]
+        caller: Caller | None = None
         try:
-            check_host(request)
-            return await table[request.method](context, request)
+            caller = _admitted(context, endpoint, request)
+            response = await endpoint.handler(context, request, caller)
         except Exception as error:  # noqa: BLE001 - the one place where whatever happened becomes an answer
-            return problem_of(error).response()
+            response = problem_of(error).response()
+            if caller is None and request.method == "POST":
+                response.headers["Connection"] = "close"  # its body wasn't read, and won't be
+        finally:
+            context.requests -= 1
+        context.metrics.answered(request.method, path, response.status_code)
+        return _secured(response)
 
     return answer
+
+
+def _admitted(context: Context, endpoint: Endpoint, request: Request) -> Caller:
+    """Who asks, if this request may be answered at all."""
+    if context.access.is_open:
+        check_host(request)
+    if context.requests > context.limits.requests and endpoint.role is not None:
+        raise overloaded(f"{context.requests - 1} requests are being answered")
+    caller = context.access.caller(request, endpoint.role, context.failures)
+    buckets = context.buckets
+    if buckets is not None and endpoint.role is not None:
+        wait = buckets.wait(caller.name)
+        if wait:
+            raise too_many(f"{caller.name} asks more often than {context.limits.per_second:g} times a second.", wait)
+        buckets.take(caller.name)
+    endpoint.check_query(request)
+    return caller
+
+
+def _secured(response: Response) -> Response:
+    response.raw_headers.extend(SECURITY_HEADERS if isinstance(response, Page) else _NO_PAGE)
+    return response
 
 
 def _routing_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     match error.status_code:
         case 404:
-            return not_found(request).response()
+            found = not_found(request)
         case 405:
-            return method_not_allowed(request, error.headers or {}).response()
+            found = method_not_allowed(request, error.headers or {})
         case status:
-            return Problem(status, "bad-request", "The request isn't as this API takes it", error.detail).response()
+            found = Problem(status, "bad-request", "The request isn't as this API takes it", error.detail)
+    return _secured(found.response())

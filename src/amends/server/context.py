@@ -1,15 +1,51 @@
-"""What every endpoint is given: the engine, the clock, and what was worked out once."""
+"""What every endpoint is given: the engine, the clock, the limits, and what was worked out once."""
 
 import asyncio
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
-from amends.engine.driven import Driven
+from amends.config.settings import SagaSettings
+from amends.core.limits import REQUEST_BYTES_MAX
+from amends.engine.driven import Driven, Ready
 from amends.engine.engine import Engine
+from amends.engine.lanes import Lane
 from amends.ports.clock import Clock, SystemClock
-from amends.ports.log import SagaKey, StoredRun
+from amends.ports.log import StoredRun
+from amends.server.access import Access
+from amends.server.callback_tokens import CallbackTokens
+from amends.server.counting import Metrics
+from amends.server.protocol import CONNECTIONS_MAX, HEAD_BYTES_MAX, HEAD_SECONDS
+from amends.server.rate import Buckets, Failures
 from amends.server.stored import Graphs, stored_view
-from amends.server.views import RunView, run_view
+from amends.server.views import RunView, WorkerView, run_view
+
+BODY_BYTES_MAX: Final = REQUEST_BYTES_MAX + (64 << 10)
+"""A run's input, which has its own limit, and what is said around it."""
+
+BODY_SECONDS: Final = 30.0
+"""How long a body may take to arrive."""
+
+REQUESTS_MAX: Final = 4_096
+"""Requests that are being answered at a time, those that wait for a run included; more are told to come again."""
+
+STREAMS_MAX: Final = 1_024
+"""Live streams of events at a time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What the server takes. `per_second`: requests of one caller on average, `None` for any number."""
+
+    body_bytes: int = BODY_BYTES_MAX
+    body_seconds: float = BODY_SECONDS
+    requests: int = REQUESTS_MAX
+    streams: int = STREAMS_MAX
+    per_second: float | None = None
+    head_bytes: int = HEAD_BYTES_MAX
+    head_seconds: float = HEAD_SECONDS
+    connections: int = CONNECTIONS_MAX
 
 
 @dataclass(slots=True)
@@ -18,18 +54,34 @@ class Context:
 
     engine: Engine
     clock: Clock = field(default_factory=SystemClock)
+    access: Access = field(default_factory=Access)
+    limits: Limits = field(default_factory=Limits)
+    callbacks: CallbackTokens = field(default_factory=CallbackTokens)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    metrics: Metrics = field(default_factory=Metrics)
+    sagas: Mapping[str, SagaSettings] = field(default_factory=dict[str, SagaSettings])
+    lanes: Mapping[str, Lane[Ready]] = field(default_factory=dict[str, Lane[Ready]])
+    failures: Failures = field(default_factory=Failures)
     graphs: Graphs = field(init=False)
+    buckets: Buckets | None = field(init=False)
+    document: Callable[[], bytes] = bytes
+    requests: int = 0
+    streams: int = 0
 
     def __post_init__(self) -> None:
-        self.graphs = Graphs(self.engine.log)
+        self.graphs = Graphs(self.engine.log, self.engine.events)
+        per_second = self.limits.per_second
+        self.buckets = None if per_second is None else Buckets(per_second, max(1.0, per_second))
 
     async def stored(self, run: str) -> tuple[StoredRun, RunView]:
         """A run as the log has it, whether or not its saga is loaded here."""
         return await stored_view(self.engine.log, run, self.graphs)
 
-    async def driven(self, driven: Driven, tags: Mapping[str, str]) -> tuple[int, RunView]:
+    async def workers(self) -> list[WorkerView]:
+        """Who drives runs of this log: where it is one process's alone, this one, whose lease is the lock."""
+        return [WorkerView(str(os.getpid()), "live", here=True, runs=len(self.engine.worker.runs), expires_at=None)]
+
+    def driven(self, driven: Driven, tags: Mapping[str, str]) -> tuple[int, RunView]:
         """A run that this process drives, as it durably stands, and its history's version; the log isn't asked."""
         record, definition = driven.record, driven.definition
-        graph = await self.graphs.of(SagaKey(definition.saga, definition.version, definition.digest))
-        return record.length, run_view(graph, record, tags)
+        return record.length, run_view(self.graphs.known(definition), record, tags)

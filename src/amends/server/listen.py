@@ -22,13 +22,16 @@ class AddressInUse(AmendsError):
     """Somebody else listens there, or this user may not."""
 
 
-def parse_address(listen: str) -> tuple[str, int]:
-    """HOST and PORT of `127.0.0.1:8700`, `localhost:0` or `[::1]:8700`; `BadAddress`, `NotLoopback`."""
+def parse_address(listen: str, *, anybody: bool = True) -> tuple[str, int]:
+    """HOST and PORT of `127.0.0.1:8700`, `localhost:0` or `[::1]:8700`; `BadAddress`, `NotLoopback`.
+
+    `anybody`: whoever reaches it may do everything, so it must be loopback.
+    """
     host, colon, port = listen.rpartition(":")
     if not colon or not host or not port.isdecimal() or not port.isascii() or int(port) > 65_535:
         msg = f"--listen {listen}: expected HOST:PORT, as 127.0.0.1:8700; port 0 takes any that is free."
         raise BadAddress(msg)
-    if not names_loopback(host):
+    if anybody and not names_loopback(host):
         msg = (
             f"refusing to listen on {listen} without tokens: anyone who reaches it could move money.\n"
             "amends token new --name web --role client      prints a token once and the lines for amends.toml\n"
@@ -58,7 +61,7 @@ def listen_on(host: str, port: int) -> socket.socket:
     return made
 
 
-def url_of(listening: socket.socket) -> str:
+def url_of(listening: socket.socket, scheme: str = "http") -> str:
     """Where callers find it."""
     host, port = listening.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -6,8 +6,10 @@ table is a bug of ours: 500, told in the process's log and not to the caller.
 
 import logging
 import math
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -17,6 +19,7 @@ from starlette.responses import Response
 from amends.core.codec import Undecodable
 from amends.core.decider import BuilderFailed
 from amends.core.errors import (
+    Changed,
     DefinitionNotHere,
     InputInvalid,
     LogUnavailable,
@@ -35,6 +38,8 @@ BUILDER_NOTE: Final = "in the builder of "
 """How the core marks an exception that the code of a saga's author raised while a run was being started."""
 
 LOG_RETRY_SECONDS: Final = 1
+FRAMES_LOGGED: Final = 3
+"""Of an author's exception: the innermost are the author's."""
 
 _LOGGER = logging.getLogger("amends.server")
 
@@ -79,6 +84,11 @@ def bad_request(detail: str, *, where: str | None = None, remedy: str | None = N
     return Faulty(Problem(400, "bad-request", "The request isn't as this API takes it", detail, where, remedy))
 
 
+def overloaded(detail: str) -> Faulty:
+    """Too much at once: nothing was done, and the same request may come again."""
+    return Faulty(_overloaded(Overloaded(detail, retry_after=timedelta(seconds=1))))
+
+
 def problem_of(error: Exception) -> Problem:
     """What the caller is told of an exception."""
     if isinstance(error, Faulty):
@@ -106,7 +116,7 @@ def not_found(request: Request) -> Problem:
 
 def method_not_allowed(request: Request, headers: Mapping[str, str]) -> Problem:
     """A path that is served, by other methods."""
-    allowed = headers.get("Allow", "")
+    allowed = ", ".join(sorted(headers.get("Allow", "").split(", ")))
     detail = f"{request.url.path} doesn't take {request.method}, only {allowed}."
     return Problem(405, "method-not-allowed", "This path takes other methods", detail, headers={"Allow": allowed})
 
@@ -118,8 +128,9 @@ def _step_of_builder(error: Exception) -> str | None:
 
 
 def _author_error(error: Exception, step: str) -> Problem:
-    """The text of a foreign exception may hold what must not be shown, so it goes to the log alone."""
-    _LOGGER.error("%s: the builder failed, nothing was stored", step, exc_info=error)
+    """The text of a foreign exception may hold what must not be shown: the log gets its place alone."""
+    frames = "".join(traceback.format_tb(error.__traceback__)[-FRAMES_LOGGED:])
+    _LOGGER.error("%s: the builder raised %s, nothing was stored\n%s", step, type(error).__name__, frames.rstrip())
     return Problem(
         422,
         "author-error",
@@ -185,7 +196,18 @@ def _log_unavailable(error: LogUnavailable) -> Problem:
 
 
 def _not_here(error: DefinitionNotHere) -> Problem:
-    return Problem(409, "definition-not-here", "The run's saga isn't loaded here", str(error))
+    return Problem(
+        503,
+        "definition-not-here",
+        "The run's saga isn't loaded here",
+        str(error),
+        remedy="Ask a process that has it, or load it here too.",
+        headers={"Retry-After": str(LOG_RETRY_SECONDS)},
+    )
+
+
+def _changed(error: Changed) -> Problem:
+    return Problem(412, "changed", "It has changed since", str(error), "If-Match")
 
 
 def _refused(error: Refused) -> Problem:
@@ -207,5 +229,6 @@ _TABLE: Final = (
     _row(LogUnavailable, _log_unavailable),
     _row(DefinitionNotHere, _not_here),
     _row(BuilderFailed, _not_built),
+    _row(Changed, _changed),
     _row(Refused, _refused),
 )

@@ -3,10 +3,11 @@
 The address is taken first, since it is the one thing that can be refused without having touched anything. On
 SIGTERM or SIGINT nothing new is accepted, whoever waits is answered, calls in flight get their time, runs are let
 go of and the log is closed. A log that broke ends the process in the same way: going on would mean to act without
-being able to write it down.
+being able to write it down. On SIGHUP secrets and certificates are read again, without a pause.
 """
 
 import asyncio
+import logging
 import signal
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, suppress
@@ -18,13 +19,16 @@ from starlette.applications import Starlette
 from typing_extensions import override
 
 from amends.compose import Orchestrator
+from amends.config.values import BadSetting
 from amends.core.errors import LogBroken
-from amends.core.operation import Route
 from amends.core.saga import Saga
 from amends.ports.log import TransactionLog
 from amends.server.app import application
+from amends.server.callback_tokens import CallbackTokens, calling_back
 from amends.server.context import Context
 from amends.server.listen import listen_on, url_of
+from amends.server.protocol import guarded
+from amends.server.setup import Setup, load_certificates
 
 GRACE_SECONDS: Final = 5
 """How long answers that are on their way may take once the server stops."""
@@ -34,35 +38,43 @@ KEEP_ALIVE_SECONDS: Final = 75
 
 STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
 
+_LOGGER = logging.getLogger("amends.server")
 
-def serve(
-    sagas: Iterable[Saga[Any]],
-    *,
-    log: TransactionLog,
-    routes: Iterable[Route],
-    address: tuple[str, int],
-    ready: Callable[[str], None],
-) -> None:
+
+def serve(sagas: Iterable[Saga[Any]], setup: Setup, *, log: TransactionLog, ready: Callable[[str], None]) -> None:
     """Serve until told to stop; `ready` is given the URL once requests are answered.
 
     Raises what entering an `Orchestrator` raises, `AddressInUse`, and `LogBroken` once the log can't be written
     any more.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve_until_stopped(Orchestrator(sagas, log=log, routes=routes), address, ready))
+        runner.run(serve_until_stopped(sagas, setup, log, ready))
 
 
 async def serve_until_stopped(
-    orchestrator: Orchestrator, address: tuple[str, int], ready: Callable[[str], None]
+    sagas: Iterable[Saga[Any]], setup: Setup, log: TransactionLog, ready: Callable[[str], None]
 ) -> None:
     """As `serve`, in the event loop of this process's main thread, whose signals it takes."""
-    with listen_on(*address) as listening:
-        async with orchestrator as runs:
-            context = Context(runs.engine)
-            server = _Server(application(context), context, lambda: ready(url_of(listening)))
+    settings, callbacks = setup.settings, CallbackTokens()
+    public_url = settings.server.public_url
+    around = None if public_url is None else calling_back(callbacks, public_url)
+    with listen_on(*setup.address) as listening:
+        async with Orchestrator(sagas, log=log, settings=settings, around=around, grace=settings.server.grace) as runs:
+            await callbacks.open(runs.engine.log)
+            context = Context(
+                runs.engine,
+                access=setup.access,
+                limits=setup.limits,
+                callbacks=callbacks,
+                lanes=runs.lanes,
+                sagas=settings.sagas,
+            )
+            url = url_of(listening, setup.scheme)
+            server = _Server(application(context), context, setup, lambda: ready(url))
             loop = asyncio.get_running_loop()
             for each in STOPPING:
                 loop.add_signal_handler(each, server.stop)
+            loop.add_signal_handler(signal.SIGHUP, _reload, runs, setup)
             watching = asyncio.create_task(_stop_when_broken(runs.engine.broken, server))
             try:
                 await server.serve(sockets=[listening])
@@ -81,23 +93,40 @@ async def _stop_when_broken(broken: asyncio.Event, server: "_Server") -> None:
     server.stop()
 
 
+def _reload(runs: Orchestrator, setup: Setup) -> None:
+    """Secrets and certificates, read again; what can't be read stays as it was, and is named."""
+    wrong = runs.reload()
+    if setup.tls is not None and setup.settings.server.tls is not None:
+        try:
+            load_certificates(setup.tls, setup.settings.server.tls)
+        except BadSetting as error:
+            wrong.append(str(error))
+    for each in wrong:
+        _LOGGER.error("not read again: %s", each)
+    _LOGGER.warning("secrets and certificates were read again%s", ", but for those above" if wrong else "")
+
+
 class _Server(uvicorn.Server):
     """Leaves signals to us: uvicorn would raise them again, and end the process before the log is closed."""
 
-    def __init__(self, app: Starlette, context: Context, ready: Callable[[], None]) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app,
-                http="httptools",
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                timeout_keep_alive=KEEP_ALIVE_SECONDS,
-                timeout_graceful_shutdown=GRACE_SECONDS,
-            )
+    def __init__(self, app: Starlette, context: Context, setup: Setup, ready: Callable[[], None]) -> None:
+        limits = setup.limits
+        config = uvicorn.Config(
+            app,
+            http=guarded(
+                head_bytes=limits.head_bytes, head_seconds=limits.head_seconds, connections=limits.connections
+            ),
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=GRACE_SECONDS,
         )
+        config.load()
+        config.ssl = setup.tls
+        super().__init__(config)
         self._context = context
         self._ready = ready
 

@@ -16,7 +16,11 @@ HIDDEN: Final = "***"
 Json: TypeAlias = Any
 """Decoded JSON: dicts, lists, text, numbers, booleans, None."""
 
+SECRET_CHARACTERS_MIN: Final = 4
+"""A hidden value is looked for in error texts from this length on: shorter ones stand everywhere by chance."""
+
 _BRANCHES: Final = ("anyOf", "oneOf", "allOf")
+_ALL_HIDDEN: Final[Mapping[str, Json]] = {REDACTED: True}
 
 
 class Redaction:
@@ -32,6 +36,28 @@ class Redaction:
         if not self.hides:
             return body
         return msgspec.json.encode(self._masked(msgspec.json.decode(body), [self._schema]))
+
+    def secrets(self, body: bytes) -> frozenset[str]:
+        """The texts in this JSON that must not be shown, for looking for them elsewhere."""
+        if not self.hides:
+            return frozenset()
+        found: set[str] = set()
+        self._collect(msgspec.json.decode(body), [self._schema], found)
+        return frozenset(each for each in found if len(each) >= SECRET_CHARACTERS_MIN)
+
+    def _collect(self, value: Json, schemas: Sequence[Mapping[str, Json]], found: set[str]) -> None:
+        schemas = self._resolved(schemas)
+        hidden = any(each.get(REDACTED) for each in schemas)
+        if isinstance(value, dict):
+            named = cast("dict[str, Json]", value)
+            for name, each in named.items():
+                self._collect(each, [_ALL_HIDDEN] if hidden else _of_property(schemas, name), found)
+        elif isinstance(value, list):
+            listed: list[Json] = [*value]
+            for index, each in enumerate(listed):
+                self._collect(each, [_ALL_HIDDEN] if hidden else _of_item(schemas, index), found)
+        elif hidden and value is not None and not isinstance(value, bool):
+            found.add(str(value))
 
     def _masked(self, value: Json, schemas: Sequence[Mapping[str, Json]]) -> Json:
         """The value without what any of the schemas hides: of a union it isn't known which one it is of."""
@@ -61,6 +87,23 @@ class Redaction:
             for word in _BRANCHES:
                 left.extend(schema.get(word, ()))
         return found
+
+
+class Mask:
+    """Error texts without what a run's input hides: a service may repeat in its error what it was sent."""
+
+    def __init__(self, secrets: frozenset[str]) -> None:
+        self._secrets = sorted(secrets, key=len, reverse=True)  # the longest first: one may stand within another
+
+    def text(self, told: str) -> str:
+        """The text as it may be shown."""
+        for each in self._secrets:
+            told = told.replace(each, HIDDEN)
+        return told
+
+    def maybe(self, told: str | None) -> str | None:
+        """The same where there may be none; an empty one is none."""
+        return self.text(told) if told else None
 
 
 def _of_property(schemas: Sequence[Mapping[str, Json]], name: str) -> list[Mapping[str, Json]]:
@@ -95,3 +138,7 @@ def _has_mark(schema: Json) -> bool:
         listed: list[Json] = [*schema]
         return any(_has_mark(each) for each in listed)
     return False
+
+
+SHOWS_ALL: Final = Redaction({})
+"""For values of which nothing is hidden."""

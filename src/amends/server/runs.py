@@ -1,4 +1,4 @@
-"""Runs over HTTP: start one, look at one, wait for one.
+"""Runs over HTTP: start one, look at one, wait for one, list them.
 
 The input goes to the engine as the bytes that came, so that what is stored, printed for identity and given to
 builders is what was sent.
@@ -6,6 +6,7 @@ builders is what was sent.
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -13,18 +14,34 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from amends.core.decider import BuilderFailed
 from amends.core.definition import EPOCH_START
 from amends.core.errors import DefinitionNotHere, InputInvalid, NoSuchSaga
+from amends.core.keys import RUN_ID
 from amends.core.retry import MICROSECONDS, micros
+from amends.core.state import RunState
 from amends.engine.driven import Driven
 from amends.engine.engine import Engine
+from amends.ports.log import StoredRun
+from amends.server.access import Caller
 from amends.server.context import Context
 from amends.server.problems import bad_request
-from amends.server.requests import read_body, wait_seconds
-from amends.server.views import RunView
-
-BY: Final = "http"
-"""Who started a run, until callers have names."""
+from amends.server.requests import (
+    PAGE_DEFAULT,
+    PAGE_MAX,
+    cursor,
+    cursor_of,
+    decoded,
+    decoder_of,
+    read_body,
+    run_id,
+    tags,
+    wait_seconds,
+    whole,
+)
+from amends.server.stored import no_such_run
+from amends.server.views import RunsView, RunView, row_view
+from amends.server.where import BadWhere, Where, find_rows, parse
 
 DEADLINE_SECONDS_MAX: Final = 100 * 366 * 86_400
 """A hundred years: a deadline further off is a slip, and some are beyond the calendar."""
@@ -41,50 +58,109 @@ class StartRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tags: dict[str, str] | None = None
 
 
-_START: Final = msgspec.json.Decoder(StartRequest)
+_START: Final = decoder_of(StartRequest)
 _ENCODER: Final = msgspec.json.Encoder()
+_TAKES: Final = "A start takes saga and input, and may take id, version, deadline and tags."
 
 
-async def start(context: Context, request: Request) -> Response:
+async def start(context: Context, request: Request, caller: Caller) -> Response:
     """`POST /v1/runs`: 201 for a new run, 200 for the same request again; the body is the run's."""
     wait = wait_seconds(request)
-    asked = _decoded(await read_body(request))
+    asked = decoded(await read_body(request, context.limits), _START, _TAKES)
+    run = _named(request, asked.id)
     engine = context.engine
-    definition = engine.latest(asked.saga, asked.version)
+    definition = engine.latest(asked.saga, asked.version) if caller.sees(asked.saga) else None
     if definition is None:
-        raise _no_such_saga(engine, asked)
+        raise _no_such_saga(engine, caller, asked)
     try:
         started = await engine.start(
             definition,
             bytes(asked.input),
-            run=asked.id,
-            deadline=_deadline(context, asked.deadline),
+            run=run,
+            deadline=_deadline(context, asked),
             tags=asked.tags,
-            by=BY,
+            by=caller.name,
         )
+    except BuilderFailed as error:
+        # What a builder did wrong is told with what it built, which may hold what the input hides.
+        told = context.graphs.known(definition).mask(bytes(asked.input)).text(str(error))
+        raise BuilderFailed(told) from None
     except DefinitionNotHere:
         # It was started before, under a version that only another process has loaded: still the same run.
-        assert asked.id is not None
-        return await _shown(context, asked.id, 200)
+        assert run is not None
+        return await shown(context, run, 200)
     if wait:
         await _settled(context, request, started.run, wait, started.driven)
     if started.is_new and started.driven is not None and (not wait or started.driven.is_current):
-        version, view = await context.driven(started.driven, asked.tags or {})
+        version, view = context.driven(started.driven, asked.tags or {})
         return _response(version, view, 201)
-    return await _shown(context, started.run, 201 if started.is_new else 200)
+    return await shown(context, started.run, 201 if started.is_new else 200)
 
 
-async def show(context: Context, request: Request) -> Response:
+async def show(context: Context, request: Request, caller: Caller) -> Response:
     """`GET /v1/runs/{id}`: the run as it stands, or, with `wait`, once it has ended or is stuck."""
-    run: str = request.path_params["id"]
+    run = run_id(request)
+    await check_sees(context, caller, run)
     wait = wait_seconds(request)
     if wait:
         with suppress(DefinitionNotHere):  # shown all the same, as the log has it
             await _settled(context, request, run, wait, None)
-    return await _shown(context, run, 200)
+    return await shown(context, run, 200)
 
 
-async def _shown(context: Context, run: str, status: int) -> Response:
+async def find(context: Context, request: Request, caller: Caller) -> Response:
+    """`GET /v1/runs`: runs by state, saga, version, tag and step, newest first, page by page."""
+    limit = whole(request, "limit", least=1, most=PAGE_MAX) or PAGE_DEFAULT
+    where = asked_where(request, caller)
+    rows: list[StoredRun] = []
+    more = False
+    async for row in find_rows(context.engine.log, where, after=cursor(request)):
+        if len(rows) == limit:
+            more = True
+            break
+        rows.append(row)
+    following = cursor_of((rows[-1].created_at, rows[-1].run)) if more else None
+    view = RunsView([row_view(each) for each in rows], following)
+    return Response(_ENCODER.encode(view), 200, media_type="application/json")
+
+
+def asked_where(request: Request, caller: Caller) -> Where:
+    """Which runs a query means, of those that the caller sees."""
+    parameters = request.query_params
+    text = parameters.get("where")
+    try:
+        where = Where() if text is None else parse(text)
+    except BadWhere as error:
+        raise bad_request(str(error), where="where") from error
+    states = parameters.getlist("state")
+    known = [each.value for each in RunState]
+    for state in states:
+        if state not in known:
+            raise bad_request(f"state={state[:40]}: expected one of {', '.join(known)}.", where="state")
+    version = whole(request, "version", least=0, most=1 << 31)
+    asked = where.find
+    question = replace(
+        asked,
+        states=tuple(states) or asked.states,
+        saga=parameters.get("saga", asked.saga),
+        saga_version=asked.saga_version if version is None else version,
+        tags={**asked.tags, **tags(request)},
+        step=parameters.get("step", asked.step),
+    )
+    return replace(where, find=question, sagas=caller.sagas)
+
+
+async def check_sees(context: Context, caller: Caller, run: str) -> None:
+    """For a caller who doesn't see all sagas, the runs of the others aren't there."""
+    if caller.sagas is None:
+        return
+    row = await context.engine.log.read_row(run)
+    if row is None or not caller.sees(row.saga):
+        raise no_such_run(run)
+
+
+async def shown(context: Context, run: str, status: int) -> Response:
+    """The answer that shows a run as the log has it."""
     row, view = await context.stored(run)
     return _response(row.version, view, status)
 
@@ -116,23 +192,33 @@ async def _gone(request: Request) -> None:
         pass
 
 
-def _decoded(body: bytes) -> StartRequest:
-    try:
-        return _START.decode(body)
-    except msgspec.ValidationError as error:
-        detail, _, place = str(error).partition(" - at ")
+def _named(request: Request, id: str | None) -> str | None:
+    """The run's id: the body's, or the `Idempotency-Key`, for clients whose libraries send one with every request."""
+    given = request.headers.get("idempotency-key")
+    if given is None:
+        return id
+    key = given[1:-1] if len(given) > 1 and given[0] == given[-1] == '"' else given
+    if RUN_ID.fullmatch(key) is None:
         raise bad_request(
-            f"{detail}.",
-            where=place.strip("`") or "$",
-            remedy="A start takes saga and input, and may take id, version, deadline and tags.",
-        ) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise bad_request(f"{error}.", remedy="Send one JSON object.") from error
-    except RecursionError as error:
-        raise bad_request("The JSON is nested too deeply.") from error
+            f"Idempotency-Key: {given[:160]}: expected what may be a run's id.",
+            where="Idempotency-Key",
+            remedy=f"It becomes the run's id: {RUN_ID.pattern}, bare or in quotes.",
+        )
+    if id is not None and id != key:
+        raise bad_request(
+            "The Idempotency-Key and the id in the body differ.",
+            where="Idempotency-Key",
+            remedy="One of them is enough.",
+        )
+    return key
 
 
-def _deadline(context: Context, deadline: str | float | None) -> int | None:
+def _deadline(context: Context, asked: StartRequest) -> int | None:
+    """The moment that was asked for; else what the settings say of this saga."""
+    deadline = asked.deadline
+    if deadline is None:
+        known = context.sagas.get(asked.saga)
+        deadline = None if known is None else known.deadline
     if deadline is None:
         return None
     if not isinstance(deadline, str):
@@ -145,12 +231,12 @@ def _deadline(context: Context, deadline: str | float | None) -> int | None:
     except ValueError:
         moment = None
     if moment is None or moment.tzinfo is None:
-        msg = f"{deadline!r} is no deadline: expected RFC 3339 with its offset (2026-03-02T10:00:00Z), or seconds"
+        msg = f"{deadline[:80]!r} is no deadline: expected RFC 3339 with its offset (2026-03-02T10:00:00Z), or seconds"
         raise InputInvalid(msg, path="deadline")
     return micros(moment - EPOCH_START)
 
 
-def _no_such_saga(engine: Engine, asked: StartRequest) -> NoSuchSaga:
-    wanted = asked.saga if asked.version is None else f"{asked.saga} v{asked.version}"
-    loaded = ", ".join(f"{each.saga} v{each.version}" for each in engine.definitions.values())
+def _no_such_saga(engine: Engine, caller: Caller, asked: StartRequest) -> NoSuchSaga:
+    wanted = asked.saga[:80] if asked.version is None else f"{asked.saga[:80]} v{asked.version}"
+    loaded = ", ".join(f"{each.saga} v{each.version}" for each in engine.definitions.values() if caller.sees(each.saga))
     return NoSuchSaga(f"no saga {wanted} is loaded here, only {loaded or 'none'}.")

@@ -1,16 +1,23 @@
 """Runs read from a log and made views, whether or not their sagas are loaded: the graph is in the log."""
 
-from amends.codecs.events import EventCodec
-from amends.core.errors import NoSuchRun
+from typing import Final
+
+from amends.codecs.events import EventCodec as PlainEvents
+from amends.codecs.seals import is_sealed
+from amends.core.definition import Definition
+from amends.core.errors import AmendsError, NoSuchRun
 from amends.engine.reading import record_of
+from amends.ports.events import EventCodec
 from amends.ports.log import LogReader, SagaKey, StoredRun
-from amends.server.views import Graph, RunView, purged_view, run_view
+from amends.server.graph import NO_GRAPH, Graph
+from amends.server.views import RunView, owner_of, purged_view, run_view
 
 
 class Graphs:
-    """What views need of each saga, worked out once."""
+    """What views need of each saga, worked out once; and what reads events, which may be encrypted."""
 
-    def __init__(self, log: LogReader) -> None:
+    def __init__(self, log: LogReader, events: EventCodec | None = None) -> None:
+        self.events = events or PLAIN_EVENTS
         self._log = log
         self._known: dict[SagaKey, Graph] = {}
 
@@ -18,7 +25,19 @@ class Graphs:
         """The graph that the log keeps under this key."""
         known = self._known.get(key)
         if known is None:
-            known = self._known[key] = Graph(await self._log.graph(key) or b'{"steps":[],"input":{}}')
+            known = self._known[key] = Graph(await self._log.graph(key) or NO_GRAPH)
+        return known
+
+    async def of_run(self, row: StoredRun) -> Graph:
+        """The graph that a run began with."""
+        return await self.of(SagaKey(row.saga, row.saga_version, row.digest))
+
+    def known(self, definition: Definition) -> Graph:
+        """The graph of a saga that is loaded here."""
+        key = SagaKey(definition.saga, definition.version, definition.digest)
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = Graph(definition.graph())
         return known
 
 
@@ -26,12 +45,21 @@ async def stored_view(log: LogReader, run: str, graphs: Graphs | None = None) ->
     """A run as the log has it; `NoSuchRun`, and `LogDamaged` if its history can't be read."""
     row = await log.read(run)
     if row is None:
-        msg = f"there is no run {run}"
-        raise NoSuchRun(msg)
+        raise no_such_run(run)
     if not row.events:
         return row, purged_view(row)
-    graph = await (graphs or Graphs(log)).of(SagaKey(row.saga, row.saga_version, row.digest))
-    return row, run_view(graph, record_of(row, _EVENTS), row.tags)
+    graphs = graphs or Graphs(log)
+    if graphs.events is PLAIN_EVENTS and is_sealed(row.events[0].body):
+        msg = f"{run} is encrypted in this log. Its key is needed: [privacy] encrypt in amends.toml."
+        raise AmendsError(msg)
+    graph = await graphs.of_run(row)
+    return row, run_view(graph, record_of(row, graphs.events), row.tags, owner_of(row))
 
 
-_EVENTS = EventCodec()
+def no_such_run(run: str) -> NoSuchRun:
+    """The error of every place that looks for a run."""
+    return NoSuchRun(f"there is no run {run}")
+
+
+PLAIN_EVENTS: Final = PlainEvents()
+"""Reads events that aren't encrypted."""

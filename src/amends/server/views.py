@@ -1,22 +1,24 @@
 """Runs as people and programs see them: the same body for the API, the command line and the dashboard.
 
 Pure: what the log has (row, graph, record) goes in, a value that encodes as JSON comes out. A saga's own code isn't
-needed: its graph is in the log, so whoever can read the log can show every run in it. Inputs are shown redacted;
-replies of a run that has ended are given as they are, since a client decodes them as their types.
+needed: its graph is in the log, so whoever can read the log can show every run in it. Inputs and error texts are shown
+redacted; replies of a run that has ended are given as they are, since a client decodes them as their types.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
 
-from amends.core.keys import decode_item
-from amends.core.state import ItemRecord, RunRecord, RunState, StepRecord, StepState
+from amends.core.keys import NOTICE, Phase, decode_item, make_key
+from amends.core.retry import Kind
+from amends.core.state import SETTLED, ItemRecord, RunRecord, RunState, StepRecord, StepState, Tries
 from amends.core.summary import left_by, undone_steps
 from amends.engine.projection import attempts_of, error_of
 from amends.ports.log import StoredRun
-from amends.server.redaction import Redaction
+from amends.server.graph import Graph
+from amends.server.redaction import Mask
 
 _EPOCH_START: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST: Final = int((datetime.max.replace(tzinfo=UTC) - _EPOCH_START) / timedelta(microseconds=1))
@@ -25,17 +27,36 @@ _CURRENT: Final = frozenset({StepState.ACTING, StepState.UNKNOWN, StepState.COMP
 _NULL: Final = msgspec.Raw(b"null")
 
 
-class ItemView(msgspec.Struct, frozen=True):
-    """One call of a step that makes many."""
+class CallView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The life of one key. `next_at`: when it goes out next; `answer_due`: until when an answer is waited for."""
+
+    key: str
+    participant: str
+    operation: str
+    attempts: int
+    in_flight: bool = False
+    pending: bool = False
+    next_at: datetime | None = None
+    answer_due: datetime | None = None
+    since: datetime | None = None
+    cause: str | None = None
+    error: str | None = None
+
+
+class ItemView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One call of a step that makes many; `action`, `undo` and `settle` are its keys as far as they were used."""
 
     name: str
     state: str
     attempts: int
     error: str | None
+    action: CallView | None = None
+    undo: CallView | None = None
+    settle: CallView | None = None
 
 
 class StepView(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One step. `items` is there only where it makes many calls."""
+    """One step. `items` is there only where it makes many calls; else `action`, `undo` and `settle`."""
 
     name: str
     kind: str
@@ -43,17 +64,37 @@ class StepView(msgspec.Struct, frozen=True, omit_defaults=True):
     attempts: int
     error: str | None
     items: list[ItemView] | None = None
+    action: CallView | None = None
+    undo: CallView | None = None
+    settle: CallView | None = None
 
 
 class StuckView(msgspec.Struct, frozen=True):
-    """What only a person can move. `step` is `None` where the run as a whole is meant."""
+    """What only a person can move. `step` is `None` where the run as a whole is meant, `code` the service's word."""
 
     step: str | None
     phase: str | None
     reason: str
+    code: str | None
     detail: str | None
     attempts: int
     since: datetime
+
+
+class TurnedView(msgspec.Struct, frozen=True):
+    """Why a run goes backward: who said no (`step`, `code`), or what else turned it."""
+
+    step: str | None
+    code: str | None
+    reason: str
+    at: datetime
+
+
+class OwnerView(msgspec.Struct, frozen=True):
+    """The worker that has a run in memory, and the run's epoch under it."""
+
+    worker: str
+    epoch: int
 
 
 class OutcomeView(msgspec.Struct, frozen=True):
@@ -70,7 +111,11 @@ class OutcomeView(msgspec.Struct, frozen=True):
 
 
 class RunView(msgspec.Struct, frozen=True):
-    """One run, whole. `version` is the saga's. Times are UTC."""
+    """One run, whole. `version` is the saga's. Times are UTC.
+
+    Left out where there is none: `turned` (why it goes backward), `abort_requested` (somebody wants that, the pivot
+    decides), `notice` (its delivery), `effects` (what may remain of an abandoned run), `owner`.
+    """
 
     id: str
     saga: str
@@ -86,10 +131,27 @@ class RunView(msgspec.Struct, frozen=True):
     updated_at: datetime
     deadline: datetime | None
     tags: Mapping[str, str]
+    turned: TurnedView | msgspec.UnsetType = msgspec.UNSET
+    abort_requested: str | msgspec.UnsetType = msgspec.UNSET
+    notice: CallView | msgspec.UnsetType = msgspec.UNSET
+    notice_delivered: bool | msgspec.UnsetType = msgspec.UNSET
+    effects: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    owner: OwnerView | msgspec.UnsetType = msgspec.UNSET
+
+
+class StuckRow(msgspec.Struct, frozen=True):
+    """What only a person can move, as the row of a run has it."""
+
+    step: str
+    phase: str
+    reason: str
+    attempts: int
+    since: datetime
+    code: str | None = None
 
 
 class RowView(msgspec.Struct, frozen=True):
-    """One run as a list shows it."""
+    """One run as a list shows it. `due_at` is when it needs a worker next; `past_pivot`: it can only go forward."""
 
     id: str
     saga: str
@@ -97,34 +159,54 @@ class RowView(msgspec.Struct, frozen=True):
     state: str
     by_hand: bool
     current: list[str]
-    stuck: list[dict[str, Any]]
+    stuck: list[StuckRow]
     created_at: datetime
     updated_at: datetime
     deadline: datetime | None
     tags: Mapping[str, str]
+    past_pivot: bool
+    due_at: datetime | None
+    ended_at: datetime | None
+    owner: OwnerView | None
 
 
-class _GraphStep(msgspec.Struct):
+class RunsView(msgspec.Struct, frozen=True):
+    """A page of runs, newest first; `next` is the `cursor` of the page that follows, if there is one."""
+
+    runs: list[RowView]
+    next: str | None
+
+
+class WorkerView(msgspec.Struct, frozen=True):
+    """A process that drives runs. `expires_at`: when its lease is over; `null` where a lock on the log is the lease."""
+
+    id: str
+    state: str
+    here: bool
+    runs: int | None
+    expires_at: datetime | None
+
+
+class WorkersView(msgspec.Struct, frozen=True):
+    """Every worker on this log."""
+
+    workers: list[WorkerView]
+
+
+class StepRow(msgspec.Struct, frozen=True):
+    """One step as the row of a run has it."""
+
     name: str
-    kind: str
+    kind: Kind
+    state: StepState
+    attempts: int
+    error: str | None
 
 
-class _Graph(msgspec.Struct):
-    steps: list[_GraphStep]
-    input: dict[str, Any]
-
-
-class Graph:
-    """What views need of a saga: its steps in their order, and what of its input must not be shown."""
-
-    def __init__(self, graph: bytes) -> None:
-        known = msgspec.json.decode(graph, type=_Graph)
-        self.kinds: Mapping[str, str] = {step.name: step.kind for step in known.steps}
-        self.input = Redaction(known.input)
-
-
-def run_view(graph: Graph, record: RunRecord, tags: Mapping[str, str]) -> RunView:
+def run_view(graph: Graph, record: RunRecord, tags: Mapping[str, str], owner: OwnerView | None = None) -> RunView:
     """A run from its record."""
+    mask = graph.mask(record.input)
+    notice, turned = record.notice, record.turned
     return RunView(
         id=record.run,
         saga=record.saga,
@@ -132,14 +214,26 @@ def run_view(graph: Graph, record: RunRecord, tags: Mapping[str, str]) -> RunVie
         state=record.state.value,
         by_hand=record.by_hand,
         current=[name for name in graph.kinds if record.step_state(name) in _CURRENT],
-        steps=[_step(name, kind, record.steps.get(name)) for name, kind in graph.kinds.items()],
+        steps=[_step(record, name, kind, mask) for name, kind in graph.kinds.items()],
         input=msgspec.Raw(graph.input.shown(record.input)),
-        outcome=None if record.ended is None else _outcome(graph, record),
-        stuck=_stuck(record),
+        outcome=None if record.ended is None else _outcome(graph, record, mask),
+        stuck=_stuck(record, mask),
         created_at=moment(record.created_at),
         updated_at=moment(record.at),
         deadline=None if record.deadline is None else moment(record.deadline),
         tags=tags,
+        turned=msgspec.UNSET
+        if turned is None
+        else TurnedView(turned.step, turned.code, mask.text(turned.reason), moment(turned.at)),
+        abort_requested=mask.text(record.abort_requested)
+        if record.abort_requested is not None and record.hurries_pivot
+        else msgspec.UNSET,
+        notice=msgspec.UNSET
+        if notice is None
+        else _call(f"{record.run}:{NOTICE}:{Phase.ACTION.value}", notice, mask, due=notice.due),
+        notice_delivered=msgspec.UNSET if notice is None else record.notice_delivered,
+        effects=record.effects or msgspec.UNSET,
+        owner=msgspec.UNSET if owner is None else owner,
     )
 
 
@@ -164,22 +258,62 @@ def purged_view(row: StoredRun) -> RunView:
     )
 
 
+class _Mark(msgspec.Struct):
+    step: str
+    phase: str
+    reason: str
+    attempts: int
+    since: int
+    code: str | None = None
+
+
+_MARKS: Final = msgspec.json.Decoder(list[_Mark])
+_NAMES: Final = msgspec.json.Decoder(list[str])
+_STEPS: Final = msgspec.json.Decoder(list[StepRow])
+
+
 def row_view(row: StoredRun) -> RowView:
     """A run from its row alone."""
-    stuck = msgspec.json.decode(row.stuck, type=list[dict[str, Any]])
     return RowView(
         id=row.run,
         saga=row.saga,
         version=row.saga_version,
         state=row.state,
         by_hand=row.by_hand,
-        current=msgspec.json.decode(row.current, type=list[str]),
-        stuck=[{**each, "since": moment(each["since"])} for each in stuck],
+        current=_NAMES.decode(row.current),
+        stuck=marks_of(row),
         created_at=moment(row.created_at),
         updated_at=moment(row.updated_at),
         deadline=None if row.deadline is None else moment(row.deadline),
         tags=row.tags,
+        past_pivot=is_past_pivot(row),
+        due_at=None if row.due_at is None else moment(row.due_at),
+        ended_at=None if row.ended_at is None else moment(row.ended_at),
+        owner=owner_of(row),
     )
+
+
+def marks_of(row: StoredRun) -> list[StuckRow]:
+    """Why a run is stuck, as its row says."""
+    return [
+        StuckRow(each.step, each.phase, each.reason, each.attempts, moment(each.since), each.code)
+        for each in _MARKS.decode(row.stuck)
+    ]
+
+
+def is_past_pivot(row: StoredRun) -> bool:
+    """Whether a run can only go forward, as its row says: its pivot is done, or a step after it was begun."""
+    steps: Sequence[StepRow] = _STEPS.decode(row.steps)
+    return any(
+        (each.kind is Kind.PIVOT and each.state is StepState.DONE)
+        or (each.kind is Kind.RETRIABLE and each.state not in {StepState.WAITING, StepState.SKIPPED})
+        for each in steps
+    )
+
+
+def owner_of(row: StoredRun) -> OwnerView | None:
+    """Who has a run in memory."""
+    return None if row.owner is None else OwnerView(row.owner, row.epoch)
 
 
 def moment(micros: int) -> datetime:
@@ -187,35 +321,88 @@ def moment(micros: int) -> datetime:
     return _EPOCH_START + timedelta(microseconds=min(micros, _LATEST))
 
 
-def _step(name: str, kind: str, record: StepRecord | None) -> StepView:
-    if record is None:
-        return StepView(name, kind, StepState.WAITING.value, 0, None)
-    items = list(record.items.values())
-    if record.shape == "one":
-        attempts = sum(attempts_of(each) for each in items)
-        return StepView(name, kind, record.state.value, attempts, _error(items))
-    views = [
-        ItemView(decode_item(each.item), each.state.value, attempts_of(each), error_of(each) or None) for each in items
-    ]
-    attempts = sum(each.attempts for each in views)
-    return StepView(name, kind, record.state.value, attempts, _error(items), views)
+def _step(record: RunRecord, name: str, kind: Kind, mask: Mask) -> StepView:
+    step = record.steps.get(name)
+    if step is None:
+        return StepView(name, kind.value, StepState.WAITING.value, 0, None)
+    items = list(step.items.values())
+    error = next((told for each in items if (told := error_of(each))), None)
+    if step.shape != "one":
+        views = [_item(record.run, each, mask) for each in items]
+        attempts = sum(each.attempts for each in views)
+        return StepView(name, kind.value, step.state.value, attempts, mask.maybe(error), views)
+    return StepView(
+        name,
+        kind.value,
+        step.state.value,
+        sum(attempts_of(each) for each in items),
+        mask.maybe(error),
+        None,
+        *(_calls(record.run, items[0], mask) if items else ()),
+    )
 
 
-def _error(items: list[ItemRecord]) -> str | None:
-    return next((told for each in items if (told := error_of(each))), None)
+def _item(run: str, item: ItemRecord, mask: Mask) -> ItemView:
+    name = decode_item(item.item)
+    return ItemView(name, item.state.value, attempts_of(item), mask.maybe(error_of(item)), *_calls(run, item, mask))
 
 
-def _stuck(record: RunRecord) -> list[StuckView]:
+def _calls(run: str, item: ItemRecord, mask: Mask) -> tuple[CallView | None, CallView | None, CallView | None]:
+    """What was sent of an item, phase by phase; when one goes out next only of the one that is at work."""
+    found: list[CallView | None] = []
+    active = _active(item)
+    settling = item.settling or Phase.SEAL
+    for phase, tries in ((Phase.ACTION, item.action), (Phase.COMPENSATION, item.undo), (settling, item.settle)):
+        if tries is None:
+            found.append(None)
+            continue
+        key = make_key(run, item.step, item.item, phase)
+        found.append(_call(key, tries, mask, due=tries.due if tries is active else None))
+    action, undo, settle = found
+    return action, undo, settle
+
+
+def _active(item: ItemRecord) -> Tries | None:
+    if item.settling is not None:
+        return item.settle
+    return item.undo if item.state is StepState.COMPENSATING else item.action if item.state not in SETTLED else None
+
+
+def _call(key: str, tries: Tries, mask: Mask, *, due: int | None) -> CallView:
+    return CallView(
+        key=key,
+        participant=tries.participant,
+        operation=tries.operation,
+        attempts=tries.sends + tries.is_open,
+        in_flight=tries.is_open,
+        pending=tries.pending,
+        next_at=None if due is None or tries.is_open else moment(due),
+        answer_due=moment(tries.answer_due) if tries.pending and tries.answer_due is not None else None,
+        since=moment(tries.since),
+        cause=None if tries.cause is None else tries.cause.value,
+        error=mask.maybe(tries.detail),
+    )
+
+
+def _stuck(record: RunRecord, mask: Mask) -> list[StuckView]:
     found = [
-        StuckView(mark.name, mark.phase.value, mark.reason, mark.detail or None, mark.attempts, moment(mark.since))
+        StuckView(
+            mark.name,
+            mark.phase.value,
+            mark.reason,
+            mark.code,
+            mask.maybe(mark.detail),
+            mark.attempts,
+            moment(mark.since),
+        )
         for mark in record.marks.values()
     ]
     if record.quarantined is not None and record.ended is None:
-        found.append(StuckView(None, None, record.quarantined, None, 0, moment(record.at)))
+        found.append(StuckView(None, None, record.quarantined, None, None, 0, moment(record.at)))
     return found
 
 
-def _outcome(graph: Graph, record: RunRecord) -> OutcomeView:
+def _outcome(graph: Graph, record: RunRecord, mask: Mask) -> OutcomeView:
     turned, state = record.turned, record.state
     by = None
     reason = None if turned is None else turned.reason
@@ -226,7 +413,7 @@ def _outcome(graph: Graph, record: RunRecord) -> OutcomeView:
         by_hand=record.by_hand,
         step=None if turned is None else turned.step,
         code=None if turned is None else turned.code,
-        reason=reason,
+        reason=mask.maybe(reason),
         by=by,
         undone=undone_steps(graph.kinds, record),
         replies={

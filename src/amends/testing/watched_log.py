@@ -12,7 +12,7 @@ from amends.codecs.events import EventCodec
 from amends.core import events as e
 from amends.core.errors import LogUnavailable
 from amends.core.keys import Phase
-from amends.ports.log import Append, Find, SagaKey, Start, StoredEvent, StoredRun, TransactionLog, Written
+from amends.ports.log import Append, Find, LiveRuns, SagaKey, Start, StoredEvent, StoredRun, TransactionLog, Written
 from amends.testing.conductor import Activity
 
 R = TypeVar("R")
@@ -102,6 +102,9 @@ class WatchedLog:
 
     async def count(self) -> Mapping[str, int]:
         return await self._ask(self._inner.count)
+
+    async def live(self, now: int) -> Sequence[LiveRuns]:
+        return await self._ask(lambda: self._inner.live(now))
 
     async def graph(self, saga: SagaKey) -> bytes | None:
         return await self._ask(lambda: self._inner.graph(saga))

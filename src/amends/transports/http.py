@@ -12,6 +12,7 @@ a whole request; whatever else happened, it is closed.
 import asyncio
 import math
 import re
+import ssl
 from base64 import b64encode
 from collections.abc import Mapping
 from typing import Final
@@ -24,7 +25,7 @@ from yarl import URL
 from amends.core.answers import OUTCOME_HEADER, Answered, Cause, Lost, NotSent
 from amends.core.errors import NoRoute
 from amends.core.limits import REPLY_BYTES_MAX
-from amends.core.operation import AT_ONCE_DEFAULT
+from amends.core.operation import AT_ONCE_DEFAULT, Tls
 from amends.ports.transport import Outgoing
 from amends.ports.wire import CALL_HEADERS, call_head
 from amends.transports.limits import Limits
@@ -49,7 +50,14 @@ class HttpTransport:
     over it. `NoRoute` if the URL isn't one.
     """
 
-    def __init__(self, url: str, headers: Mapping[str, str] | None = None, *, at_once: int = AT_ONCE_DEFAULT) -> None:
+    def __init__(
+        self,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        at_once: int = AT_ONCE_DEFAULT,
+        tls: Tls | None = None,
+    ) -> None:
         base = URL(url)
         if base.scheme not in {"http", "https"} or not base.host:
             msg = f"{url!r} is no address of a participant: expected http://host:port/path or https://..."
@@ -60,6 +68,8 @@ class HttpTransport:
         self._checked: dict[str, str] | None = None
         self._ready = ""
         self._at_once = at_once
+        self._tls = tls
+        self._context = None if base.scheme == "http" else tls_context(tls)
         self._places: dict[str, tuple[str, str]] = {}
         self._pool: _Pool | None = None
 
@@ -128,16 +138,23 @@ class HttpTransport:
 
     def _opened(self) -> "_Pool":
         if self._pool is None:
-            self._pool = _Pool(self._base, self._at_once)
+            self._pool = _Pool(self._base, self._at_once, self._context)
         return self._pool
+
+    def reload(self) -> None:
+        """Read the certificates again, for new connections; `NoRoute` leaves them as they are."""
+        if self._context is not None:
+            load_certificates(tls_context(self._tls), self._tls)  # all of it is read before anything is changed
+            load_certificates(self._context, self._tls)
 
 
 class _Pool:
     """Connections to one place: made by aiohttp's connector, kept here in between, the last used first."""
 
-    def __init__(self, base: URL, at_once: int) -> None:
+    def __init__(self, base: URL, at_once: int, context: ssl.SSLContext | None) -> None:
         self._loop = asyncio.get_running_loop()
-        self._connector = TCPConnector(limit=at_once, keepalive_timeout=KEEP_ALIVE_SECONDS)
+        trusted = True if context is None else context
+        self._connector = TCPConnector(limit=at_once, keepalive_timeout=KEEP_ALIVE_SECONDS, ssl=trusted)
         # What a connector reads of a request (host, port, TLS, no proxy) is the same for all of ours.
         self._place = ClientRequest("POST", base, loop=self._loop)
         self._idle: dict[Connection, float] = {}
@@ -226,6 +243,32 @@ async def _bounded(payload: StreamReader) -> bytes:
         if len(pieces) > REPLY_BYTES_MAX:
             break
     return bytes(pieces)
+
+
+def tls_context(tls: Tls | None) -> ssl.SSLContext:
+    """What checks a participant's certificate and shows it ours; `NoRoute` where the files can't be used."""
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if tls is not None and tls.ca is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # that authority and no other
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+    load_certificates(context, tls)
+    return context
+
+
+def load_certificates(context: ssl.SSLContext, tls: Tls | None) -> None:
+    """Read the files; `NoRoute` names the one that can't be used."""
+    if tls is None:
+        return
+    try:
+        if tls.ca is not None:
+            context.load_verify_locations(tls.ca)
+        if tls.cert is not None:
+            context.load_cert_chain(tls.cert, tls.key)
+    except OSError as error:  # an `SSLError` is one
+        named = ", ".join(each for each in (tls.ca, tls.cert, tls.key) if each is not None)
+        msg = f"certificates can't be read ({named}): {error.strerror or error}."
+        raise NoRoute(msg) from error
 
 
 def _authorization(url: URL) -> dict[str, str]:

@@ -23,7 +23,7 @@ from amends.logs.sqlite.opening import connect, open_for_reading
 from amends.logs.sqlite.pace import Pace
 from amends.logs.sqlite.reader import Reader
 from amends.logs.sqlite.writer import Held, Writer
-from amends.ports.log import Append, Find, LogReader, SagaKey, Start, StoredEvent, StoredRun, Written
+from amends.ports.log import Append, Find, LiveRuns, LogReader, SagaKey, Start, StoredEvent, StoredRun, Written
 
 R = TypeVar("R")
 
@@ -79,6 +79,9 @@ class ReadingThread:
 
     async def count(self) -> Mapping[str, int]:
         return await self.call(lambda reader: reader.count())
+
+    async def live(self, now: int) -> Sequence[LiveRuns]:
+        return await self.call(lambda reader: reader.live(now))
 
     async def graph(self, saga: SagaKey) -> bytes | None:
         return await self.call(lambda reader: reader.graph(saga))
@@ -212,6 +215,9 @@ class SqliteLog:
 
     async def count(self) -> Mapping[str, int]:
         return await self._read(lambda reader: reader.count())
+
+    async def live(self, now: int) -> Sequence[LiveRuns]:
+        return await self._read(lambda reader: reader.live(now))
 
     async def graph(self, saga: SagaKey) -> bytes | None:
         return await self._read(lambda reader: reader.graph(saga))

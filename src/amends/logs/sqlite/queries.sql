@@ -127,6 +127,10 @@ saga_version = ?;
 (EXISTS (SELECT 1 FROM json_each(current) WHERE value = ?)
  OR EXISTS (SELECT 1 FROM json_each(stuck) AS mark WHERE json_extract(mark.value, '$.step') = ?));
 
+-- name: find_late
+-- Condition: it should have ended before this time.
+ended_at IS NULL AND deadline < ?;
+
 -- name: find_after
 -- Condition: on the pages that follow this run.
 (created_at, id) < (?, ?);
@@ -134,6 +138,11 @@ saga_version = ?;
 -- name: count
 -- How many runs are in each state.
 SELECT state, count(*) FROM runs GROUP BY state;
+
+-- name: live
+-- What hasn't ended, by graph and state: how many, how many of them due while nobody has them, since when.
+SELECT saga, saga_version, digest, state, count(*), sum(owner IS NULL AND due_at IS NOT NULL AND due_at <= ?), min(created_at)
+FROM runs WHERE ended_at IS NULL GROUP BY saga, saga_version, digest, state;
 
 -- name: graph
 -- The graph of one digest.

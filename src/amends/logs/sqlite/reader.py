@@ -8,7 +8,7 @@ from typing import TypeAlias, TypeVar
 
 from amends.core.errors import LogUnavailable
 from amends.logs.sqlite.statements import SQL
-from amends.ports.log import Find, SagaKey, StoredEvent, StoredRun
+from amends.ports.log import Find, LiveRuns, SagaKey, StoredEvent, StoredRun
 
 R = TypeVar("R")
 
@@ -40,6 +40,13 @@ class Reader:
 
     def count(self) -> Mapping[str, int]:
         return self._at_one_moment(lambda: dict(self.connection.execute(SQL["count"]).fetchall()))
+
+    def live(self, now: int) -> Sequence[LiveRuns]:
+        def ask() -> Sequence[LiveRuns]:
+            rows = self.connection.execute(SQL["live"], (now,))
+            return [LiveRuns(SagaKey(*row[:3]), *row[3:]) for row in rows]
+
+        return self._at_one_moment(ask)
 
     def graph(self, saga: SagaKey) -> bytes | None:
         return self._at_one_moment(lambda: self.value(SQL["graph"], (saga.name, saga.version, saga.digest)))
@@ -148,6 +155,8 @@ def find_statement(question: Find) -> tuple[str, list[str | int]]:
         only("find_tagged", name, value)
     if question.step is not None:
         only("find_at_step", question.step, question.step)
+    if question.late_by is not None:
+        only("find_late", question.late_by)
     if question.after is not None:
         only("find_after", *question.after)
     return SQL["find"].replace("/* conditions */", " AND ".join(conditions)), [*parameters, question.limit]

@@ -20,7 +20,7 @@ CREATE TABLE runs (
     start_print  BLOB    NOT NULL,
     current      TEXT    NOT NULL,             -- ["charge"]
     steps        TEXT    NOT NULL,             -- [{"name", "kind", "state", "attempts", "error"}]
-    stuck        TEXT    NOT NULL,             -- [{"step", "phase", "reason", "attempts", "since"}]
+    stuck        TEXT    NOT NULL,             -- [{"step", "phase", "reason", "code", "attempts", "since"}]
     deadline     INTEGER,
     tags         TEXT    NOT NULL,             -- {"customer": "ann"}
     created_at   INTEGER NOT NULL,

@@ -455,6 +455,20 @@ class LogContract:
         await write(log, append("a", 1, shown=row("completed", ended_at=1)))
         assert dict(await log.count()) == {"running": 2, "completed": 1}
 
+    async def test_live_runs_are_summed_up_by_graph_and_state(self, log: TransactionLog) -> None:
+        """Those that have ended don't count; due are those that nobody has; late are those past their deadline."""
+        await write(
+            log,
+            start("a", at=9, deadline=20),
+            start("b", at=5),
+            start("c", saga=TRIPS, at=7, shown=row(due_at=8), owned=False),
+        )
+        await write(log, start("d", at=1, shown=row("completed", ended_at=1), deadline=2))
+        summed = {(each.saga.name, each.state, each.count, each.due, each.oldest) for each in await log.live(1_000)}
+        assert summed == {(ORDERS.name, "running", 2, 0, 5), (TRIPS.name, "running", 1, 1, 7)}
+        assert [run.run for run in await log.find(Find(late_by=21))] == ["a"]
+        assert list(await log.find(Find(late_by=20))) == []
+
     # -- what is kept once
 
     async def test_a_setting_is_made_once(self, log: TransactionLog, opener: Opener) -> None:

@@ -38,6 +38,7 @@ def start(
     number: int = 1,
     shown: RunRow | None = None,
     tags: dict[str, str] | None = None,
+    deadline: int | None = None,
     owned: bool = True,
 ) -> Start:
     """A run of one event."""
@@ -47,7 +48,7 @@ def start(
         saga_version=saga.version,
         digest=saga.digest,
         start_print=b"print of " + run.encode(),
-        deadline=None,
+        deadline=deadline,
         tags=tags or {},
         at=at,
         append_id=append_id(number),

@@ -1,0 +1,62 @@
+"""`amends token new`: a token for whoever calls the server, printed once."""
+
+import re
+from typing import Annotated, Final
+
+import typer
+
+from amends.cli.errors import BadUsage
+from amends.cli.output import Json, as_json
+
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+
+
+def token(
+    what: Annotated[str, typer.Argument(metavar="new|key")],
+    *,
+    name: Annotated[str, typer.Option(help="Stands in the log of whatever is done with it.")] = "",
+    role: Annotated[str, typer.Option(metavar="viewer|client|operator", help="What it may do.")] = "",
+    saga: Annotated[list[str] | None, typer.Option(help="Only runs of this saga; repeat for more.")] = None,
+    json: Json = False,
+) -> None:
+    """Make a token for whoever calls the server (`new`), or a key that encrypts the log (`key`); printed once."""
+    match what:
+        case "new":
+            _token(name, role, saga or [], json=json)
+        case "key":
+            _key(json=json)
+        case _:
+            msg = f"token {what}: there are amends token new and amends token key."
+            raise BadUsage(msg)
+
+
+def _token(name: str, role: str, sagas: list[str], *, json: bool) -> None:
+    from amends.server.access import Role, new_token
+
+    if NAME.fullmatch(name) is None:
+        msg = f"--name {name!r}: expected letters, digits, dots and dashes, 64 at the most."
+        raise BadUsage(msg)
+    if role not in list(Role):
+        msg = f"--role {role!r}: expected viewer, client or operator."
+        raise BadUsage(msg)
+    made, hashed = new_token()
+    if json:
+        as_json({"token": made, "name": name, "role": role, "hash": hashed, "sagas": sagas})
+        return
+    lines = ["[[tokens]]", f'name = "{name}"', f'role = "{role}"', f'hash = "{hashed}"']
+    if sagas:
+        lines.append("sagas = [{}]".format(", ".join(f'"{each}"' for each in sagas)))
+    print(made, "", "It isn't shown again. For amends.toml of the server:", "", *lines, sep="\n")
+
+
+def _key(*, json: bool) -> None:
+    try:
+        from amends.codecs.encrypted import new_key
+    except ModuleNotFoundError as error:
+        msg = 'a key needs an extra: pip install "amends[crypto]"'
+        raise BadUsage(msg) from error
+    made = new_key()
+    if json:
+        as_json({"key": made})
+    else:
+        print(made)

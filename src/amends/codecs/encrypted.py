@@ -1,0 +1,98 @@
+"""Events encrypted at rest: what is known of customers can't be read from the log without the key.
+
+A body becomes `{"sealed":"..."}`: the key's name, a nonce and AES-256-GCM of the body, in base64. Its kind is
+authenticated with it, so that no body passes for another kind's. Kinds, times, versions and everything that a log is
+searched by stay as they are. Bodies without a seal are read as they are: encryption can begin at any time.
+
+Nonces are random, which is safe for some four thousand million events under one key; every key reads what it wrote,
+so the next one can take over long before that.
+"""
+
+import hashlib
+import secrets
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error
+from collections.abc import Sequence
+from typing import Any, Final, cast
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from amends.codecs.seals import AFTER, BEFORE, is_sealed
+from amends.core.codec import Undecodable
+from amends.core.errors import AmendsError
+from amends.core.events import Event
+from amends.ports.events import EventCodec
+
+KEY_BYTES: Final = 32
+NONCE_BYTES: Final = 12
+NAME_BYTES: Final = 4
+
+
+class BadEncryptionKey(AmendsError):
+    """What was given is no key."""
+
+
+def new_key() -> str:
+    """A fresh key, as settings take it."""
+    return urlsafe_b64encode(secrets.token_bytes(KEY_BYTES)).decode()
+
+
+class EncryptedEvents:
+    """`ports.events.EventCodec` around another one. The first key writes, all of them read."""
+
+    def __init__(self, inner: EventCodec, keys: Sequence[str]) -> None:
+        self._inner = inner
+        known = [_key_bytes(each) for each in keys]
+        self._ciphers = {_name(each): AESGCM(each) for each in known}
+        self._name = _name(known[0])
+        self._writing = AESGCM(known[0])
+
+    def encode(self, event: Event) -> tuple[str, bytes]:
+        kind, body = self._inner.encode(event)
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        sealed = self._name + nonce + self._writing.encrypt(nonce, body, kind.encode())
+        return kind, BEFORE + urlsafe_b64encode(sealed) + AFTER
+
+    def plain(self, value: object) -> bytes:
+        if isinstance(value, dict) and "error" in value:  # a step in a row: what went wrong may say with what
+            value = {**cast("dict[str, Any]", value), "error": None}
+        return self._inner.plain(value)
+
+    def decode(self, kind: str, body: bytes, at: int, epoch: int) -> Event:
+        return self._inner.decode(kind, self._opened(kind, body), at, epoch)
+
+    def _opened(self, kind: str, body: bytes) -> bytes:
+        if not is_sealed(body):
+            return body
+        try:
+            sealed = urlsafe_b64decode(body[len(BEFORE) : -len(AFTER)])
+        except Error as error:
+            msg = f"{kind}: its seal can't be read"
+            raise Undecodable(msg) from error
+        name, nonce, rest = sealed[:NAME_BYTES], sealed[NAME_BYTES:][:NONCE_BYTES], sealed[NAME_BYTES + NONCE_BYTES :]
+        cipher = self._ciphers.get(name)
+        if cipher is None:
+            msg = f"{kind} was encrypted with a key ({name.hex()}) that isn't here: add it to privacy.decrypt"
+            raise Undecodable(msg)
+        try:
+            return cipher.decrypt(nonce, rest, kind.encode())
+        except InvalidTag as error:
+            msg = f"{kind}: it was changed since it was encrypted, or is another kind's"
+            raise Undecodable(msg) from error
+
+
+def _name(key: bytes) -> bytes:
+    """How a key is called in what it wrote: a hash, of which nothing can be told about the key."""
+    return hashlib.sha256(b"amends key " + key).digest()[:NAME_BYTES]
+
+
+def _key_bytes(text: str) -> bytes:
+    try:
+        key = urlsafe_b64decode(text.strip())
+    except (Error, ValueError):
+        key = b""
+    if len(key) != KEY_BYTES:
+        msg = f"privacy: a key is {KEY_BYTES} bytes in base64. `amends token key` makes one."
+        raise BadEncryptionKey(msg)
+    return key

@@ -1,0 +1,240 @@
+"""Everything that can be set, with its default. Names are those of the sections of `amends.toml`.
+
+What a setting is for stands below it and is what the reference page prints.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+
+from amends.config.values import Seconds, Secret, Size
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A section: unknown keys are errors."""
+
+
+class ServerTls(Section, frozen=True):
+    """Certificates of the server."""
+
+    cert: str
+    """The server's certificate, with what is needed up to the authority: a PEM file."""
+
+    key: str
+    """Its private key: a PEM file."""
+
+    client_ca: str | None = None
+    """Only clients with a certificate of this authority may connect: a PEM file."""
+
+
+class Server(Section, frozen=True):
+    """`[server]`: where it listens, and what it takes."""
+
+    listen: str = "127.0.0.1:8700"
+    """HOST:PORT; port 0 takes any. Other than loopback only with tokens."""
+
+    public_url: str | None = None
+    """How participants reach this server; with it they are told where a later answer goes (`Saga-Callback`)."""
+
+    tls: ServerTls | None = None
+    """Certificates; without them it speaks plain HTTP."""
+
+    body_max: Size = Size((1 << 20) + (64 << 10))
+    """The largest body. A run's input has a limit of its own, 1 MiB."""
+
+    body_timeout: Seconds = Seconds(30)
+    """How long a body may take to arrive."""
+
+    head_timeout: Seconds = Seconds(20)
+    """How long the head of a request may take to arrive."""
+
+    head_max: Size = Size(64 << 10)
+    """The largest head of a request."""
+
+    requests_max: int = 4_096
+    """Requests that are being answered at a time, those that wait for a run included; more are 503."""
+
+    streams_max: int = 1_024
+    """Live streams of events at a time."""
+
+    connections_max: int = 8_192
+    """Connections that are open at a time."""
+
+    per_second: float | None = None
+    """Requests of one token on average; more are 429. Not set: any number."""
+
+    grace: Seconds = Seconds(10)
+    """How long calls in flight get when the server stops."""
+
+
+class Token(Section, frozen=True):
+    """`[[tokens]]`: who may ask. `amends token new` makes one."""
+
+    name: str
+    """Stands in the log of whatever is done with it."""
+
+    role: Literal["viewer", "client", "operator"]
+    """What it may do: look; start, cancel and answer; everything."""
+
+    hash: str
+    """`sha256:` and the token's hash; the token itself is kept by whoever uses it."""
+
+    sagas: tuple[str, ...] = ()
+    """Only runs of these sagas; of all where none is named."""
+
+
+class Circuit(Section, frozen=True):
+    """When a participant counts as down."""
+
+    failures: int = 20
+    """So many failures in a row..."""
+
+    within: Seconds = Seconds(10)
+    """... within this time..."""
+
+    probe_every: Seconds = Seconds(5)
+    """... and only one call this often is sent, until one is answered."""
+
+
+class Retry(Section, frozen=True):
+    """How hard steps try that don't say it themselves."""
+
+    attempts_max: int = 8
+    """Attempts of what may be turned back; what must succeed, and undo, have no limit but the time."""
+
+    give_up_after: Seconds = Seconds(86_400)
+    """How long the same call is tried before a person is asked."""
+
+    first: Seconds = Seconds(1)
+    """The first wait; each further one is twice as long..."""
+
+    cap: Seconds = Seconds(60)
+    """... up to this."""
+
+
+class ClientTls(Section, frozen=True):
+    """Certificates towards a participant."""
+
+    ca: str | None = None
+    """The authority of the participant's certificate: a PEM file. Not set: the system's."""
+
+    cert: str | None = None
+    """Our certificate: a PEM file."""
+
+    key: str | None = None
+    """Its private key: a PEM file."""
+
+
+class Auth(Section, frozen=True):
+    """How we say who we are."""
+
+    bearer: Secret | None = None
+    """Sent as `Authorization: Bearer ...`."""
+
+    basic: Secret | None = None
+    """`name:password`, sent as `Authorization: Basic ...`."""
+
+
+class Participant(Section, frozen=True):
+    """`[participants.NAME]`: where a service is; `[participants.defaults]` holds for all that don't say it."""
+
+    url: str | None = None
+    """http://host/path, https://host/path or python:module:name."""
+
+    headers: dict[str, Secret] = {}
+    """Sent with every call; read again on SIGHUP, never in the log, in errors or in `show`."""
+
+    auth: Auth | None = None
+    """How we say who we are."""
+
+    tls: ClientTls | None = None
+    """Certificates, also towards us."""
+
+    at_once: int | None = None
+    """Calls in flight per process; 64 unless set."""
+
+    timeout: Seconds | None = None
+    """Of one attempt, for steps that don't say it themselves; 5 s unless set."""
+
+    circuit: Circuit | None = None
+    """When it counts as down."""
+
+    retry: Retry | None = None
+    """How hard steps try that don't say it themselves."""
+
+
+class SagaSettings(Section, frozen=True):
+    """`[sagas.NAME]`: what holds for the runs of one saga."""
+
+    deadline: Seconds | None = None
+    """The deadline of runs that are started without one."""
+
+    runbook: str | None = None
+    """Where people read what to do; printed by `show` and in alerts."""
+
+
+class Engine(Section, frozen=True):
+    """`[engine]`: how this process drives runs."""
+
+    runs_max: int = 1_000
+    """Runs in memory; more wait in the log."""
+
+    poll: Seconds = Seconds(1)
+    """How often the log is asked for runs that need somebody."""
+
+
+class Privacy(Section, frozen=True):
+    """`[privacy]`: what is kept, and how."""
+
+    encrypt: Secret | None = None
+    """The key that encrypts what the log keeps of events; `amends token key` makes one."""
+
+    decrypt: tuple[Secret, ...] = ()
+    """Former keys, which still read what they wrote."""
+
+
+class Webhook(Section, frozen=True):
+    """`[[webhooks]]`: who is told of what, by a signed POST."""
+
+    url: str
+    """Where it is posted."""
+
+    on: tuple[Literal["completed", "compensated", "stuck", "abandoned"], ...]
+    """The states of a run of which they are told."""
+
+    secret: Secret | None = None
+    """The key of the signature in `Webhook-Signature`."""
+
+    sagas: tuple[str, ...] = ()
+    """Only runs of these sagas; of all where none is named."""
+
+
+class Settings(Section, frozen=True):
+    """Everything that can be set."""
+
+    log: str = "sqlite:///amends.db"
+    """The log, by URL: memory:, sqlite:///file.db. References to secrets may stand in it."""
+
+    modules: tuple[str, ...] = ()
+    """Where the sagas are: MODULE or MODULE:NAME."""
+
+    server: Server = Server()
+    engine: Engine = Engine()
+    privacy: Privacy = Privacy()
+    tokens: tuple[Token, ...] = ()
+    participants: dict[str, Participant] = {}
+    sagas: dict[str, SagaSettings] = {}
+    webhooks: tuple[Webhook, ...] = ()
+
+
+def convert(raw: dict[str, Any]) -> Settings:
+    """Settings of plain values; `msgspec.ValidationError` says what is wrong, and where."""
+    return msgspec.convert(raw, Settings, dec_hook=_parse)
+
+
+def _parse(type_: type, given: object) -> object:
+    parse: Any = getattr(type_, "parse", None)
+    if parse is None:
+        msg = f"nothing is known by {type_!r}"
+        raise NotImplementedError(msg)
+    return parse(given)

@@ -1,0 +1,239 @@
+"""Visits: what is asked or told of a run by somebody who may not own it. The log decides which of them comes first.
+
+A visit reads the run, decides on it and appends under the version it read; refused, because somebody wrote meanwhile,
+it reads and decides again. Whoever has the run in memory hears of it and reads what was written. A preview is the same
+without the append; a probe asks the participant and writes nothing.
+"""
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Final
+
+from amends.core import commands as c
+from amends.core import events as e
+from amends.core.answers import Answered, Lost, NotSent, Outcome, Unknown, read_answer
+from amends.core.decider import decide
+from amends.core.definition import Definition
+from amends.core.errors import Changed, LogUnavailable, Overloaded, PastPivot, Refused
+from amends.core.hearing import Heard, heard
+from amends.core.keys import Key, Phase, make_key
+from amends.core.owed import Send, deadline_of, owed
+from amends.core.retry import MICROSECONDS, Guard, Kind
+from amends.core.state import BUILT_IN, LOCAL, ItemRecord, RunRecord
+from amends.core.values import value
+from amends.core.verbs import find_item
+from amends.engine.projection import Projector
+from amends.engine.worker import LaneOf, stored
+from amends.ports.clock import Clock
+from amends.ports.events import EventCodec
+from amends.ports.log import Append, StoredRun, Written
+from amends.ports.transport import Outgoing
+
+VISITS_MAX: Final = 5
+"""How often a visit is decided anew when somebody else was quicker."""
+
+Read = Callable[[str], Awaitable[tuple[StoredRun, Definition, RunRecord]]]
+Write = Callable[[Append, Callable[[Written | LogUnavailable], None]], Awaitable[Written]]
+Tell = Callable[[Definition, RunRecord], None]
+"""Told of a run that a visit changed, once that is durable."""
+
+Ask = Callable[[int, int], c.Verb]
+"""Makes a verb of the time and the epoch."""
+
+
+@value
+class Preview:
+    """What would follow from a verb, and the version of the history for which that holds."""
+
+    version: int
+    definition: Definition
+    before: RunRecord
+    after: RunRecord
+    events: tuple[e.Event, ...]
+    sends: tuple[Send, ...]
+
+
+@value
+class Probed:
+    """What a participant said when it was asked about a call, as it came and as it is read."""
+
+    definition: Definition
+    record: RunRecord
+    key: str
+    participant: str
+    operation: str
+    came: Answered | NotSent | Lost
+    outcome: Outcome
+
+
+class Visits:
+    """Makes visits to the runs of one log."""
+
+    def __init__(  # noqa: PLR0917 - what it takes to visit
+        self,
+        read: Read,
+        write: Write,
+        lane_of: LaneOf,
+        events: EventCodec,
+        clock: Clock,
+        append_ids: Callable[[], bytes],
+        tell: Tell,
+    ) -> None:
+        self._read = read
+        self._write = write
+        self._lane_of = lane_of
+        self._events = events
+        self._clock = clock
+        self._append_ids = append_ids
+        self._tell = tell
+        self._projector = Projector(events)
+
+    async def steer(self, run: str, verb: Ask, expected: int | None = None) -> RunRecord | None:
+        """Do what a person asks; `None` if somebody else wrote first. `Changed` if it isn't at the `expected` version
+        (any more).
+        """
+        row, definition, record = await self._read(run)
+        if expected is not None and row.version != expected:
+            raise _changed(run, expected, row.version)
+        decided = decide(definition, record, verb(self._clock.now(), 0))
+        if isinstance(decided, c.Refusal):
+            raise refused(decided)
+        if not decided.events:
+            return record
+        if await self._append(row, definition, decided.record, decided.events):
+            return decided.record
+        if expected is not None:
+            raise _changed(run, expected, None)
+        return None
+
+    async def hear(self, key: Key, came: Answered) -> Heard | None:
+        """Take in an answer that was posted; `None` if there is no such call. `Refused` if it can't be read."""
+        for _ in range(VISITS_MAX):
+            row, definition, record = await self._read(key.run)
+            item = record.item(key.step, key.item)
+            if item is None or item.request is None or item.tries(key.phase) is None:
+                return None
+            outcome = self._understood(definition, item, key.phase, came)
+            if isinstance(outcome, Unknown):
+                raise Refused("reply-invalid", f"this is no answer of {item.name}: {outcome.detail}", status=422)
+            reply = _reply_of(item, key, outcome, self._clock.now())
+            decided = decide(definition, record, reply)
+            assert not isinstance(decided, c.Refusal), "only verbs are refused"
+            said = heard(record, item, key.phase, outcome, decided.events)
+            if not decided.events or await self._append(row, definition, decided.record, decided.events):
+                return said
+        raise keeps_changing(key.run)
+
+    async def preview(self, run: str, verb: Ask, expected: int | None = None) -> Preview:
+        """What would follow from a verb, without doing it; `Refused` says why it would be refused."""
+        row, definition, record = await self._read(run)
+        if expected is not None and row.version != expected:
+            raise _changed(run, expected, row.version)
+        at = self._clock.now()
+        decided = decide(definition, record, verb(at, row.epoch))
+        if isinstance(decided, c.Refusal):
+            raise refused(decided)
+        after = decided.record
+        now = max(at, after.at)
+        before = {_name(each) for each in owed(definition, record, record.at, row.epoch).sends}
+        sends = tuple(each for each in owed(definition, after, now, row.epoch).sends if _name(each) not in before)
+        return Preview(row.version, definition, record, after, decided.events, sends)
+
+    async def probe(self, run: str, step: str, name: str | None) -> Probed:
+        """Ask the participant what it knows of a step's action; changes nothing, here or there."""
+        row, definition, record = await self._read(run)
+        item = find_item(definition, record, step, name)
+        if isinstance(item, c.Refusal):
+            raise refused(item)
+        request, tries = item.request, item.action
+        if request is None or tries is None:
+            raise Refused("never-attempted", f"{item.name} never started: nothing of it can be known")
+        if request.participant == LOCAL or request.participant in BUILT_IN or request.guard is not Guard.BARRIER:
+            msg = f"{item.name} has nobody who could be asked: only an operation behind a barrier can tell"
+            raise Refused("no-probe", msg)
+        outgoing = Outgoing(
+            key=make_key(run, item.step, item.item, Phase.PROBE),
+            run=run,
+            step=item.step,
+            item=item.item,
+            phase=Phase.PROBE,
+            participant=request.participant,
+            operation=request.operation,
+            guard=request.guard,
+            kind=_kind(definition, item),
+            body=request.body,
+            attempt=1,
+            epoch=row.epoch,
+            since=tries.since,
+            timeout_seconds=definition.steps[item.step].policy.timeout / MICROSECONDS,
+            deadline=deadline_of(record),
+        )
+        came = await self._lane_of(definition, request.participant).transport.send(outgoing)
+        outcome = self._understood(definition, item, Phase.PROBE, came)
+        return Probed(definition, record, outgoing.key, request.participant, request.operation, came, outcome)
+
+    async def _append(
+        self, row: StoredRun, definition: Definition, after: RunRecord, events: tuple[e.Event, ...]
+    ) -> bool:
+        owing = owed(definition, after, after.at, 0)
+        idle = after.ended is not None and not owing.sends
+        entry = Append(
+            run=row.run,
+            expected=row.version,
+            epoch=None,
+            append_id=self._append_ids(),
+            at=after.at,
+            events=stored(self._events, events),
+            row=self._projector.row(definition, after, None if idle else after.at),
+        )
+
+        def follow(verdict: Written | LogUnavailable) -> None:
+            if verdict is Written.ACCEPTED:
+                self._tell(definition, after)
+
+        return await self._write(entry, follow) is Written.ACCEPTED
+
+    def _understood(
+        self, definition: Definition, item: ItemRecord, phase: Phase, came: Answered | NotSent | Lost
+    ) -> Outcome:
+        request, decode = item.request, None
+        assert request is not None, "an answer is to a call"
+        if phase is not Phase.COMPENSATION:
+            decode = definition.reply_decoder(request.participant, request.operation, item.step)
+        retriable = _kind(definition, item) is Kind.RETRIABLE
+        return read_answer(came, phase=phase, retriable=retriable, decode=decode, now=self._clock.now())
+
+
+def refused(refusal: c.Refusal) -> Refused:
+    """A refusal as the exception that the caller gets."""
+    if refusal.problem == "past-pivot":
+        return PastPivot(refusal.detail)
+    return Refused(refusal.problem, refusal.detail, status=refusal.status)
+
+
+def keeps_changing(run: str) -> Overloaded:
+    """Others were quicker again and again."""
+    return Overloaded(f"{run} keeps changing; ask again", retry_after=timedelta(seconds=1))
+
+
+def _changed(run: str, expected: int, found: int | None) -> Changed:
+    now = "it has moved on since" if found is None else f"it is at version {found}"
+    return Changed(f"{run} is not at version {expected} any more: {now}. Look at it again, then decide.")
+
+
+def _reply_of(item: ItemRecord, key: Key, outcome: Outcome, at: int) -> c.Reply:
+    tries = item.tries(key.phase)
+    assert tries is not None, "looked at by who calls"
+    return c.Reply(at, 0, key.step, key.item, key.phase, tries.sends + 1, outcome)
+
+
+def _kind(definition: Definition, item: ItemRecord) -> Kind:
+    """How its step behaves, which is what participants are told."""
+    step = definition.steps[item.step]
+    if step.forward_only:
+        return Kind.RETRIABLE
+    return Kind.PIVOT if step.kind is Kind.PIVOT else Kind.COMPENSABLE
+
+
+def _name(send: Send) -> tuple[str, str, Phase, int]:
+    return send.step, send.item, send.phase, send.attempt

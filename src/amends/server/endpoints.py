@@ -1,0 +1,95 @@
+"""What an endpoint is, as data: from one table come the routes, the roles, and the OpenAPI document."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from amends.server.access import Caller, Role
+from amends.server.context import Context
+from amends.server.problems import bad_request
+
+Handler = Callable[[Context, Request, Caller], Awaitable[Response]]
+
+JSON: Final = "application/json"
+EVENT_STREAM: Final = "text/event-stream"
+PLAIN_TEXT: Final = "text/plain"
+HTML: Final = "text/html"
+SCRIPT: Final = "text/javascript"
+STYLE: Final = "text/css"
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter of a query: what it means, and its JSON Schema. `many`: it may be said more than once."""
+
+    about: str
+    schema: Mapping[str, Any]
+    many: bool = False
+
+
+PARAMETERS: Final[Mapping[str, Parameter]] = {
+    "wait": Parameter(
+        "Seconds to wait until the run has ended or is stuck; it is then answered as it stands.",
+        {"type": "number", "minimum": 0, "maximum": 60},
+    ),
+    "state": Parameter(
+        "Only runs in this state.",
+        {"enum": ["running", "compensating", "stuck", "completed", "compensated", "abandoned"]},
+        many=True,
+    ),
+    "saga": Parameter("Only runs of this saga.", {"type": "string"}),
+    "version": Parameter("Only runs of this version of their saga.", {"type": "integer", "minimum": 0}),
+    "tag": Parameter("Only runs with this tag, as NAME=VALUE.", {"type": "string", "pattern": "^[^=]+=.+$"}, many=True),
+    "step": Parameter("Only runs that are at this step, or stuck at it.", {"type": "string"}),
+    "where": Parameter(
+        "Conditions in one text, as `saga=place-order step=ship phase=action`; see the bulk verbs.", {"type": "string"}
+    ),
+    "limit": Parameter("How many at the most.", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}),
+    "cursor": Parameter("`next` of the page before.", {"type": "string"}),
+    "after": Parameter(
+        "Only events after this version; the header Last-Event-ID says the same.", {"type": "integer", "minimum": 0}
+    ),
+    "dry_run": Parameter("Say what would follow, and do nothing.", {"type": "boolean", "default": False}),
+}
+"""Every parameter that an endpoint may take."""
+
+
+HEADERS: Final[Mapping[str, str]] = {
+    "If-Match": "The version of the history that the verb is meant for, as the ETag says it; 412 at any other.",
+    "Idempotency-Key": "The run's id, for clients that send one with every request; instead of `id` in the body.",
+    "Last-Event-ID": "The last event that was seen: the stream goes on after it.",
+    "Saga-Outcome": "`succeeded` or `rejected`; of a compensation `succeeded` or `cannot-compensate`.",
+}
+"""Headers that some endpoints read, and what they mean."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One method of one path. `body` and `answers` are the types on the wire; what it does is said by the handler.
+
+    `role` is what a caller needs, `None` for nothing. An answer of several types is one of them; of none it has no
+    JSON body. `headers` are those that it reads beside everybody's.
+    """
+
+    handler: Handler
+    role: Role | None
+    query: tuple[str, ...] = ()
+    body: type | None = None
+    answers: Mapping[int, tuple[type, ...]] = field(default_factory=dict[int, tuple[type, ...]])
+    problems: tuple[int, ...] = ()
+    media: str = JSON
+    headers: tuple[str, ...] = ()
+
+    def check_query(self, request: Request) -> None:
+        """Refuse parameters that it doesn't take: a filter with a slip in its name would find everything."""
+        if not request.scope["query_string"]:
+            return
+        for name, _ in request.query_params.multi_items():
+            if name not in self.query:
+                taken = ", ".join(f"?{each}=" for each in self.query) or "none"
+                raise bad_request(f"{name} is no parameter of this path.", where=name, remedy=f"It takes {taken}.")
+            if not PARAMETERS[name].many and len(request.query_params.getlist(name)) > 1:
+                raise bad_request(f"{name} is said more than once.", where=name)

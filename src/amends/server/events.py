@@ -1,0 +1,157 @@
+"""A run's history over HTTP: as JSON, or live as server-sent events that can be resumed where they broke off.
+
+Both are read from the log, never from memory: what is sent is durable, and another process's writes are seen too. A
+stream wakes up when this process writes something of the run, and looks by itself every second for what others wrote.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Final, Literal
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from amends.core.errors import LogDamaged, LogUnavailable
+from amends.core.events import Event
+from amends.core.evolve import apply
+from amends.core.state import RunRecord
+from amends.engine.reading import record_of
+from amends.ports.log import StoredRun
+from amends.server.access import Caller
+from amends.server.context import Context
+from amends.server.endpoints import EVENT_STREAM
+from amends.server.event_views import EventsView, EventView, EventViews
+from amends.server.graph import Graph
+from amends.server.problems import bad_request, overloaded
+from amends.server.requests import PAGE_DEFAULT, PAGE_MAX, run_id, whole
+from amends.server.runs import check_sees
+from amends.server.stored import no_such_run
+
+EVENTS_MAX: Final = 1 << 40
+LOOK_SECONDS: Final = 1.0
+"""How often a stream looks for what other processes wrote."""
+
+ALIVE_SECONDS: Final = 15.0
+"""After so long without an event a comment is sent, so that nobody in between thinks that the stream is dead."""
+
+LAST_EVENT_ID: Final = "last-event-id"
+
+_ENCODER: Final = msgspec.json.Encoder()
+
+
+async def history(context: Context, request: Request, caller: Caller) -> Response:
+    """`GET /v1/runs/{id}/events`: what happened to it; live with `Accept: text/event-stream`.
+
+    A live stream is resumed by `Last-Event-ID`. It ends when the run has ended or the server stops; asked again after
+    the last event of an ended run it is 204, so that browsers stop asking.
+    """
+    run = run_id(request)
+    await check_sees(context, caller, run)
+    after = _after(request)
+    row = await context.engine.log.read(run)
+    if row is None:
+        raise no_such_run(run)
+    graph = await context.graphs.of_run(row)
+    if EVENT_STREAM in request.headers.get("accept", ""):
+        if row.ended_at is not None and after >= row.version:
+            return Response(status_code=204)
+        if context.streams >= context.limits.streams:
+            raise overloaded(f"{context.streams} streams are open")
+        return StreamingResponse(
+            _stream(context, row, graph, after), media_type=EVENT_STREAM, headers={"X-Accel-Buffering": "no"}
+        )
+    limit = whole(request, "limit", least=1, most=PAGE_MAX) or PAGE_DEFAULT
+    page, more = _views(context, row, graph, after, limit)
+    view = EventsView(run, page, page[-1].version if more else None)
+    return Response(_ENCODER.encode(view), 200, {"ETag": f'"{row.version}"'}, "application/json")
+
+
+def _after(request: Request) -> int:
+    """The version that the caller has seen: what a browser says when it comes back wins over the address."""
+    given = request.headers.get(LAST_EVENT_ID)
+    if given is None:
+        return whole(request, "after", least=0, most=EVENTS_MAX) or 0
+    if not given.isascii() or not given.isdecimal() or len(given) > 12:
+        raise bad_request(f"Last-Event-ID: {given[:40]}: expected the id of an event.", where="Last-Event-ID")
+    return int(given)
+
+
+def _views(context: Context, row: StoredRun, graph: Graph, after: int, limit: int) -> tuple[list[EventView], bool]:
+    """Events after a version, and whether there are more; none of a run whose history was purged."""
+    if not row.events:
+        return [], False
+    codec = context.graphs.events
+    record = record_of(row, codec)
+    stored = row.events[after : after + limit]
+    events = [codec.decode(each.kind, each.body, each.at, each.epoch) for each in stored]
+    return EventViews(graph, record).views(events, after + 1), after + limit < len(row.events)
+
+
+async def _stream(context: Context, row: StoredRun, graph: Graph, after: int) -> AsyncGenerator[bytes]:
+    """Events as they come, until the run has ended or the server stops. A log that can't be read ends it: whoever
+    reads comes back and goes on where it was.
+    """
+    context.streams += 1
+    stopping = asyncio.create_task(context.stopping.wait())
+    try:
+        with context.engine.following(row.run) as changed:
+            yield b": " + row.run.encode() + b"\n\n"
+            seen, record, silent = after, None, 0.0
+            while not stopping.done():
+                changed.clear()
+                record, fresh = await _news(context, row.run, record)
+                events = [each for each in fresh if each[0] > seen]
+                if events:
+                    views = EventViews(graph, record)
+                    for version, event in events:
+                        (view,) = views.views([event], version)
+                        yield _sse(view)
+                    seen, silent = events[-1][0], 0.0
+                if record.ended is not None:
+                    return
+                if not await _wait(changed, stopping):
+                    silent += LOOK_SECONDS
+                if silent >= ALIVE_SECONDS:
+                    yield b":\n\n"
+                    silent = 0.0
+    except (LogUnavailable, LogDamaged):
+        return
+    finally:
+        stopping.cancel()
+        context.streams -= 1
+
+
+async def _news(context: Context, run: str, record: RunRecord | None) -> tuple[RunRecord, list[tuple[int, Event]]]:
+    """The record as it is by now, and the events that are new in it, with their versions."""
+    log, codec = context.engine.log, context.graphs.events
+    if record is None:
+        row = await log.read(run)
+        if row is None or not row.events:
+            raise LogUnavailable(f"{run} has no history any more")
+        record = record_of(row, codec)
+        events = [codec.decode(each.kind, each.body, each.at, each.epoch) for each in row.events]
+        return record, list(enumerate(events, 1))
+    stored = await log.read_events(run, record.length)
+    if not stored:
+        return record, []
+    first = record.length + 1
+    record = record.copy()
+    events = [codec.decode(each.kind, each.body, each.at, each.epoch) for each in stored]
+    for each in events:
+        apply(record, each)
+    return record, list(enumerate(events, first))
+
+
+async def _wait(changed: asyncio.Event, stopping: "asyncio.Task[Literal[True]]") -> bool:
+    """Until something changed or the server stops; false when it is time to look anyway."""
+    change = asyncio.create_task(changed.wait())
+    try:
+        done, _ = await asyncio.wait([change, stopping], timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        return bool(done)
+    finally:
+        change.cancel()
+
+
+def _sse(view: EventView) -> bytes:
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (view.version, view.kind.encode(), _ENCODER.encode(view))

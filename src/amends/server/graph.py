@@ -1,0 +1,74 @@
+"""What views need of a saga, read off the graph that the log keeps: steps in order, and what must not be shown."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from amends.core.events import Request
+from amends.core.retry import Kind
+from amends.core.state import BUILT_IN, LOCAL
+from amends.server.redaction import SHOWS_ALL, Mask, Redaction
+
+NO_GRAPH: Final = b'{"steps":[],"input":{}}'
+"""For runs whose graph nobody kept."""
+
+
+class _Types(msgspec.Struct):
+    request: dict[str, Any] | None = None
+    reply: dict[str, Any] | None = None
+
+
+class _Step(msgspec.Struct):
+    name: str
+    kind: Kind
+    schemas: dict[str, _Types] = {}
+
+
+class _Stored(msgspec.Struct):
+    steps: list[_Step]
+    input: dict[str, Any]
+
+
+class Graph:
+    """One saga as views know it. `kinds` has the steps in their order."""
+
+    def __init__(self, graph: bytes) -> None:
+        known = msgspec.json.decode(graph, type=_Stored)
+        self.kinds: Mapping[str, Kind] = {step.name: step.kind for step in known.steps}
+        self.input = Redaction(known.input)
+        self._requests: dict[tuple[str, str], Redaction] = {}
+        self._replies: dict[tuple[str, str], Redaction] = {}
+        for step in known.steps:
+            for operation, types in step.schemas.items():
+                self._requests[step.name, operation] = _redaction(types.request)
+                self._replies[step.name, operation] = _redaction(types.reply)
+        self.hides = any(each.hides for each in (self.input, *self._requests.values(), *self._replies.values()))
+        """Whether anything of its runs must not be shown; of most sagas nothing."""
+
+    def request(self, step: str, participant: str, operation: str) -> Redaction:
+        """How the requests of a step are shown."""
+        return self._requests.get((step, _label(participant, operation)), SHOWS_ALL)
+
+    def reply(self, step: str, participant: str, operation: str) -> Redaction:
+        """How the replies to a step's calls are shown."""
+        return self._replies.get((step, _label(participant, operation)), SHOWS_ALL)
+
+    def mask(self, input: bytes) -> Mask:
+        """Error texts of a run with this input, without what the input hides."""
+        return Mask(self.input.secrets(input))
+
+
+def label_of(request: Request) -> str:
+    """`inventory.reserve`, or `local`, `ask` and `sleep`."""
+    return _label(request.participant, request.operation)
+
+
+def _label(participant: str, operation: str) -> str:
+    if participant == LOCAL or participant in BUILT_IN:
+        return participant
+    return f"{participant}.{operation}"
+
+
+def _redaction(schema: Mapping[str, Any] | None) -> Redaction:
+    return Redaction(schema) if schema else SHOWS_ALL

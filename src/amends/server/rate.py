@@ -1,0 +1,78 @@
+"""How often a caller may ask: a bucket per caller that fills evenly. Memory is bounded, whoever comes."""
+
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+from amends.server.problems import Faulty, Problem
+
+CALLERS_MAX: Final = 10_000
+"""Callers kept in mind; the one that was away longest is forgotten first, which is to its advantage."""
+
+FAILURES_MAX: Final = 20
+"""Wrong tokens from one address before it has to wait; one is forgiven every few seconds."""
+
+FAILURES_FORGIVEN_SECONDS: Final = 5.0
+
+
+class Buckets:
+    """`burst` requests at once, `per_second` on average, for each name."""
+
+    def __init__(self, per_second: float, burst: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._per_second = per_second
+        self._burst = burst
+        self._clock = clock
+        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def wait(self, name: str) -> float:
+        """Seconds until this name may ask again; 0: now."""
+        level = self._level(name)
+        return 0.0 if level >= 1 else (1 - level) / self._per_second
+
+    def take(self, name: str) -> None:
+        """One more request of this name."""
+        self._levels[name] = (self._level(name) - 1, self._clock())
+        self._levels.move_to_end(name)
+        if len(self._levels) > CALLERS_MAX:
+            self._levels.popitem(last=False)
+
+    def _level(self, name: str) -> float:
+        known = self._levels.get(name)
+        if known is None:
+            return self._burst
+        level, since = known
+        return min(self._burst, level + (self._clock() - since) * self._per_second)
+
+
+class Failures:
+    """Wrong tokens, by address. A token has 256 bits, so nobody guesses one; this keeps whoever tries from being work.
+
+    A right token is never turned away for the wrong ones of others behind the same proxy.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._buckets = Buckets(1 / FAILURES_FORGIVEN_SECONDS, FAILURES_MAX, clock)
+
+    def count(self, client: str) -> None:
+        """One more wrong token; 429 for an address that sent too many."""
+        wait = self._buckets.wait(client)
+        if wait:
+            raise too_many("Too many wrong tokens came from this address.", wait)
+        self._buckets.take(client)
+
+
+def too_many(detail: str, wait: float) -> Faulty:
+    """429, and when to come again."""
+    seconds = max(1, math.ceil(wait))
+    return Faulty(
+        Problem(
+            429,
+            "too-many-requests",
+            "Too many requests",
+            detail,
+            remedy=f"Nothing was done. Ask again in {seconds} s.",
+            headers={"Retry-After": str(seconds)},
+        )
+    )

@@ -1,0 +1,88 @@
+"""What settings come to in a server: who may ask, what it takes, where it listens, with which certificates.
+
+Everything that can be wrong with them is found here, before a log is opened or an address is taken.
+"""
+
+import ssl
+from dataclasses import dataclass, field
+from typing import Final
+
+from amends.config.routes import Routes, routes_of
+from amends.config.settings import ServerTls, Settings
+from amends.config.values import BadSetting
+from amends.server.access import Access, Role, Token
+from amends.server.context import Limits
+from amends.server.listen import parse_address
+
+HTTP: Final = "http"
+HTTPS: Final = "https"
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """A server as its settings have it. `tls` is `None` where it speaks plain HTTP."""
+
+    settings: Settings
+    address: tuple[str, int]
+    access: Access
+    limits: Limits
+    routes: Routes
+    tls: ssl.SSLContext | None = field(default=None)
+
+    @property
+    def scheme(self) -> str:
+        """How callers reach it."""
+        return HTTP if self.tls is None else HTTPS
+
+
+def set_up(settings: Settings) -> Setup:
+    """What these settings come to; `BadSetting`, `BadToken`, `BadAddress` and `NotLoopback` say what is wrong."""
+    access = Access([Token(each.name, Role(each.role), each.hash, each.sagas) for each in settings.tokens])
+    server = settings.server
+    tls = None if server.tls is None else ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    if tls is not None and server.tls is not None:
+        load_certificates(tls, server.tls)
+    return Setup(
+        settings=settings,
+        address=parse_address(server.listen, anybody=access.is_open),
+        access=access,
+        limits=limits_of(settings),
+        routes=routes_of(settings),
+        tls=tls,
+    )
+
+
+def limits_of(settings: Settings) -> Limits:
+    """What the server takes; `BadSetting` for a number that would let nobody in."""
+    server = settings.server
+    for name in ("requests_max", "streams_max", "connections_max"):
+        if getattr(server, name) < 1:
+            msg = f"server.{name}: expected at least 1."
+            raise BadSetting(msg)
+    if server.per_second is not None and server.per_second <= 0:
+        msg = "server.per_second: expected more than 0; leave it out for any number."
+        raise BadSetting(msg)
+    return Limits(
+        body_bytes=server.body_max,
+        body_seconds=server.body_timeout,
+        requests=server.requests_max,
+        streams=server.streams_max,
+        per_second=server.per_second,
+        head_bytes=server.head_max,
+        head_seconds=server.head_timeout,
+        connections=server.connections_max,
+    )
+
+
+def load_certificates(context: ssl.SSLContext, tls: ServerTls) -> None:
+    """Read the server's certificates; new connections get them. `BadSetting` names the files that can't be used."""
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(tls.cert, tls.key)
+        if tls.client_ca is not None:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(tls.client_ca)
+    except OSError as error:  # an `SSLError` is one
+        named = ", ".join(each for each in (tls.cert, tls.key, tls.client_ca) if each is not None)
+        msg = f"server.tls: the certificates can't be read ({named}): {error.strerror or error}."
+        raise BadSetting(msg) from error

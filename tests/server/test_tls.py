@@ -1,0 +1,204 @@
+"""Certificates and secrets, with real connections: who isn't known gets nowhere, and what is renewed is picked up."""
+
+import asyncio
+import signal
+import ssl
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from amends.core.answers import Answered, NotSent
+from amends.core.errors import NoRoute
+from amends.core.keys import Phase
+from amends.core.operation import Tls
+from amends.core.retry import Guard, Kind
+from amends.ports.transport import Outgoing
+from amends.server.access import new_token
+from amends.transports.http import HttpTransport
+from tests.server.certificates import Authority
+from tests.server.processes import SECONDS, Serving
+
+TOKEN, HASH = new_token()
+
+CALL = Outgoing(
+    key="order-1:reserve:action",
+    run="order-1",
+    step="reserve",
+    item="",
+    phase=Phase.ACTION,
+    participant="inventory",
+    operation="reserve",
+    guard=Guard.BARRIER,
+    kind=Kind.COMPENSABLE,
+    body=b"{}",
+    attempt=1,
+    epoch=1,
+    since=0,
+    timeout_seconds=SECONDS,
+)
+
+
+async def yes(request: web.Request) -> web.Response:
+    return web.json_response({}, headers={"Saga-Outcome": "succeeded"})
+
+
+@asynccontextmanager
+async def participant(
+    answer: Callable[[web.Request], Awaitable[web.Response]], context: ssl.SSLContext | None = None
+) -> AsyncGenerator[str]:
+    app = web.Application()
+    app.router.add_post("/{operation}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
+    await site.start()
+    assert site._server is not None
+    port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]  # the type leaves them out
+    try:
+        yield f"{'http' if context is None else 'https'}://127.0.0.1:{port}"
+    finally:
+        await runner.cleanup()
+
+
+def knows_only(authority: Authority, cert: Path, key: Path) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(authority.ca))
+    context.load_cert_chain(cert, key)
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+async def test_a_participant_and_we_know_each_other_by_certificate(tmp_path: Path) -> None:
+    ours, theirs = Authority(tmp_path, "ours"), Authority(tmp_path, "theirs")
+    cert, key = ours.sign("inventory")
+    client, client_key = ours.sign("amends")
+    stranger, stranger_key = theirs.sign("stranger")
+
+    async def sent(url: str, tls: Tls | None) -> object:
+        transport = HttpTransport(url, tls=tls)
+        try:
+            return await transport.send(CALL)
+        finally:
+            await transport.close()
+
+    async with participant(yes, knows_only(ours, cert, key)) as url:
+        known = await sent(url, Tls(str(ours.ca), str(client), str(client_key)))
+        assert isinstance(known, Answered), known
+        assert known.status == 200
+        unknown_server = await sent(url, Tls(str(theirs.ca), str(client), str(client_key)))
+        assert isinstance(unknown_server, NotSent), "its certificate is of an authority that we don't know"
+        assert isinstance(await sent(url, None), NotSent), "nor does the system"
+        for tls in (Tls(str(ours.ca)), Tls(str(ours.ca), str(stranger), str(stranger_key))):
+            assert not isinstance(await sent(url, tls), Answered), "we are nobody to it"
+
+
+def test_certificates_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    with pytest.raises(NoRoute, match=r"nowhere\.pem"):
+        HttpTransport("https://inventory", tls=Tls(str(tmp_path / "nowhere.pem")))
+
+
+async def test_a_renewed_certificate_is_used_for_new_connections(tmp_path: Path) -> None:
+    ours, theirs = Authority(tmp_path, "ours"), Authority(tmp_path, "theirs")
+    cert, key = ours.sign("inventory")
+    client, client_key = theirs.sign("amends")
+    async with participant(yes, knows_only(ours, cert, key)) as url:
+        transport = HttpTransport(url, tls=Tls(str(ours.ca), str(client), str(client_key)))
+        assert not isinstance(await transport.send(CALL), Answered)
+        broken = client.read_bytes()
+        client.write_text("no certificate")
+        with pytest.raises(NoRoute):
+            transport.reload()
+        client.write_bytes(broken)
+        assert ours.sign("amends") == (client, client_key)
+        transport.reload()
+        assert isinstance(await transport.send(CALL), Answered)
+        await transport.close()
+
+
+SAGA = """\
+from amends import Call, Participant, Saga, operation
+
+
+class Inventory(Participant):
+    reserve = operation(dict, dict, compensation="release")
+
+
+order = Saga("order", str)
+
+
+@order.compensable()
+def reserve(sku: str) -> Call[dict]:
+    return Inventory.reserve({"sku": sku})
+"""
+
+
+async def test_a_server_with_certificates_tokens_and_secrets_renews_them_without_a_pause(tmp_path: Path) -> None:
+    ours, theirs = Authority(tmp_path, "ours"), Authority(tmp_path, "theirs")
+    cert, key = ours.sign("server")
+    client, client_key = ours.sign("web")
+    (tmp_path / "mine.py").write_text(SAGA)
+    (tmp_path / "secret").write_text("first")
+    seen: list[str] = []
+
+    async def inventory(request: web.Request) -> web.Response:
+        seen.append(request.headers.get("authorization", ""))
+        return web.json_response({}, headers={"Saga-Outcome": "succeeded"})
+
+    def presented(authority: Authority) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=str(authority.ca))
+        context.load_cert_chain(client, client_key)
+        return context
+
+    async with participant(inventory) as url:
+        (tmp_path / "amends.toml").write_text(f"""
+log = "memory:"
+modules = ["mine:order"]
+[server]
+tls = {{ cert = "{cert}", key = "{key}", client_ca = "{ours.ca}" }}
+[[tokens]]
+name = "web"
+role = "client"
+hash = "{HASH}"
+[participants.inventory]
+url = "{url}"
+auth = {{ bearer = "${{file:{tmp_path / "secret"}}}" }}
+""")
+        async with Serving(tmp_path, []) as server:
+            assert server.url.startswith("https://127.0.0.1:")
+            headers = {"Authorization": f"Bearer {TOKEN}"}
+
+            async def start(context: ssl.SSLContext) -> int:
+                # A connector of its own, so that nothing is left of earlier handshakes.
+                async with (
+                    aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context)) as http,
+                    http.post(
+                        f"{server.url}/v1/runs?wait=10", json={"saga": "order", "input": "lamp"}, headers=headers
+                    ) as answer,
+                ):
+                    return answer.status
+
+            assert await start(presented(ours)) == 201
+            assert seen == ["Bearer first"]
+            nobody = ssl.create_default_context(cafile=str(ours.ca))
+            with pytest.raises(aiohttp.ClientError):
+                await start(nobody)
+            with pytest.raises(aiohttp.ClientError):
+                await start(presented(theirs))
+            (tmp_path / "secret").write_text("second")
+            assert theirs.sign("server") == (cert, key)
+            assert server.process is not None
+            server.process.send_signal(signal.SIGHUP)
+            assert server.process.stderr is not None
+            async with asyncio.timeout(SECONDS):
+                while b"read again" not in await server.process.stderr.readline():
+                    pass
+            both = ssl.create_default_context(cafile=str(theirs.ca))
+            both.load_cert_chain(client, client_key)
+            assert await start(both) == 201
+            assert seen == ["Bearer first", "Bearer second"]
+            code, said = await server.stop()
+            assert code == 0
+            assert "second" not in said
