@@ -30,6 +30,7 @@ from amends.core.errors import Rejected as Rejected
 from amends.core.errors import RunExists as RunExists
 from amends.core.errors import TooLarge as TooLarge
 from amends.core.operation import Call as Call
+from amends.core.operation import CircuitLimits as CircuitLimits
 from amends.core.operation import Operation as Operation
 from amends.core.operation import Participant as Participant
 from amends.core.operation import Rest as Rest

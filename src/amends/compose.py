@@ -34,9 +34,10 @@ from amends.core.retry import DEFAULTS, micros
 from amends.core.saga import Saga
 from amends.core.state import BUILT_IN, LOCAL, RunRecord
 from amends.core.summary import outcome
+from amends.engine.circuit import Circuit
 from amends.engine.driven import Driven, Ready
 from amends.engine.engine import GRACE_SECONDS, Engine, Started
-from amends.engine.lanes import Lane
+from amends.engine.lanes import Lane, Standing, standing
 from amends.ports.clock import LOOP_TIMERS, Clock, SystemClock, Timers
 from amends.ports.events import EventCodec
 from amends.ports.log import TransactionLog
@@ -167,7 +168,9 @@ class Lanes:
             raise NoRoute("\n".join(dict.fromkeys(missing)))
         for name, route in given.items():
             transport = open_route(route)
-            self._lanes[name] = Lane(name, around(transport) if around else transport, route.at_once)
+            self._lanes[name] = Lane(
+                name, around(transport) if around else transport, route.at_once, Circuit(route.circuit)
+            )
         for definition in listed:
             transport = LocalTransport(_finder(definition), at_once=AT_ONCE_DEFAULT)
             self._local[id(definition)] = Lane(LOCAL, around(transport) if around else transport, LOCAL_AT_ONCE)
@@ -197,6 +200,10 @@ class Lanes:
                 except AmendsError as error:
                     wrong.append(f"participants.{lane.participant}: {error}")
         return wrong
+
+    def standing(self) -> list[Standing]:
+        """How things stand with every participant that has a route."""
+        return [standing(each) for each in self._lanes.values()]
 
     async def close(self) -> None:
         """Let go of all connections and threads."""
@@ -342,6 +349,7 @@ class Orchestrator:
             runs_max=self._runs_max,
             timers=self._timers,
             poll_seconds=self._poll_seconds,
+            participants=self._lanes.standing,
         )
         try:
             await engine.open()

@@ -6,8 +6,7 @@ It is given ports only (log, transports, codecs, clock); which ones is decided b
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
@@ -35,6 +34,7 @@ from amends.core.owed import owed
 from amends.core.state import RunRecord
 from amends.engine.claims import POLL_SECONDS, Claims
 from amends.engine.driven import Asked, Driven
+from amends.engine.lanes import Standing
 from amends.engine.projection import Projector
 from amends.engine.reading import record_of
 from amends.engine.visits import VISITS_MAX, Ask, Preview, Visits, keeps_changing, refused
@@ -80,11 +80,13 @@ class Engine:
         runs_max: int = RUNS_MAX,
         timers: Timers = LOOP_TIMERS,
         poll_seconds: float = POLL_SECONDS,
+        participants: Callable[[], Sequence[Standing]] = tuple,
     ) -> None:
         self.definitions: dict[SagaKey, Definition] = {
             SagaKey(each.saga, each.version, each.digest): each for each in definitions
         }
         self.log = log
+        self.participants = participants
         self._canonical = canonical
         self.events = events
         self._clock = clock
