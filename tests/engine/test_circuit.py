@@ -88,9 +88,13 @@ def test_only_nobody_there_counts_as_a_failure(cause: Cause, outage: bool) -> No
 
 
 def test_limits_without_sense_are_refused() -> None:
-    for wrong in ({"failures": 0}, {"within": timedelta()}, {"probe_every": timedelta(seconds=-1)}):
+    for wrong in (
+        lambda: CircuitLimits(failures=0),
+        lambda: CircuitLimits(within=timedelta()),
+        lambda: CircuitLimits(probe_every=timedelta(seconds=-1)),
+    ):
         with pytest.raises(ValueError, match="CircuitLimits"):
-            CircuitLimits(**wrong)
+            wrong()
 
 
 class Well(Participant):
