@@ -117,6 +117,15 @@ def open_route(route: Route) -> Transport:
     raise NoRoute(msg)
 
 
+def _shown(where: object) -> str:
+    """An address without the name and password that may stand in it; nothing for what is in this process."""
+    if not isinstance(where, str) or "://" not in where:
+        return ""
+    scheme, _, rest = where.partition("://")
+    place, slash, path = rest.partition("/")
+    return f"{scheme}://{place.rpartition('@')[2]}{slash}{path}"
+
+
 def load(name: str) -> object:
     """What `module:name` means, as on a command line; a clear error where it means nothing."""
     module_name, _, attribute = name.partition(":")
@@ -158,6 +167,7 @@ class Lanes:
         self._local: dict[int, Lane[Ready]] = {}
         listed = list(definitions)
         given = {route.participant: route for route in routes}
+        self._where = {name: _shown(route.where) for name, route in given.items()}
         missing = [
             _no_route(definition, participant)
             for definition in listed
@@ -182,7 +192,7 @@ class Lanes:
         try:
             return self._lanes[participant]
         except KeyError:
-            lane = self._lanes[participant] = Lane(participant, _Nowhere(participant), AT_ONCE_DEFAULT)
+            lane = self._lanes[participant] = Lane(participant, Nowhere(participant), AT_ONCE_DEFAULT)
             return lane
 
     @property
@@ -203,7 +213,7 @@ class Lanes:
 
     def standing(self) -> list[Standing]:
         """How things stand with every participant that has a route."""
-        return [standing(each) for each in self._lanes.values()]
+        return [standing(each, self._where.get(each.participant, "")) for each in self._lanes.values()]
 
     async def close(self) -> None:
         """Let go of all connections and threads."""
@@ -211,13 +221,14 @@ class Lanes:
             await lane.transport.close()
 
 
-class _Nowhere:
+class Nowhere:
     """A participant that turned up in a built call and has no route: nothing is sent, and the run waits."""
 
     def __init__(self, participant: str) -> None:
         self._participant = participant
 
     async def send(self, call: Outgoing) -> NotSent:
+        """Say that there is no way."""
         return NotSent(f"no route for {self._participant}, which {call.step} calls")
 
     async def close(self) -> None:

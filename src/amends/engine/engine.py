@@ -116,6 +116,11 @@ class Engine:
         self._writer.start()
         self._claims.start()
 
+    async def open_for_visits(self) -> None:
+        """Open the log for looking, and for what people ask; no run is claimed or driven here."""
+        await self.log.open()
+        self._writer.start()
+
     async def close(self, grace_seconds: float = GRACE_SECONDS) -> None:
         """No new claims and sends; calls in flight get their time; what they said is written; the log is closed."""
         try:

@@ -108,11 +108,13 @@ class Lane(Generic[W]):
 
 @value
 class Standing:
-    """How things stand with a participant. `down_since` (microseconds UTC) is set while its circuit is open, `detail`
-    says how its last call that found nobody went, `probe_seconds` how often it is tried meanwhile.
+    """How things stand with a participant. `where` is its address as it may be shown. `down_since` (microseconds UTC)
+    is set while its circuit is open, `detail` says how its last call that found nobody went, `probe_seconds` how often
+    it is tried meanwhile.
     """
 
     participant: str
+    where: str
     in_flight: int
     waiting: int
     at_once: int
@@ -121,11 +123,12 @@ class Standing:
     probe_seconds: float
 
 
-def standing(lane: Lane[Any]) -> Standing:
+def standing(lane: Lane[Any], where: str) -> Standing:
     """How things stand with a lane's participant."""
     circuit = lane.circuit
     return Standing(
         participant=lane.participant,
+        where=where,
         in_flight=lane.in_flight,
         waiting=lane.waiting,
         at_once=lane.at_once,
