@@ -353,16 +353,24 @@ def _bulk_view(
 def _agreed(asked: Asked, matched: int, past_pivot: int, told: Callable[[], None]) -> bool:
     """Whether to go on: the person said so, or named the count before."""
     from amends.cli.texts.steering import match_line
+    from amends.cli.texts.tables import counted
 
     if asked.dry_run:
         if asked.json:
             told()
         else:
-            say([match_line(matched, past_pivot), f"Do it: the same line with --expected {matched} for --dry-run."])
+            say(
+                [
+                    match_line(matched, past_pivot),
+                    f"Do it: the same line, with --expected {matched} instead of --dry-run.",
+                ]
+            )
         return False
     if asked.expected is not None:
         if asked.expected != matched:
-            msg = f"{matched} runs match, {asked.expected} were expected. Nothing was done. Look again with --dry-run."
+            msg = (
+                f"{counted(matched, 'run')} match, {asked.expected} expected. Nothing was done. Look again: --dry-run."
+            )
             raise AmendsError(msg)
         return True
     if not matched:

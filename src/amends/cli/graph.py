@@ -42,8 +42,8 @@ def graph(
     if json:
         as_json({"sagas": graphs})
         return
-    for number, each in enumerate(graphs):
-        lines = list(DRAWN[drawn](f"{each['saga']} v{each['version']}", each["steps"]))
+    for number, found in enumerate(graphs):
+        lines = list(DRAWN[drawn](f"{found['saga']} v{found['version']}", found["steps"]))
         say(lines if number == 0 else ["", *lines])
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 LIMIT_DEFAULT: Final = 100
 LIVE: Final = ("running", "compensating", "stuck")
+ENDED: Final = ("completed", "compensated", "abandoned")
+NOTICE: Final = "notice"
 AT_ONCE: Final = 16
 """Runs that are looked at closer at a time."""
 
@@ -60,15 +62,19 @@ def ls(
     """List runs, newest first."""
     from amends.cli.texts.listing import listing
 
-    query = _query(live=live, state=state or (), saga=saga, version=version, tag=tag or (), where=where)
-    query |= {"unclaimable": "true"} if unclaimable else {}
-    query |= {"undelivered": "true"} if undelivered else {}
+    if unclaimable:
+        live = True
+    states = [*(state or ()), *(ENDED if undelivered else ())]
+    step = NOTICE if undelivered else None
+    query = _query(live=live, state=states, saga=saga, version=version, tag=tag or (), step=step, where=where)
 
     async def look(source: Source) -> Sequence[str]:
         around = await around_of(source)
         found = await listed(source, query, limit)
         if waiting_for is not None:
             found = _waiting(found, waiting_for, around)
+        if unclaimable:
+            found = await _without_code(source, found)
         if json:
             as_json({"runs": [each.row for each in found]})
             return ()
@@ -117,7 +123,7 @@ def show(
     """The story of one run: where it stands and why, what is known, what can be done."""
     from amends.cli.texts.bodies import body_lines, curl_lines
     from amends.cli.texts.facts import event_lines
-    from amends.cli.texts.story import ENDED, story
+    from amends.cli.texts.story import story
 
     over = False
     if [events, bodies, curl].count(True) > 1:
@@ -247,7 +253,14 @@ async def _same(source: Source, run: "RunView") -> int:
 
 
 def _query(
-    *, live: bool, state: Sequence[str], saga: str | None, version: int | None, tag: Sequence[str], where: str | None
+    *,
+    live: bool,
+    state: Sequence[str],
+    saga: str | None,
+    version: int | None,
+    tag: Sequence[str],
+    step: str | None,
+    where: str | None,
 ) -> dict[str, str]:
     """Everything as conditions of one text, which may say each name once."""
     import shlex
@@ -260,6 +273,7 @@ def _query(
     words += [f"state={','.join(states)}"] if states else []
     words += [] if saga is None else [f"saga={shlex.quote(saga)}"]
     words += [] if version is None else [f"version={version}"]
+    words += [] if step is None else [f"step={step}"]
     words += [f"tag.{shlex.quote(each)}" for each in tag]
     return {"where": " ".join(words)} if words else {}
 
@@ -287,6 +301,17 @@ def _waiting(found: "list[Listed]", participant: str, around: "Around") -> "list
     from amends.cli.texts.listing import waits_for
 
     return [each for each in found if waits_for(each, participant, around)]
+
+
+async def _without_code(source: Source, found: "list[Listed]") -> "list[Listed]":
+    """Runs of sagas, or versions of them, that nobody asked here has loaded."""
+    from amends.server.sagas import SagasView
+
+    loaded = {(each.name, each.version) for each in (await get(source, "/v1/sagas", SagasView)).sagas}
+    if not loaded:
+        msg = "whether a run can be claimed depends on the code that workers have: --server URL, or --load MODULE."
+        raise BadUsage(msg)
+    return [each for each in found if (each.row.saga, each.row.version) not in loaded]
 
 
 async def _shown(

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, MutableMapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from amends.cli.errors import BadUsage
@@ -91,24 +92,32 @@ class _LogSource:
         self._app = app
 
     async def ask(self, ask: Ask) -> Said:
-        status, headers, body = 0, dict[str, str](), bytearray()
+        said = _Answer()
 
         async def receive() -> dict[str, Any]:
             return {"type": "http.request", "body": ask.body or b"", "more_body": False}
 
         async def send(message: MutableMapping[str, Any]) -> None:
-            nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
-                headers.update((name.decode(), value.decode()) for name, value in message["headers"])
+                said.status = message["status"]
+                said.headers.update((name.decode(), value.decode()) for name, value in message["headers"])
             else:
-                body.extend(message.get("body", b""))
+                said.body += message.get("body", b"")
 
         await self._app(_scope(ask), receive, send)
-        said = Said(status, headers, bytes(body))
-        if status == 409 and b"definition-not-here" in said.body:
-            raise _not_loaded(said)
-        return said
+        whole = Said(said.status, said.headers, bytes(said.body))
+        if whole.status == 409 and b"definition-not-here" in whole.body:
+            raise _not_loaded(whole)
+        return whole
+
+
+@dataclass(slots=True)
+class _Answer:
+    """An answer while it comes."""
+
+    status: int = 0
+    headers: dict[str, str] = field(default_factory=dict[str, str])
+    body: bytearray = field(default_factory=bytearray)
 
 
 def _scope(ask: Ask) -> MutableMapping[str, Any]:

@@ -7,6 +7,7 @@ done, one attempt"), so those are kept once they were written.
 from functools import lru_cache
 
 from amends.core.definition import Definition
+from amends.core.keys import NOTICE
 from amends.core.retry import Kind
 from amends.core.state import ItemRecord, RunRecord, StepRecord, StepState
 from amends.ports.events import EventCodec
@@ -39,6 +40,8 @@ class Projector:
             if state in _CURRENT:
                 current.append(name)
             steps.append(text(name, step.kind, state, *_tried(found)))
+        if record.ended is not None and record.notice_open:
+            current.append(NOTICE)
         return RunRow(
             state=record.state.value,
             by_hand=record.by_hand,

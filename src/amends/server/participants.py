@@ -5,9 +5,13 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
 
 from amends.core.state import ItemRecord, RunRecord, StepState
 from amends.engine.engine import Engine
+from amends.server.access import Caller
+from amends.server.context import Context
 from amends.server.views import moment
 
 
@@ -32,6 +36,11 @@ class ParticipantsView(msgspec.Struct, frozen=True):
     """Everybody this process has a route to."""
 
     participants: list[ParticipantView]
+
+
+async def participants(context: Context, request: Request, caller: Caller) -> Response:
+    """`GET /v1/participants`: who is called from this process, how many calls wait, who is down since when."""
+    return Response(msgspec.json.encode(participants_view(context.engine)), 200, media_type="application/json")
 
 
 def participants_view(engine: Engine) -> ParticipantsView:

@@ -34,23 +34,22 @@ class Doing:
     told: str
     sooner: str = ""
     answer: str = ""
-    waits_for: str = ""
 
 
 def doing(
     run: RunView, name: str, owner: StepView | ItemView, history: History | None, around: Surroundings
 ) -> Doing | None:
     """What goes on with a step, or one of its calls; `None` where nothing does."""
-    if owner.settle is not None and owner.settle.next_at is None and owner.settle.in_flight:
+    if owner.settle is not None and is_settling(owner):
         return _sealing(name, owner.settle)
     match owner.state:
         case StepState.COMPENSATING.value if owner.undo is not None:
             return _call(run, name, owner.undo, around, undo=True)
         case StepState.ACTING.value if owner.action is not None:
             match owner.action.participant:
-                case "ask":
+                case participant if participant == ASK:
                     return _asked(run, name, owner.action, history, around)
-                case "sleep":
+                case participant if participant == SLEEP:
                     return _sleeping(run, name, owner.action)
                 case _:
                     return _call(run, name, owner.action, around, undo=False)
@@ -67,6 +66,11 @@ def where(call: CallView, participants: Mapping[str, ParticipantView]) -> str:
     return f"{base.rstrip('/')}/{call.operation}" if "://" in base else f"{call.participant}/{call.operation}"
 
 
+def is_settling(owner: StepView | ItemView) -> bool:
+    """The participant is being asked what became of it, or told that it is settled."""
+    return owner.settle is not None and (owner.settle.in_flight or owner.settle.next_at is not None)
+
+
 def _sealing(name: str, call: CallView) -> Doing:
     told = f"sealing {name} at {call.participant}"
     return Doing(told, told)
@@ -75,12 +79,10 @@ def _sealing(name: str, call: CallView) -> Doing:
 def _call(run: RunView, name: str, call: CallView, around: Surroundings, *, undo: bool) -> Doing:
     what = f"undo {name}" if undo else name
     doing_what = f"undoing {name}" if undo else name
+    sooner = f"amends retry {run.id} --step {name}"
     down = around.participants.get(call.participant)
     if down is not None and down.down_since is not None:
-        since = clock(down.down_since, around.now)
-        told = f"waiting for {call.participant}, which is down since {since}; probed every {down.probe_seconds:g} s"
-        return Doing(f"{what}, waiting for {call.participant}", told, waits_for=call.participant)
-    sooner = f"amends retry {run.id} --step {name}"
+        return _down(f"{what}, waiting for {call.participant}", call, down, around, sooner)
     after = f", after {_error(call)}" if call.error else ""
     if call.pending:
         due = f" until {minute(call.answer_due)}" if call.answer_due is not None else ""
@@ -92,6 +94,16 @@ def _call(run: RunView, name: str, call: CallView, around: Surroundings, *, undo
     tried = f", attempt {call.attempts}" if call.attempts > 1 else ""
     told = f"{doing_what}: attempt {max(call.attempts, 1)} is on its way{after}"
     return Doing(f"{what}{tried}", told)
+
+
+def _down(brief: str, call: CallView, down: ParticipantView, around: Surroundings, sooner: str) -> Doing:
+    assert down.down_since is not None, "looked at by who calls"
+    told = f"waiting for {call.participant}, which is down since {clock(down.down_since, around.now)}"
+    if call.next_at is None or call.next_at <= around.now:
+        return Doing(brief, f"{told}; probed every {down.probe_seconds:g} s")
+    return Doing(
+        brief, f"{told}; next attempt at {clock(call.next_at, around.now)}, in {_in(call.next_at, around)}", sooner
+    )
 
 
 def _error(call: CallView) -> str:
@@ -123,6 +135,3 @@ def _sleeping(run: RunView, name: str, call: CallView) -> Doing:
     until = f" until {minute(call.answer_due)}" if call.answer_due is not None else ""
     told = f"{name}{until}"
     return Doing(told, told, f"amends retry {run.id} --step {name}")
-
-
-BUILT_IN_NEEDS = {ASK: "an answer", SLEEP: "-"}

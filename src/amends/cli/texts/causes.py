@@ -12,7 +12,7 @@ from amends.server.stuck import CauseView
 def cause_text(cause: CauseView) -> str:
     """`cannot-compensate: already-picked`; `not from the barrier: 404 http://...` for a wrong address."""
     if cause.reason == "misrouted" and cause.detail:
-        source = cause.detail.partition(", not from the barrier")[0].replace(" from ", " ", 1)
+        source = cause.detail.partition(", without Saga-Outcome")[0].replace(" from ", " ", 1)
         return f"not from the barrier: {source}"
     said = cause.code or cause.detail
     return f"{cause.reason}: {said}" if said else cause.reason

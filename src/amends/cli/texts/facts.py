@@ -95,9 +95,20 @@ def _plain(value: object) -> str:
 
 
 def signed(who: Body) -> str:
-    """`by ann: "put back by hand"`; `(says: bo)` where somebody claimed to be another."""
-    claimed = f" (says: {who['claimed_by']})" if who.get("claimed_by") else ""
-    return f'by {who.get("by", "?")}{claimed}: "{who.get("reason", "")}"'
+    """`by ann: "put back by hand"`."""
+    return f'by {name_of(who)}: "{who.get("reason", "")}"'
+
+
+def name_of(who: Body) -> str:
+    """Who it was. Where the server can't tell callers apart, who they said they are; `(says: bo)` where it can."""
+    by, claimed = who.get("by", "?"), who.get("claimed_by")
+    if not claimed:
+        return str(by)
+    return str(claimed) if by in NAMELESS else f"{by} (says: {claimed})"
+
+
+NAMELESS: Final = frozenset({"http", "embedded"})
+"""Callers of a server without tokens, and of the process itself."""
 
 
 # -- `show --events`
@@ -119,6 +130,9 @@ def event_lines(run: str, facts: Sequence[Fact], now: datetime) -> list[str]:
     return list(aligned(lines, indent=" ", gaps=(2, 2, 2)))
 
 
+OF_THE_RUN: Final = frozenset({"Aborted", "AbortRequested"})
+"""Facts that name a step and are about the run."""
+
 Told = tuple[str, str, str]
 """Step, what happened, and more about it."""
 
@@ -133,7 +147,7 @@ def _told(run: str, fact: Fact) -> Iterator[Told]:
         return
     telling = TELLING.get(fact.kind)
     what, detail = telling(run, fact) if telling is not None else (fact.kind, "")
-    yield fact.step, what, detail
+    yield "" if fact.kind in OF_THE_RUN else fact.step, what, detail
 
 
 def _action_asked(name: str, key: str, request: Body) -> Told:

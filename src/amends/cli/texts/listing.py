@@ -8,6 +8,7 @@ from amends.cli.texts.calls import doing
 from amends.cli.texts.story import ENDED, Around, units
 from amends.cli.texts.tables import aligned
 from amends.cli.texts.times import age
+from amends.core.keys import NOTICE
 from amends.core.state import RunState
 from amends.server.views import RowView, RunView
 
@@ -49,7 +50,7 @@ def _standing(each: Listed, around: Around) -> tuple[str, str]:
     if row.state == RunState.STUCK.value:
         return "the run as a whole", "a person"
     if row.state in ENDED:
-        return "-", "-"
+        return ("notice not delivered", "-" if row.due_at else "a person") if NOTICE in row.current else ("-", "-")
     run = each.run
     if run is None:
         return ", ".join(row.current) or "-", "-"

@@ -14,10 +14,10 @@ CommandLine = tuple[str, str, str]
 WHY_NOT_AGAIN: Final[Mapping[str, str]] = {
     "cannot-compensate": "The service says so for good: it is not tried again by itself.",
     "compensation-rejected": "An undo can't be refused: the service must be repaired.",
-    "misrouted": "The answers came from something in between: is the address right, is the token valid?",
+    "misrouted": "Nothing was undone for it. Is the base URL right, is the token valid?",
     "spent": "It was tried for as long as its policy allows.",
     "outcome-unknown": "Nobody can tell whether it happened, so nothing is assumed.",
-    "author-error": "Nothing was sent. Deploy a fix (same version), then retry.",
+    "author-error": "Nothing was sent. Deploy a fix (same version), then: amends retry {run} --step {step}",
     "key-reused": "Something else used this key, or the request was changed: look in the service.",
     "barrier-expired": "The service has purged rows that old: it can't tell any more whether it acted.",
     "blocked": "This step is never undone, and yet its undo came first.",
@@ -34,8 +34,8 @@ WHY_NOT_AGAIN: Final[Mapping[str, str]] = {
 }
 
 
-def commands(run: RunView, mark: StuckView) -> list[CommandLine]:
-    """What a person may do about one mark."""
+def commands(run: RunView, mark: StuckView, made: str = "") -> list[CommandLine]:
+    """What a person may do about one mark. `made` names what the step made, where it is known."""
     if mark.step is None:
         return [
             (f"amends retry   {run.id}", "let a worker have it again", ""),
@@ -44,10 +44,10 @@ def commands(run: RunView, mark: StuckView) -> list[CommandLine]:
     at = f"{run.id} --step {mark.step}"
     name = mark.step.partition("/")[0]
     step = next((each for each in run.steps if each.name == name), None)
-    return list(_commands(run, mark, at, step))
+    return list(_commands(run, mark, at, step, made or f"what {mark.step} did"))
 
 
-def _commands(run: RunView, mark: StuckView, at: str, step: StepView | None) -> Iterator[CommandLine]:
+def _commands(run: RunView, mark: StuckView, at: str, step: StepView | None, made: str) -> Iterator[CommandLine]:
     kind = "" if step is None else step.kind
     who = _participant(step, mark.step or "")
     probe = (f"amends probe   {at}", f"ask {who} what it knows about the key; changes nothing", "")
@@ -68,7 +68,7 @@ def _commands(run: RunView, mark: StuckView, at: str, step: StepView | None) -> 
             yield probe
             yield retry
             yield f"amends resolve {at} --undone", "you undid it, or know it is undone", "ends: compensated, by hand"
-            yield f"amends skip    {at}", f"leave {_made(step)} as it is, on purpose", "ends: abandoned"
+            yield f"amends skip    {at}", f"leave {made} as it is, on purpose", "ends: abandoned"
         case _:
             yield probe
             yield retry
@@ -97,10 +97,6 @@ def _participant(step: StepView | None, unit: str) -> str:
         if call is not None:
             return call.participant
     return "its participant"
-
-
-def _made(step: StepView | None) -> str:
-    return "the effect" if step is None else f"what {step.name} did"
 
 
 def reasoned(lines: Sequence[CommandLine]) -> bool:

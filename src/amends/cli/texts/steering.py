@@ -1,7 +1,8 @@
 """What a verb would do, and what it did."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 
+from amends.cli.texts.calls import is_settling
 from amends.cli.texts.facts import Fact, quoted, shortly
 from amends.cli.texts.story import ENDED, units
 from amends.cli.texts.tables import aligned, counted
@@ -9,7 +10,7 @@ from amends.core.state import RunState
 from amends.server.bulk import BulkView
 from amends.server.event_views import EventView, PreviewView, SendView
 from amends.server.probes import ProbeView
-from amends.server.views import RunView
+from amends.server.views import ItemView, RunView, StepView
 
 Change = tuple[str, str]
 """A step, or `run`, and how its state changes."""
@@ -19,7 +20,7 @@ def preview_lines(before: RunView, preview: PreviewView, by: str) -> list[str]:
     """`--dry-run` of one verb."""
     sealed = _sealed_as_undone(preview.events)
     lines = changed_lines(before, preview.after, by, sealed)
-    sent = list(_sent(preview.sends))
+    sent = list(_sent(before, preview.sends))
     refused = " Refused while an attempt is in flight." if any(each.phase == "seal" for each in preview.sends) else ""
     lines.append(f"Sent: {' '.join(sent) or 'nothing.'}{refused}")
     if sealed:
@@ -54,7 +55,13 @@ def _changes(before: RunView, after: RunView, by: str, sealed: Sequence[str]) ->
 
 def _words(run: RunView) -> dict[str, str]:
     marked = {mark.step for mark in run.stuck}
-    return {name: "STUCK" if name in marked else owner.state for step in run.steps for name, owner in units(step)}
+    return {name: _word(name, owner, marked) for step in run.steps for name, owner in units(step)}
+
+
+def _word(name: str, owner: StepView | ItemView, marked: Container[str | None]) -> str:
+    if name in marked:
+        return "STUCK"
+    return "sealing" if is_settling(owner) else owner.state
 
 
 def _run_word(run: RunView) -> str:
@@ -73,11 +80,15 @@ def _sealed_as_undone(events: Sequence[EventView]) -> list[str]:
     return [each.step for each in facts if each.kind == "SettleRequested" and each.text("seal") == "undone"]
 
 
-def _sent(sends: Sequence[SendView]) -> Iterator[str]:
+def _sent(before: RunView, sends: Sequence[SendView]) -> Iterator[str]:
+    undone_by = {
+        name: owner.undo.operation for step in before.steps for name, owner in units(step) if owner.undo is not None
+    }
     for each in sends:
         match each.phase:
             case "seal":
-                why = f"so that a {each.step} or its undo still on its way does nothing."
+                undo = undone_by.get(each.step, "its undo")
+                why = f"so that a {each.operation} or {undo} still on its way does nothing."
                 yield f"one seal to {each.participant}, {why}"
             case "probe":
                 yield f"a question to {each.participant} what became of {each.step}."

@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 
 from msgspec import UNSET
 
-from amends.cli.texts.calls import Doing, doing, where
-from amends.cli.texts.facts import History, quoted, shortly
+from amends.cli.texts.calls import Doing, doing, is_settling, where
+from amends.cli.texts.facts import History, name_of, quoted, shortly, signed
 from amends.cli.texts.remedies import WHY_NOT_AGAIN, commands, reasoned
 from amends.cli.texts.tables import aligned, counted
 from amends.cli.texts.times import age, clock, span, took
@@ -119,7 +119,7 @@ class _Telling:
         if said is not None and said.text("word") == "rejected":
             told = f"{turned.step} said no {at}: {quoted(said.text('code'), said.text('detail'))}"
         elif turned.reason.startswith("cancelled: ") and asked is not None:
-            told = f'cancelled by {asked.who.get("by", "?")} {at}: "{asked.who.get("reason", "")}"'
+            told = f'cancelled by {name_of(asked.who)} {at}: "{asked.who.get("reason", "")}"'
         else:
             told = f"{turned.reason}, {at}"
         yield self._line("because", before + told)
@@ -127,8 +127,8 @@ class _Telling:
     def _left_behind(self) -> Iterator[str]:
         end = self.run.outcome
         if self.run.state == RunState.ABANDONED.value and end is not None:
-            signed = f'abandoned by {end.by}: "{end.reason}"' if end.by else f"abandoned: {end.reason}"
-            yield self._line("left", signed)
+            by = self.history.last("Abandoned") or self.history.last("Skipped")
+            yield self._line("left", f"abandoned: {end.reason}" if by is None else f"abandoned {signed(by.who)}")
             if self.run.effects is not UNSET:
                 yield self._line("", f"what may remain: {', '.join(self.run.effects)}")
 
@@ -182,10 +182,9 @@ class _Telling:
             )
             return
         tried = f", attempt {mark.attempts}" if mark.attempts else ""
-        said = f"{mark.reason} {quoted(mark.code, mark.detail)}".rstrip()
-        yield self._line("stuck", f"{mark.step}, {mark.phase}{tried}: {said}")
+        yield self._line("stuck", f"{mark.step}, {mark.phase}{tried}: {_said(mark)}")
         came = self._came_from(mark)
-        why = WHY_NOT_AGAIN.get(mark.reason, "")
+        why = WHY_NOT_AGAIN.get(mark.reason, "").format(run=self.run.id, step=mark.step)
         if came or why:
             yield self._line("", f"{came} {why}".strip())
         yield self._line("known", self._known(mark))
@@ -194,7 +193,8 @@ class _Telling:
         call = self._call(mark)
         if call is None or not mark.attempts:
             return ""
-        return f"from {where(call, self.around.participants)}."
+        place = where(call, self.around.participants)
+        return "" if place in (mark.detail or "") else f"from {place}."
 
     def _call(self, mark: StuckView) -> CallView | None:
         owner = self._owner_of(mark.step or "")
@@ -224,6 +224,13 @@ class _Telling:
         undoing = " It is not known to be undone." if mark.phase == "compensation" else ""
         return f"whether {step} took effect isn't known; first asked {clock(asked.at, self.around.now)}.{undoing}"
 
+    def _made(self, mark: StuckView) -> str:
+        """`r-8812`: what the step made, by the name that its reply gives it."""
+        done = self.history.last("ActionSucceeded", mark.step or "")
+        reply = None if done is None else done.data.get("reply")
+        named = next(iter(reply.values()), None) if isinstance(reply, dict) and len(reply) == 1 else reply
+        return named if isinstance(named, str) else ""
+
     def _open(self) -> str:
         others = [each.told for _, each in self._doings()]
         return "nothing else." if not others else f"{counted(len(others), 'call')} go on by themselves."
@@ -235,7 +242,7 @@ class _Telling:
         return f"{runs} stuck for the same reason: amends stuck"
 
     def _you_can(self) -> Iterator[str]:
-        lines = [line for mark in self.run.stuck for line in commands(self.run, mark)]
+        lines = [line for mark in self.run.stuck for line in commands(self.run, mark, self._made(mark))]
         yield "  you can"
         yield from aligned(lines, indent="    ", gaps=(5, 5))
         if reasoned(lines):
@@ -287,6 +294,8 @@ class _Telling:
         if mark is not None:
             key = "" if undo is None else f"   key {undo.key}"
             return f"STUCK   {counted(mark.attempts, 'attempt')}{key}"
+        if is_settling(owner):
+            return f"sealing   {counted(undo.attempts, 'attempt')}" if undo is not None else "sealing"
         match owner.state:
             case StepState.COMPENSATING.value if undo is not None:
                 waits = undo.next_at - self.around.now if undo.next_at is not None else None
@@ -309,6 +318,17 @@ def units(step: StepView) -> Iterator[tuple[str, StepView | ItemView]]:
         return
     for each in step.items:
         yield f"{step.name}/{each.name}", each
+
+
+def _said(mark: StuckView) -> str:
+    """Why, in the words of whoever said it; a sentence of our own stands without quotes."""
+    match mark.reason:
+        case "author-error":
+            return mark.detail or mark.reason
+        case "misrouted":
+            return f"{mark.reason}: {mark.detail}"
+        case reason:
+            return f"{reason} {quoted(mark.code, mark.detail)}".rstrip()
 
 
 def _at(mark: StuckView) -> str:
