@@ -56,6 +56,10 @@ GRACE_SECONDS: Final = 10.0
 _LOGGER = logging.getLogger("amends.engine")
 
 
+Observer = Callable[[Definition, RunRecord], None]
+"""Told of a run whose record became durable. It must be quick, and raise nothing: runs wait for it."""
+
+
 @dataclass(slots=True)
 class Started:
     """A run that was started, or had been. `driven` is set while this process drives it since its start."""
@@ -100,6 +104,7 @@ class Engine:
         self._claims = Claims(log, self.worker, self.definitions, events, clock, runs_max, timers, poll_seconds)
         self.visits = Visits(self.read, self._write, lane_of, events, clock, self._append_ids, self._visited)
         self._followers: dict[str, set[asyncio.Event]] = {}
+        self._observers: list[Observer] = []
         self.last_append = 0
         """When this process last wrote something of a run (microseconds UTC); 0 before it did."""
         self.broken: asyncio.Event = asyncio.Event()
@@ -326,6 +331,10 @@ class Engine:
             if not watchers:
                 del self._watchers[run]
 
+    def observe(self, observer: Observer) -> None:
+        """Have somebody told of every record that became durable here."""
+        self._observers.append(observer)
+
     @contextmanager
     def following(self, run: str) -> Generator[asyncio.Event]:
         """An event that is set whenever this process wrote something of a run, or read what others did."""
@@ -346,6 +355,8 @@ class Engine:
         self.last_append = record.at
         for follower in self._followers.get(record.run, ()):
             follower.set()
+        for observer in self._observers:
+            observer(definition, record)
         watchers = self._watchers.get(record.run)
         if watchers and is_settled(record):
             for each in watchers:
