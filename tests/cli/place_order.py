@@ -1,8 +1,8 @@
 """The shop of the documentation's 3 a.m.: place-order and basket, and participants over HTTP that answer as told."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -207,8 +207,9 @@ class Served(uvicorn.Server):
     """Leaves signals to the tests."""
 
     @override
-    def install_signal_handlers(self) -> None:  # pragma: no cover - not called by newer versions
-        return
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,11 +233,9 @@ async def stage(
     app.router.add_post("/{rest:.*}", participants.handle)
     runner = web.AppRunner(app)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    assert site._server is not None
-    port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]  # asyncio's server has them
-    places = f"http://127.0.0.1:{port}"
+    listening = listen_on("127.0.0.1", 0)
+    await web.SockSite(runner, listening).start()
+    places = url_of(listening)
     routes = [
         Inventory.at(f"{places}/inventory", circuit=circuit),
         Payments.at(f"{places}/payments", circuit=circuit),
@@ -261,7 +260,7 @@ async def served(runs: Orchestrator) -> AsyncGenerator[str]:
         application(context), lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=1
     )
     server = Served(config)
-    task = asyncio.create_task(server._serve([listening]))
+    task = asyncio.create_task(server.serve([listening]))
     try:
         yield url_of(listening)
     finally:

@@ -14,7 +14,8 @@ import typer
 from amends.cli.errors import BadUsage
 from amends.cli.look import run_of
 from amends.cli.output import Json, as_json, say
-from amends.cli.source import Load, LogUrl, Purpose, ServerUrl, Source, decoded, pages, post, reach
+from amends.cli.source import Load, LogUrl, ServerUrl, Source, decoded, pages, post, reach
+from amends.cli.source_log import Purpose
 from amends.core.errors import AmendsError
 
 if TYPE_CHECKING:

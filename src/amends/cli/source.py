@@ -7,7 +7,6 @@ file is what a server would show of it, and there is one place that decides both
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from enum import Enum
 from pathlib import Path
 from typing import Annotated, Final, Protocol, TypeVar
 
@@ -15,6 +14,7 @@ import msgspec
 import typer
 
 from amends.cli.errors import BadUsage
+from amends.cli.source_log import Purpose, open_source
 from amends.client.wire import Address, Again, Ask, Said, succeeded
 from amends.core.errors import AmendsError, Refused
 
@@ -37,16 +37,6 @@ Load = Annotated[
 
 TOKEN: Final = "AMENDS_TOKEN"  # noqa: S105 - the name of a variable
 """A token on a command line would be seen by everybody on the machine, so it comes by the environment."""
-
-
-class Purpose(Enum):
-    """What a log is opened for."""
-
-    LOOK = "look"
-    """Read it, also while somebody works on it."""
-
-    ACT = "act"
-    """Write what a person asks into it; one process at a time on SQLite."""
 
 
 class Source(Protocol):
@@ -76,8 +66,6 @@ async def reach(
         finally:
             await session.close()
         return
-    from amends.cli.source_log import open_source
-
     async with open_source(log or _log_here(), load or (), purpose) as source:
         yield source
 

@@ -3,10 +3,10 @@
 from collections.abc import AsyncGenerator, MutableMapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from amends.cli.errors import BadUsage
-from amends.cli.source import Purpose
 from amends.client.wire import Ask, Said
 from amends.core.errors import AmendsError, DefinitionNotHere, LogInUse
 
@@ -18,6 +18,16 @@ if TYPE_CHECKING:
     from amends.ports.log import TransactionLog
 
 _HOST: Final = "127.0.0.1"
+
+
+class Purpose(Enum):
+    """What a log is opened for."""
+
+    LOOK = "look"
+    """Read it, also while somebody works on it."""
+
+    ACT = "act"
+    """Write what a person asks into it; one process at a time on SQLite."""
 
 
 @asynccontextmanager

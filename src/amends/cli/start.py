@@ -9,7 +9,8 @@ import typer
 
 from amends.cli.errors import BadUsage
 from amends.cli.output import Json, as_json, say
-from amends.cli.source import Load, LogUrl, Purpose, ServerUrl, post, reach
+from amends.cli.source import Load, LogUrl, ServerUrl, post, reach
+from amends.cli.source_log import Purpose
 
 FINE: Final = frozenset({"completed", "running", "compensating"})
 

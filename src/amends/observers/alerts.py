@@ -82,11 +82,9 @@ class Links:
 class AlertBook:
     """Remembers what was told. `tell` is given every alert, once."""
 
-    def __init__(
-        self, tell: Callable[[Alert], None], links: Links | None = None, shown: "Shown | None" = None
-    ) -> None:
+    def __init__(self, tell: Callable[[Alert], None], links: Links | None = None, shown: "Shown | None" = None) -> None:
         self._tell = tell
-        self._shown = shown or (lambda _, __, text: text)
+        self._shown = shown or _as_it_is
         self._links = links or Links()
         self._told: OrderedDict[tuple[str, str, str, int], None] = OrderedDict()
         self._gathered: dict[tuple[str, str, str, str, str | None], list[StuckMark]] = {}
@@ -137,6 +135,10 @@ class AlertBook:
 
 Shown = Callable[[Definition, RunRecord, str], str]
 """What a service said, without what the run's input hides."""
+
+
+def _as_it_is(_definition: Definition, _record: RunRecord, text: str) -> str:
+    return text
 
 
 def marks_of(definition: Definition, record: RunRecord, shown: Shown) -> list[StuckMark]:

@@ -23,7 +23,7 @@ from amends.engine.reading import record_of
 from amends.observers.alerts import GATHER_SECONDS, Alert, AlertBook, Links, log_line, waiting_for
 from amends.observers.deliveries import Deliveries, Webhook, body_of
 from amends.observers.posting import Poster
-from amends.ports.clock import Clock
+from amends.ports.clock import Clock, SystemClock
 from amends.ports.log import Find, SagaKey
 from amends.server.stored import EVENTS, Graphs, stored_view
 
@@ -42,11 +42,11 @@ class Observing:
     """Watches one engine. Enter it once the engine is open; leaving it gives what is on its way a moment."""
 
     def __init__(
-        self, engine: Engine, graphs: Graphs, clock: Clock, webhooks: Sequence[Webhook] = (), links: Links | None = None
+        self, engine: Engine, webhooks: Sequence[Webhook] = (), links: Links | None = None, clock: Clock | None = None
     ) -> None:
         self._engine = engine
-        self._graphs = graphs
-        self._clock = clock
+        self._graphs = Graphs(engine.log)
+        self._clock = clock = clock or SystemClock()
         self._poster = Poster()
         self._deliveries = Deliveries(webhooks, self._poster.post, clock)
         self._book = AlertBook(self._tell, links, self._shown)
@@ -77,11 +77,10 @@ class Observing:
         """A record became durable."""
         if record.ended is not None:
             self._of_run(_ENDED[record.ended], record, f"{record.run}:{record.ended.value}")
-        elif record.marks or record.quarantined is not None:
-            if self._book.changed(definition, record):
-                since = max((mark.since for mark in record.marks.values()), default=record.at)
-                self._of_run("stuck", record, f"{record.run}:stuck:{since}")
-                self._gather()
+        elif (record.marks or record.quarantined is not None) and self._book.changed(definition, record):
+            since = max((mark.since for mark in record.marks.values()), default=record.at)
+            self._of_run("stuck", record, f"{record.run}:stuck:{since}")
+            self._gather()
 
     def _of_run(self, event: str, record: RunRecord, id: str) -> None:
         """A run as it stands, to those who want to hear of this; once."""

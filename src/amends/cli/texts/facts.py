@@ -90,6 +90,14 @@ def shortly(value: object) -> str:
     return text if len(text) <= SHOWN_MAX else text[: SHOWN_MAX - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
+def named(reply: object) -> str:
+    """`r-8812` of a reply that is a name, or holds nothing else; `""` of any other."""
+    if isinstance(reply, dict):
+        values = list(cast("Body", reply).values())
+        reply = values[0] if len(values) == 1 else None
+    return reply if isinstance(reply, str) else ""
+
+
 def _plain(value: object) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from msgspec import UNSET
 
 from amends.cli.texts.calls import Doing, doing, is_settling, where
-from amends.cli.texts.facts import History, name_of, quoted, shortly, signed
+from amends.cli.texts.facts import History, name_of, named, quoted, shortly, signed
 from amends.cli.texts.remedies import WHY_NOT_AGAIN, commands, reasoned
 from amends.cli.texts.tables import aligned, counted
 from amends.cli.texts.times import age, clock, span, took
@@ -227,9 +227,7 @@ class _Telling:
     def _made(self, mark: StuckView) -> str:
         """`r-8812`: what the step made, by the name that its reply gives it."""
         done = self.history.last("ActionSucceeded", mark.step or "")
-        reply = None if done is None else done.data.get("reply")
-        named = next(iter(reply.values()), None) if isinstance(reply, dict) and len(reply) == 1 else reply
-        return named if isinstance(named, str) else ""
+        return "" if done is None else named(done.data.get("reply"))
 
     def _open(self) -> str:
         others = [each.told for _, each in self._doings()]
