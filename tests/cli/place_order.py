@@ -13,7 +13,7 @@ import uvicorn
 from aiohttp import web
 from typing_extensions import override
 
-from amends import CircuitLimits, Orchestrator, Redacted
+from amends import CircuitLimits, Ended, Orchestrator, Redacted
 from amends.core.operation import Call, Participant, ask, operation, sleep
 from amends.core.retry import Policy, Retry
 from amends.core.saga import Saga
@@ -136,6 +136,23 @@ def cooling_off(cents: int) -> Call[None]:
     return sleep(timedelta(hours=24))
 
 
+class Mail(Participant):
+    tell = operation(str)
+
+
+notified = Saga("notified", str)
+
+
+@notified.neutral()
+async def think(_: str) -> None:
+    return None
+
+
+@notified.notice
+def tell(word: str, end: Ended) -> Call[None] | None:
+    return Mail.tell.of(word)
+
+
 def order(id: str = "order-42", customer: str = "ann", *, cents: int = 4200) -> Order:
     return Order(id=id, customer=customer, sku="sku-1", quantity=1, cents=cents, address="x", card="tok_secret")
 
@@ -225,7 +242,7 @@ class Stage:
 
 @asynccontextmanager
 async def stage(
-    folder: Path, sagas: Sequence[Saga[Any]] = (place_order, basket), *, circuit: CircuitLimits | None = None
+    folder: Path, sagas: Sequence[Saga[Any]] = (place_order, basket, notified), *, circuit: CircuitLimits | None = None
 ) -> AsyncGenerator[Stage]:
     """The shop, served, on a log in this folder."""
     participants = Participants()
@@ -240,6 +257,7 @@ async def stage(
         Inventory.at(f"{places}/inventory", circuit=circuit),
         Payments.at(f"{places}/payments", circuit=circuit),
         Shipping.at(f"{places}/shipping", circuit=circuit),
+        Mail.at(f"{places}/mail", circuit=circuit),
     ]
     log = f"sqlite:///{folder}/shop.db"
     try:

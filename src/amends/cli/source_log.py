@@ -116,7 +116,7 @@ class _LogSource:
 
         await self._app(_scope(ask), receive, send)
         whole = Said(said.status, said.headers, bytes(said.body))
-        if whole.status == 409 and b"definition-not-here" in whole.body:
+        if whole.status >= 400 and b"urn:amends:definition-not-here" in whole.body:
             raise _not_loaded(whole)
         return whole
 

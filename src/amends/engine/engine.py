@@ -16,7 +16,7 @@ from typing import Final
 from amends.core import commands as c
 from amends.core import decider
 from amends.core.codec import Undecodable
-from amends.core.definition import Definition
+from amends.core.definition import EPOCH_START, Definition
 from amends.core.errors import (
     AmendsError,
     DefinitionInvalid,
@@ -34,6 +34,7 @@ from amends.core.limits import REASON_CHARACTERS_MAX, REQUEST_BYTES_MAX, TAG_CHA
 from amends.core.owed import owed
 from amends.core.state import RunRecord
 from amends.engine.claims import POLL_SECONDS, Claims
+from amends.engine.differing import input_difference
 from amends.engine.driven import Asked, Driven
 from amends.engine.lanes import Standing
 from amends.engine.projection import Projector
@@ -228,7 +229,7 @@ class Engine:
 
         self.worker.expected += owned
         if await self._write(entry, begin) is not Written.ACCEPTED:
-            return await self._started_before(run, definition, start_print)
+            return await self._started_before(run, definition, body, start_print)
         return Started(run, definition, is_new=True, driven=driven)
 
     def _start_print(self, definition: Definition, body: bytes) -> bytes:
@@ -252,19 +253,25 @@ class Engine:
         self._writer.put(entry, done)
         return await answer
 
-    async def _started_before(self, run: str, definition: Definition, start_print: bytes) -> Started:
+    async def _started_before(self, run: str, definition: Definition, body: bytes, start_print: bytes) -> Started:
         row = await self.log.read_row(run)
         if row is None:
             msg = f"{run} can't be started: the log refused it"
             raise LogUnavailable(msg)
         if row.start_print != start_print:
-            what = f"saga {row.saga}" if row.saga != definition.saga else "another input"
-            msg = (
-                f"{run} was started with {what} already. Starting again with the same input is fine; "
-                "another one needs another id."
-            )
-            raise RunExists(msg)
+            raise RunExists(await self._another(row, definition, body))
         return Started(run, self.definition_of(row), is_new=False, driven=self.worker.runs.get(run))
+
+    async def _another(self, row: StoredRun, definition: Definition, body: bytes) -> str:
+        """What the run that has the id was started with, and where this input differs from it."""
+        at = f"{EPOCH_START + timedelta(microseconds=row.created_at):%H:%M:%S}"
+        remedy = "Starting again with the same input is fine; another order needs another id."
+        if row.saga != definition.saga:
+            return f"{row.run} was started as a run of {row.saga} at {at}. {remedy}"
+        stored = await self.log.read(row.run)
+        first = None if stored is None or not stored.events else stored.events[0]
+        differs = "" if first is None else input_difference(definition, self._events, first, body)
+        return f"{row.run} was started with another input at {at}{differs}. {remedy}"
 
     # -- looking
 

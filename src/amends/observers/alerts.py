@@ -259,7 +259,7 @@ def _query(mark: StuckMark) -> str:
 
 @value
 class Waiting:
-    """Who waits for a participant that is down. `forward`: how many wait at which step; `done`: what they did before."""
+    """Who waits for a participant that is down. `forward`: how many wait at which step; `done`: what they did."""
 
     detail: str
     probe_seconds: float

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from amends.cli.texts.calls import doing
-from amends.cli.texts.story import ENDED, Around, units
+from amends.cli.texts.story import ENDED, Around, state_word, units
 from amends.cli.texts.tables import aligned
 from amends.cli.texts.times import age
 from amends.core.keys import NOTICE
@@ -30,16 +30,9 @@ def listing(runs: Sequence[Listed], around: Around) -> list[str]:
         at, needs = _standing(each, around)
         row = each.row
         rows.append(
-            (row.id, f"{row.saga} v{row.version}", state_text(row), at, age(around.now - row.created_at), needs)
+            (row.id, f"{row.saga} v{row.version}", state_word(row), at, age(around.now - row.created_at), needs)
         )
     return list(aligned(rows))
-
-
-def state_text(row: RowView | RunView) -> str:
-    """The state; what only a person can move stands out."""
-    if row.state == RunState.STUCK.value:
-        return "STUCK"
-    return f"{row.state}, by hand" if row.by_hand and row.state in ENDED else row.state
 
 
 def _standing(each: Listed, around: Around) -> tuple[str, str]:

@@ -4,7 +4,7 @@ from collections.abc import Container, Iterator, Sequence
 
 from amends.cli.texts.calls import is_settling
 from amends.cli.texts.facts import Fact, quoted, shortly
-from amends.cli.texts.story import ENDED, units
+from amends.cli.texts.story import state_word, units
 from amends.cli.texts.tables import aligned, counted
 from amends.core.state import RunState
 from amends.server.bulk import BulkView
@@ -33,7 +33,7 @@ def preview_lines(before: RunView, preview: PreviewView, by: str) -> list[str]:
 
 def changed_lines(before: RunView, after: RunView, by: str, sealed: Sequence[str] = ()) -> list[str]:
     """How the states change, step by step, and the run's."""
-    changes = list(_changes(before, after, by, sealed)) or [("run", f"{_run_word(before)}, no change")]
+    changes = list(_changes(before, after, by, sealed)) or [("run", f"{state_word(before)}, no change")]
     rows = [(before.id if number == 0 else "", name, told) for number, (name, told) in enumerate(changes)]
     return list(aligned(rows))
 
@@ -46,7 +46,7 @@ def _changes(before: RunView, after: RunView, by: str, sealed: Sequence[str]) ->
             yield name, f"{was} -> compensated, by hand ({by})"
         elif was != now:
             yield name, f"{was} -> {now}"
-    was, now = _run_word(before), _run_word(after)
+    was, now = state_word(before), state_word(after)
     if sealed and after.state == RunState.COMPENSATING.value and _nothing_else(after, sealed):
         now = "compensated, by hand"
     if was != now:
@@ -62,12 +62,6 @@ def _word(name: str, owner: StepView | ItemView, marked: Container[str | None]) 
     if name in marked:
         return "STUCK"
     return "sealing" if is_settling(owner) else owner.state
-
-
-def _run_word(run: RunView) -> str:
-    if run.state == RunState.STUCK.value:
-        return "STUCK"
-    return f"{run.state}, by hand" if run.by_hand and run.state in ENDED else run.state
 
 
 def _nothing_else(run: RunView, sealed: Sequence[str]) -> bool:

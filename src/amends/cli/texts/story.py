@@ -13,7 +13,7 @@ from amends.cli.texts.tables import aligned, counted
 from amends.cli.texts.times import age, clock, span, took
 from amends.core.state import RunState, StepState
 from amends.server.participants import ParticipantView
-from amends.server.views import CallView, ItemView, RunView, StepView, StuckView
+from amends.server.views import CallView, ItemView, RowView, RunView, StepView, StuckView
 
 LABEL = 11
 NEVER = "never started"
@@ -28,6 +28,14 @@ class Around:
     participants: Mapping[str, ParticipantView] = field(default_factory=dict[str, ParticipantView])
     same: int = 0
     runbook: str | None = None
+
+
+def state_word(run: RunView | RowView) -> str:
+    """The run's state. What only a person can move stands out; an end that a person vouched for says so."""
+    if run.state == RunState.STUCK.value:
+        return "STUCK"
+    by_hand = run.by_hand and run.state in ENDED and run.state != RunState.ABANDONED.value
+    return f"{run.state}, by hand" if by_hand else run.state
 
 
 def story(run: RunView, history: History, around: Around) -> list[str]:
@@ -51,8 +59,7 @@ class _Telling:
         ended = self.history.last("RunEnded") or self.history.last("Abandoned")
         whole = (ended.at if ended is not None else run.updated_at) - run.created_at
         started = clock(run.created_at, self.around.now, exactly=True)
-        hand = ", by hand" if run.by_hand and run.state != RunState.ABANDONED.value else ""
-        yield self._header(f"{run.state}{hand}", f"{started} UTC, took {span(whole)}")
+        yield self._header(state_word(run), f"{started} UTC, took {span(whole)}")
         yield from self._because()
         yield from self._left_behind()
         yield from self._notice()
