@@ -309,6 +309,6 @@ async def test_a_server_that_is_not_there_is_one_clear_message(tmp_path: Path) -
         gone = on
     shown = await told(gone, tmp_path, "ls")
     assert shown.code == 1
-    assert shown.err.startswith(f"error   no answer from {gone.url}")
+    assert shown.err.startswith(f"error   {gone.url} can't be reached: ")
     assert (await told(gone, tmp_path, "show", "nobody")).code == 1
     assert "there is no run nobody" in (await told_by_log(gone, tmp_path, "show", "nobody")).err

@@ -21,5 +21,5 @@ def painted(line: str) -> str:
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return line
     for pattern, style in _STYLES:
-        line = pattern.sub(rf"\x1b[{style}m\g<0>\x1b[0m", line)
+        line = pattern.sub(f"\x1b[{style}m\\g<0>\x1b[0m", line)
     return line

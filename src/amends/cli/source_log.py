@@ -153,7 +153,10 @@ def _scope(ask: Ask) -> MutableMapping[str, Any]:
 
 
 def _not_loaded(said: Said) -> DefinitionNotHere:
-    detail = str(said.json().get("detail", ""))
+    import msgspec
+
+    problem: dict[str, object] = msgspec.json.decode(said.body)
+    detail = problem.get("detail", "")
     return DefinitionNotHere(
         f"{detail}\nOn the command line: --load MODULE[:NAME], or ask the server that runs it: --server URL."
     )

@@ -9,11 +9,12 @@ from typing import Any, Final, Literal, TypeVar
 import msgspec
 
 from amends.client.seen import SEEN, SeenRun, outcome_of
-from amends.client.wire import Again, Ask, Asking, segment, succeeded
+from amends.client.wire import TEXT_SHOWN_MAX, Again, Ask, Asking, Said, segment, succeeded
 from amends.codecs.json import JsonCodec
 from amends.core.codec import Undecodable
 from amends.core.declare import Step
-from amends.core.errors import InputInvalid
+from amends.core.errors import InputInvalid, NoSuchRun, ServerUnavailable
+from amends.core.keys import RUN_ID
 from amends.core.outcomes import Outcome
 from amends.core.saga import Saga
 
@@ -41,7 +42,7 @@ class Asks:
         """The run, and whether this started it. Without an id one is made here, so that it can be sent again."""
         body = self._start_body(saga, input, id or new_id(), deadline, tags)
         said = succeeded((yield Ask("POST", "/v1/runs", body=body, again=Again.FINE)))
-        return SEEN.decode(said.body), said.status == 201
+        return seen(said), said.status == 201
 
     def _start_body(
         self,
@@ -60,8 +61,8 @@ class Asks:
 
     def look(self, id: str) -> Asking[SeenRun]:
         """A run as it stands."""
-        said = succeeded((yield Ask("GET", f"/v1/runs/{segment(id)}", again=Again.FINE)))
-        return SEEN.decode(said.body)
+        said = succeeded((yield Ask("GET", f"/v1/runs/{place(id)}", again=Again.FINE)))
+        return seen(said)
 
     def outcome(self, id: str, wait: timedelta | None) -> Asking[Outcome]:
         """How it ended, or why it is stuck; as it stands once `wait` is over."""
@@ -69,8 +70,8 @@ class Asks:
         while True:
             left = WAIT_SECONDS_MAX if until is None else min(WAIT_SECONDS_MAX, max(0.0, until - self._now()))
             query = {"wait": f"{left:g}"} if left else {}
-            ask = Ask("GET", f"/v1/runs/{segment(id)}", query, waits=left, again=Again.FINE)
-            run = SEEN.decode(succeeded((yield ask)).body)
+            ask = Ask("GET", f"/v1/runs/{place(id)}", query, waits=left, again=Again.FINE)
+            run = seen(succeeded((yield ask)))
             if run.is_settled or (until is not None and self._now() >= until):
                 return outcome_of(run, self._codec)
 
@@ -87,8 +88,8 @@ class Asks:
         """Ask something of a run, or of a step."""
         given = {"reason": reason, "item": item, **(more or {})}
         body = msgspec.json.encode({name: value for name, value in given.items() if value is not None})
-        place = f"/v1/runs/{segment(id)}" if step is None else f"/v1/runs/{segment(id)}/steps/{segment(step)}"
-        succeeded((yield Ask("POST", f"{place}/{verb}", body=body)))
+        at = f"/v1/runs/{place(id)}" if step is None else f"/v1/runs/{place(id)}/steps/{segment(step)}"
+        succeeded((yield Ask("POST", f"{at}/{verb}", body=body)))
 
     def resolve(
         self,
@@ -120,6 +121,24 @@ class Asks:
             return self._codec.encode(value)
         except Undecodable as error:
             raise InputInvalid(error.detail, path=error.path) from error
+
+
+def place(run: str) -> str:
+    """A run's id as part of a path; `NoSuchRun` of what can't be one."""
+    if RUN_ID.fullmatch(run) is None:
+        msg = f"there is no run {run[:TEXT_SHOWN_MAX]!r}: an id is {RUN_ID.pattern}"
+        raise NoSuchRun(msg)
+    return run
+
+
+def seen(said: Said) -> SeenRun:
+    """The run in an answer; `ServerUnavailable` where something else than a server of amends gave it."""
+    try:
+        return SEEN.decode(said.body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        shown = said.body[:TEXT_SHOWN_MAX].decode(errors="replace")
+        msg = f"{said.status}, and no run: is this a server of amends? It said: {shown!r}"
+        raise ServerUnavailable(msg) from error
 
 
 def new_id() -> str:

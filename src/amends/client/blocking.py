@@ -1,7 +1,7 @@
 """`Client`: runs over HTTP, for code that can't await: Flask, Django views, Celery tasks, scripts.
 
-Each thread has a connection of its own, made when it is needed, so a client may be made at import, shared by threads,
-and carried into processes that are forked.
+Connections are made when they are needed and kept for whoever asks next, so a client may be made at import, shared by
+threads, and carried into processes that are forked.
 """
 
 import http.client
@@ -41,7 +41,9 @@ class Client:
         self._address = Address(url, token)
         self._asks = Asks()
         self._tls = ssl.create_default_context() if self._address.is_tls else None
-        self._mine = threading.local()
+        self._idle: list[http.client.HTTPConnection] = []
+        self._lock = threading.Lock()
+        self._process = os.getpid()
 
     def __enter__(self) -> Self:
         return self
@@ -52,11 +54,11 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Let go of this thread's connection; used again, the client opens another."""
-        connection: http.client.HTTPConnection | None = getattr(self._mine, "connection", None)
-        self._mine.connection = None
-        if connection is not None:
-            connection.close()
+        """Let go of the connections that nobody uses; used again, the client opens others."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for each in idle:
+            each.close()
 
     def start(
         self,
@@ -130,37 +132,53 @@ class Client:
         tries = 2 if ask.again is Again.FINE else 1
         while True:
             tries -= 1
+            connection = self._connected(ask)
             try:
-                return self._exchange(ask)
+                said = self._exchange(connection, ask)
             except _BROKEN as error:
-                self.close()
+                connection.close()
                 if not tries:
-                    raise self._address.unreachable(error) from error
+                    raise self._address.unanswered(error) from error
+                continue
+            except BaseException:  # a signal in the middle of an answer: who asked next would read its rest
+                connection.close()
+                raise
+            with self._lock:
+                self._idle.append(connection)
+            return said
 
-    def _exchange(self, ask: Ask) -> Said:
-        connection = self._connection(ask.again)
+    def _connected(self, ask: Ask) -> http.client.HTTPConnection:
+        """A connection nobody else uses; a new one for what must not be sent twice, since one that was kept may be
+        dead.
+        """
+        kept = self._kept() if ask.again is Again.FINE else None
+        connection = kept or self._made()
         connection.timeout = ask.seconds
         if connection.sock is not None:
             connection.sock.settimeout(ask.seconds)
+            return connection
+        try:
+            connection.connect()
+        except _BROKEN as error:
+            connection.close()
+            raise self._address.unreached(error) from error
+        return connection
+
+    def _kept(self) -> http.client.HTTPConnection | None:
+        """One that was kept by this process: a forked one must not write into its parent's."""
+        if self._process != os.getpid():
+            self.close()
+            self._process = os.getpid()
+        with self._lock:
+            return self._idle.pop() if self._idle else None
+
+    def _exchange(self, connection: http.client.HTTPConnection, ask: Ask) -> Said:
         connection.request(ask.method, self._address.base + ask.target, ask.body, self._address.headers_of(ask))
         answer = connection.getresponse()
         body = answer.read()
         return Said(answer.status, {name.lower(): value for name, value in answer.getheaders()}, body)
 
-    def _connection(self, again: Again) -> http.client.HTTPConnection:
-        """The connection of this thread; a new one in a forked process, and for what must not be sent twice, since one
-        that was kept may be dead.
-        """
-        if getattr(self._mine, "process", None) != os.getpid():
-            self._mine.connection, self._mine.process = None, os.getpid()
-        elif again is Again.NEVER:
-            self.close()
-        if self._mine.connection is None:
-            self._mine.connection = self._opened()
-        connection: http.client.HTTPConnection = self._mine.connection
-        return connection
-
-    def _opened(self) -> http.client.HTTPConnection:
+    def _made(self) -> http.client.HTTPConnection:
         if self._tls is not None:
             return http.client.HTTPSConnection(self._address.host, self._address.port, context=self._tls)
         return http.client.HTTPConnection(self._address.host, self._address.port)

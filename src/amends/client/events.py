@@ -5,7 +5,8 @@ from typing import Any, Final
 
 import msgspec
 
-from amends.client.wire import Ask, segment
+from amends.client.asking import place
+from amends.client.wire import Ask
 
 BREAKS_MAX: Final = 5
 """Connections in a row that broke without a single event, before the server counts as gone."""
@@ -31,7 +32,7 @@ class EventsRead:
         headers = {"accept": "text/event-stream"}
         if self._last:
             headers["last-event-id"] = self._last
-        return Ask("GET", f"/v1/runs/{segment(self._run)}/events", headers=headers)
+        return Ask("GET", f"/v1/runs/{place(self._run)}/events", headers=headers)
 
     def gives_up(self) -> bool:
         """Whether it broke too often, without anything new, for another try."""

@@ -8,7 +8,7 @@ import aiohttp
 
 from amends.client.wire import Address, Again, Ask, Said
 
-_UNSENT: Final = (aiohttp.ClientError, TimeoutError)
+_LOST: Final = (aiohttp.ClientError, TimeoutError)
 
 
 class Session:
@@ -30,9 +30,11 @@ class Session:
             try:
                 async with self._open(ask, total=ask.seconds) as answer:
                     return await _said(answer)
-            except _UNSENT as error:
+            except aiohttp.ClientConnectorError as error:
+                raise self._address.unreached(error.os_error) from error
+            except _LOST as error:
                 if not tries:
-                    raise self._address.unreachable(error) from error
+                    raise self._address.unanswered(error) from error
 
     async def lines(self, ask: Ask) -> AsyncGenerator[bytes | Said]:
         """The lines of an answer without an end, until it breaks; or what was said instead."""
@@ -43,8 +45,10 @@ class Session:
                     return
                 async for line in answer.content:
                     yield line
-        except _UNSENT as error:
-            raise self._address.unreachable(error) from error
+        except aiohttp.ClientConnectorError as error:
+            raise self._address.unreached(error.os_error) from error
+        except _LOST as error:
+            raise self._address.unanswered(error) from error
 
     @asynccontextmanager
     async def _open(self, ask: Ask, *, total: float | None) -> AsyncGenerator[aiohttp.ClientResponse]:

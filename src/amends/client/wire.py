@@ -15,6 +15,7 @@ import msgspec
 
 from amends.core.errors import (
     AmendsError,
+    Changed,
     DefinitionNotHere,
     InputInvalid,
     LogUnavailable,
@@ -76,15 +77,6 @@ class Said:
     headers: Mapping[str, str]
     body: bytes
 
-    def json(self) -> Any:  # noqa: ANN401 - whatever JSON there is
-        """The body; `ServerUnavailable` where something else than a server of amends answered."""
-        try:
-            return msgspec.json.decode(self.body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            shown = self.body[:TEXT_SHOWN_MAX].decode(errors="replace")
-            msg = f"{self.status}, and no JSON: is this a server of amends? It said: {shown!r}"
-            raise ServerUnavailable(msg) from error
-
 
 Asking: TypeAlias = Generator[Ask, Said, T]
 
@@ -111,7 +103,12 @@ class Address:
         typed = {} if ask.body is None else {"content-type": "application/json"}
         return {**self.headers, **typed, **ask.headers}
 
-    def unreachable(self, error: Exception) -> ServerUnavailable:
+    def unreached(self, error: Exception) -> ServerUnavailable:
+        """What a caller is told when there was no connection."""
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return ServerUnavailable(f"{self.url} can't be reached: {reason}. Is a server running there?")
+
+    def unanswered(self, error: Exception) -> ServerUnavailable:
         """What a caller is told when nothing came back."""
         why = str(error) or type(error).__name__
         return ServerUnavailable(
@@ -186,5 +183,6 @@ _KNOWN: Final[Mapping[str, Callable[[str, Mapping[str, Any], Said], AmendsError]
     "log-unavailable": _plain(LogUnavailable),
     "definition-not-here": _plain(DefinitionNotHere),
     "past-pivot": _plain(PastPivot),
+    "changed": _plain(Changed),
 }
 _WITH_REMEDY: Final = frozenset({"overloaded", "log-unavailable", "too-large"})

@@ -37,8 +37,8 @@ def difference(before: Json, now: Json, path: str = "$") -> tuple[str, Json, Jso
         found = difference(old, new, f"{path}{name}")
         if found is not None:
             return found
-    both_nested = type(before) is type(now) and isinstance(before, dict | list)
-    return None if both_nested or (type(before) is type(now) and before == now) else (path, before, now)
+    alike = type(before) is type(now)
+    return None if alike and (isinstance(before, (dict, list)) or before == now) else (path, before, now)
 
 
 def _pairs(before: Json, now: Json) -> Iterator[tuple[str, Json, Json]]:
