@@ -184,7 +184,7 @@ async def test_errors_are_those_of_the_orchestrator(tmp_path: Path) -> None:
             (lambda: runs.start(unknown, "x"), NoSuchSaga, "unknown"),
             (lambda: runs.get("nobody").outcome(), NoSuchRun, "nobody"),
             (lambda: runs.get("a b/../c").outcome(), NoSuchRun, "no run"),
-            (lambda: runs.answer("basket-1", approve, Approval("x")), Refused, ""),
+            (lambda: runs.answer("basket-1", approve, Approval("x")), Refused, "."),
             (lambda: runs.cancel("basket-1", reason=""), InputInvalid, "reason"),
         ]
         for ask, kind, said in asked:
