@@ -16,8 +16,8 @@ from amends.cli.look import export, ls, show, stuck
 from amends.cli.new import new
 from amends.cli.purge import purge
 from amends.cli.serve import serve
-from amends.cli.token import token
 from amends.cli.start import start
+from amends.cli.token import token
 from amends.cli.top import top
 
 BEGIN: Final = "begin"

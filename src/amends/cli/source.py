@@ -71,6 +71,15 @@ async def reach(
 
 
 def _log_here() -> str:
+    """The log of the settings in this folder, or the one that lies here."""
+    if Path("amends.toml").exists():
+        from amends.config.loading import load
+        from amends.config.values import BadSetting, looked_up
+
+        try:
+            return looked_up(load([]).settings.log)
+        except BadSetting as error:
+            raise BadUsage(str(error)) from error
     if not Path("amends.db").exists():
         msg = (
             "there is no amends.db in this folder. Say what to look into: --server http://127.0.0.1:8700 or "

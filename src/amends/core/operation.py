@@ -157,6 +157,8 @@ class Tls:
     cert: str | None = None
     key: str | None = None
 
+
+@dataclass(frozen=True, slots=True)
 class CircuitLimits:
     """When a participant counts as down: after `failures` in a row `within` this time nothing more is sent to it, but
     for one call every `probe_every`, until one is answered.
@@ -321,7 +323,7 @@ class Participant:
 
         `circuit` says when it counts as down (default: 20 failures in a row within 10 s, then one call every 5 s).
         """
-        return Route(cls._name, where, headers, at_once, circuit or CircuitLimits())
+        return Route(cls._name, where, headers, at_once, circuit=circuit or CircuitLimits())
 
 
 def name_of(participant: type[Participant]) -> str:
