@@ -72,7 +72,7 @@ async def _run(server: str | None, log: str | None, every: float) -> None:
                 while not quitting.is_set():
                     size = shutil.get_terminal_size()
                     lines = list(fitted(top_lines(before), size.columns))[: size.lines - 1]
-                    sys.stdout.write(PAINT + "\r\n".join(map(painted, lines)))
+                    sys.stdout.write(PAINT + "\n".join(map(painted, lines)))
                     sys.stdout.flush()
                     await _either(quitting, every)
                     before = await snapshot(source)

@@ -5,9 +5,13 @@ be sent again as a new one by somebody who doesn't know the secret.
 """
 
 import hmac
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Mapping
+from contextlib import suppress
 from hashlib import sha256
+from typing import Final
+
+PREFIX: Final = "whsec_"
 
 
 def signed_headers(id: str, seconds: int, body: bytes, secret: str | None) -> dict[str, str]:
@@ -21,7 +25,15 @@ def signed_headers(id: str, seconds: int, body: bytes, secret: str | None) -> di
 def signature(id: str, seconds: int, body: bytes, secret: str) -> str:
     """HMAC-SHA-256 of `id.seconds.body`, in base64."""
     signed = f"{id}.{seconds}.".encode() + body
-    return b64encode(hmac.digest(secret.encode(), signed, sha256)).decode()
+    return b64encode(hmac.digest(_key(secret), signed, sha256)).decode()
+
+
+def _key(secret: str) -> bytes:
+    """The standard writes keys as `whsec_` and base64; any other text is a key as it is."""
+    if secret.startswith(PREFIX):
+        with suppress(ValueError):
+            return b64decode(secret.removeprefix(PREFIX), validate=True)
+    return secret.encode()
 
 
 def is_genuine(headers: Mapping[str, str], body: bytes, secret: str, *, now: int, tolerance: int = 300) -> bool:
