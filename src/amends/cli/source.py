@@ -14,7 +14,7 @@ import msgspec
 import typer
 
 from amends.cli.errors import BadUsage
-from amends.cli.source_log import Purpose, open_source
+from amends.cli.source_log import Purpose, open_source, settings_here
 from amends.client.wire import Address, Again, Ask, Said, succeeded
 from amends.core.errors import AmendsError, Refused
 
@@ -73,13 +73,9 @@ async def reach(
 def _log_here() -> str:
     """The log of the settings in this folder, or the one that lies here."""
     if Path("amends.toml").exists():
-        from amends.config.loading import load
-        from amends.config.values import BadSetting, looked_up
+        from amends.config.values import looked_up
 
-        try:
-            return looked_up(load([]).settings.log)
-        except BadSetting as error:
-            raise BadUsage(str(error)) from error
+        return looked_up(settings_here().log)
     if not Path("amends.db").exists():
         msg = (
             "there is no amends.db in this folder. Say what to look into: --server http://127.0.0.1:8700 or "

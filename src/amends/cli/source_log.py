@@ -13,6 +13,7 @@ from amends.core.errors import AmendsError, DefinitionNotHere, LogInUse
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
+    from amends.config.settings import Settings
     from amends.core.definition import Definition
     from amends.engine.engine import Engine
     from amends.ports.log import TransactionLog
@@ -75,10 +76,20 @@ async def _opened(url: str, definitions: "Sequence[Definition]", purpose: Purpos
         await engine.close(grace_seconds=0)
 
 
+def settings_here() -> "Settings":
+    """The settings of this folder and of the environment: the log's key may stand in them."""
+    from amends.config.loading import load
+    from amends.config.values import BadSetting
+
+    try:
+        return load([]).settings
+    except BadSetting as error:
+        raise BadUsage(str(error)) from error
+
+
 def _engine(log: "TransactionLog", definitions: "Sequence[Definition]") -> "Engine":
-    from amends.codecs.events import EventCodec
     from amends.codecs.json import canonical
-    from amends.compose import Nowhere
+    from amends.compose import Nowhere, open_events
     from amends.engine.engine import Engine
     from amends.engine.lanes import Lane
     from amends.ports.clock import SystemClock
@@ -87,7 +98,7 @@ def _engine(log: "TransactionLog", definitions: "Sequence[Definition]") -> "Engi
         definitions,
         log=log,
         lane_of=lambda _, participant: Lane(participant, Nowhere(participant), 1),
-        events=EventCodec(),
+        events=open_events(settings_here()),
         canonical=canonical,
         clock=SystemClock(),
         runs_max=0,  # nothing is driven here: what is started waits for a worker

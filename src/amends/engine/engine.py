@@ -270,7 +270,7 @@ class Engine:
             return f"{row.run} was started as a run of {row.saga} at {at}. {remedy}"
         stored = await self.log.read(row.run)
         first = None if stored is None or not stored.events else stored.events[0]
-        differs = "" if first is None else input_difference(definition, self._events, first, body)
+        differs = "" if first is None else input_difference(definition, self.events, first, body)
         return f"{row.run} was started with another input at {at}{differs}. {remedy}"
 
     # -- looking

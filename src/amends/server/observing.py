@@ -25,7 +25,7 @@ from amends.observers.deliveries import Deliveries, Webhook, body_of
 from amends.observers.posting import Poster
 from amends.ports.clock import Clock, SystemClock
 from amends.ports.log import Find, SagaKey
-from amends.server.stored import EVENTS, Graphs, stored_view
+from amends.server.stored import Graphs, stored_view
 
 LOOK_SECONDS: Final = 1.0
 """How often participants are looked at."""
@@ -45,7 +45,7 @@ class Observing:
         self, engine: Engine, webhooks: Sequence[Webhook] = (), links: Links | None = None, clock: Clock | None = None
     ) -> None:
         self._engine = engine
-        self._graphs = Graphs(engine.log)
+        self._graphs = Graphs(engine.log, engine.events)
         self._clock = clock = clock or SystemClock()
         self._poster = Poster()
         self._deliveries = Deliveries(webhooks, self._poster.post, clock)
@@ -138,7 +138,7 @@ class Observing:
                 definition = self._engine.definitions.get(SagaKey(row.saga, row.saga_version, row.digest))
                 stored = None if definition is None else await self._engine.log.read(row.run)
                 if definition is not None and stored is not None:
-                    self.changed(definition, record_of(stored, EVENTS))
+                    self.changed(definition, record_of(stored, self._engine.events))
         except AmendsError:
             _LOGGER.exception("what was stuck already can't be told")
 
