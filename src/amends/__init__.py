@@ -5,6 +5,8 @@ is undone in the opposite order. Nothing is lost, nothing happens twice, and wha
 person.
 """
 
+from amends.client.aio import AsyncClient as AsyncClient
+from amends.client.blocking import Client as Client
 from amends.compose import Orchestrator as Orchestrator
 from amends.compose import run as run
 from amends.core.declare import CompensableStep as CompensableStep
@@ -23,13 +25,16 @@ from amends.core.errors import NoRoute as NoRoute
 from amends.core.errors import NoSuchReply as NoSuchReply
 from amends.core.errors import NoSuchRun as NoSuchRun
 from amends.core.errors import NoSuchSaga as NoSuchSaga
+from amends.core.errors import NotAllowed as NotAllowed
 from amends.core.errors import Overloaded as Overloaded
 from amends.core.errors import PastPivot as PastPivot
 from amends.core.errors import Refused as Refused
 from amends.core.errors import Rejected as Rejected
 from amends.core.errors import RunExists as RunExists
+from amends.core.errors import ServerUnavailable as ServerUnavailable
 from amends.core.errors import TooLarge as TooLarge
 from amends.core.operation import Call as Call
+from amends.core.operation import CircuitLimits as CircuitLimits
 from amends.core.operation import Operation as Operation
 from amends.core.operation import Participant as Participant
 from amends.core.operation import Rest as Rest

@@ -34,9 +34,10 @@ from amends.core.retry import DEFAULTS, micros
 from amends.core.saga import Saga
 from amends.core.state import BUILT_IN, LOCAL, RunRecord
 from amends.core.summary import outcome
+from amends.engine.circuit import Circuit
 from amends.engine.driven import Driven, Ready
 from amends.engine.engine import GRACE_SECONDS, Engine, Started
-from amends.engine.lanes import Lane
+from amends.engine.lanes import Lane, Standing, standing
 from amends.ports.clock import LOOP_TIMERS, Clock, SystemClock, Timers
 from amends.ports.events import EventCodec
 from amends.ports.log import TransactionLog
@@ -116,6 +117,15 @@ def open_route(route: Route) -> Transport:
     raise NoRoute(msg)
 
 
+def _shown(where: object) -> str:
+    """An address without the name and password that may stand in it; nothing for what is in this process."""
+    if not isinstance(where, str) or "://" not in where:
+        return ""
+    scheme, _, rest = where.partition("://")
+    place, slash, path = rest.partition("/")
+    return f"{scheme}://{place.rpartition('@')[2]}{slash}{path}"
+
+
 def load(name: str) -> object:
     """What `module:name` means, as on a command line; a clear error where it means nothing."""
     module_name, _, attribute = name.partition(":")
@@ -157,6 +167,7 @@ class Lanes:
         self._local: dict[int, Lane[Ready]] = {}
         listed = list(definitions)
         given = {route.participant: route for route in routes}
+        self._where = {name: _shown(route.where) for name, route in given.items()}
         missing = [
             _no_route(definition, participant)
             for definition in listed
@@ -167,7 +178,9 @@ class Lanes:
             raise NoRoute("\n".join(dict.fromkeys(missing)))
         for name, route in given.items():
             transport = open_route(route)
-            self._lanes[name] = Lane(name, around(transport) if around else transport, route.at_once)
+            self._lanes[name] = Lane(
+                name, around(transport) if around else transport, route.at_once, Circuit(route.circuit)
+            )
         for definition in listed:
             transport = LocalTransport(_finder(definition), at_once=AT_ONCE_DEFAULT)
             self._local[id(definition)] = Lane(LOCAL, around(transport) if around else transport, LOCAL_AT_ONCE)
@@ -179,7 +192,7 @@ class Lanes:
         try:
             return self._lanes[participant]
         except KeyError:
-            lane = self._lanes[participant] = Lane(participant, _Nowhere(participant), AT_ONCE_DEFAULT)
+            lane = self._lanes[participant] = Lane(participant, Nowhere(participant), AT_ONCE_DEFAULT)
             return lane
 
     @property
@@ -198,19 +211,24 @@ class Lanes:
                     wrong.append(f"participants.{lane.participant}: {error}")
         return wrong
 
+    def standing(self) -> list[Standing]:
+        """How things stand with every participant that has a route."""
+        return [standing(each, self._where.get(each.participant, "")) for each in self._lanes.values()]
+
     async def close(self) -> None:
         """Let go of all connections and threads."""
         for lane in (*self._lanes.values(), *self._local.values()):
             await lane.transport.close()
 
 
-class _Nowhere:
+class Nowhere:
     """A participant that turned up in a built call and has no route: nothing is sent, and the run waits."""
 
     def __init__(self, participant: str) -> None:
         self._participant = participant
 
     async def send(self, call: Outgoing) -> NotSent:
+        """Say that there is no way."""
         return NotSent(f"no route for {self._participant}, which {call.step} calls")
 
     async def close(self) -> None:
@@ -342,6 +360,7 @@ class Orchestrator:
             runs_max=self._runs_max,
             timers=self._timers,
             poll_seconds=self._poll_seconds,
+            participants=self._lanes.standing,
         )
         try:
             await engine.open()

@@ -237,7 +237,7 @@ def test_a_probe_that_finds_nothing_settles_nothing() -> None:
 
 def test_a_wrong_address_reads_as_one() -> None:
     outcome = read(answer(404, None, b"<html>nothing here</html>"))
-    assert outcome == Unknown(Cause.MISROUTED, f"404 from {URL}, not from the barrier")
+    assert outcome == Unknown(Cause.MISROUTED, f"404 from {URL}, without Saga-Outcome: not from the barrier")
 
 
 def test_a_server_error_says_where_from_and_what_it_said() -> None:

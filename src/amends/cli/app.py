@@ -6,33 +6,55 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from amends.cli.act import abandon, answer, cancel, compensate, probe, resolve, retry, skip
+from amends.cli.alerts import alerts
 from amends.cli.check import check
 from amends.cli.config import config
 from amends.cli.demo import demo
-from amends.cli.look import ls, show
+from amends.cli.graph import graph
+from amends.cli.look import export, ls, show, stuck
 from amends.cli.new import new
+from amends.cli.purge import purge
 from amends.cli.serve import serve
+from amends.cli.start import start
 from amends.cli.token import token
+from amends.cli.top import top
 
 BEGIN: Final = "begin"
 RUN: Final = "run"
 LOOK: Final = "look"
+ACT: Final = "act"
 
 COMMANDS: Final[tuple[tuple[str, Callable[..., Any]], ...]] = (
     (BEGIN, new),
     (BEGIN, check),
+    (BEGIN, graph),
     (RUN, serve),
     (RUN, config),
     (RUN, token),
+    (RUN, alerts),
+    (RUN, purge),
     (LOOK, ls),
+    (LOOK, stuck),
     (LOOK, show),
+    (LOOK, top),
+    (LOOK, export),
+    (ACT, start),
+    (ACT, answer),
+    (ACT, cancel),
+    (ACT, compensate),
+    (ACT, retry),
+    (ACT, probe),
+    (ACT, resolve),
+    (ACT, skip),
+    (ACT, abandon),
 )
 
 app = typer.Typer(
     name="amends",
     help="Distributed transactions as sagas.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -1,123 +1,330 @@
-"""`amends ls`, `amends show`: what is in a log. Only reads, also while a server works on it."""
+"""`amends ls`, `stuck`, `show`, `export`: what there is, and how it stands. Only reads, also while a server works."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Annotated, Final
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from amends.cli.errors import BadUsage
-from amends.cli.output import Json, as_json, columns
-from amends.cli.serve import LOG_DEFAULT
+from amends.cli.output import Json, as_json, say
+from amends.cli.source import LogUrl, ServerUrl, Source, get, pages, reach
+from amends.cli.watching import Over, watch_lines
 
 if TYPE_CHECKING:
-    from amends.ports.log import LogReader
-    from amends.server.views import RowView, RunView
-
-Log = Annotated[str, typer.Option("--log", metavar="URL", help="The log to look into.")]
+    from amends.cli.texts.facts import History
+    from amends.cli.texts.listing import Listed
+    from amends.cli.texts.story import Around
+    from amends.server.participants import ParticipantView
+    from amends.server.stuck import CauseView
+    from amends.server.views import RunView
 
 LIMIT_DEFAULT: Final = 100
 LIVE: Final = ("running", "compensating", "stuck")
+ENDED: Final = ("completed", "compensated", "abandoned")
+NOTICE: Final = "notice"
+AT_ONCE: Final = 16
+"""Runs that are looked at closer at a time."""
+
+Watch = Annotated[bool, typer.Option("--watch", help="Go on showing it as it changes; Ctrl-C ends it.")]
+Where = Annotated[
+    str | None, typer.Option(metavar="CONDITIONS", help="As 'saga=place-order step=ship phase=action reason=spent'.")
+]
 
 
 def ls(
     *,
-    log: Log = LOG_DEFAULT,
+    server: ServerUrl = None,
+    log: LogUrl = None,
     live: Annotated[bool, typer.Option("--live", help="Only what hasn't ended.")] = False,
+    state: Annotated[list[str] | None, typer.Option(help="Only runs in this state; repeat.")] = None,
     saga: Annotated[str | None, typer.Option(help="Only runs of this one.")] = None,
+    version: Annotated[int | None, typer.Option(help="Only runs of this version of their saga.")] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Only runs with this tag; repeat.")
+    ] = None,
+    where: Where = None,
+    waiting_for: Annotated[
+        str | None, typer.Option(metavar="PARTICIPANT", help="Only runs that wait for an answer of this one.")
+    ] = None,
+    unclaimable: Annotated[
+        bool, typer.Option("--unclaimable", help="Only runs that no live worker could drive.")
+    ] = False,
+    undelivered: Annotated[
+        bool, typer.Option("--undelivered", help="Only runs whose notice wasn't delivered.")
+    ] = False,
     limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = LIMIT_DEFAULT,
+    watch: Watch = False,
     json: Json = False,
 ) -> None:
     """List runs, newest first."""
-    rows = asyncio.run(_find(log, states=LIVE if live else (), saga=saga, limit=limit))
-    if json:
-        as_json({"runs": rows})
-        return
-    if not rows:
-        print("no runs")
-        return
-    table = [("run", "saga", "state", "at", "started")]
-    table += [(each.id, f"{each.saga} v{each.version}", _state(each), _at(each), _time(each)) for each in rows]
-    for line in columns(table):
-        print(line)
+    from amends.cli.texts.listing import listing
+
+    if unclaimable:
+        live = True
+    states = [*(state or ()), *(ENDED if undelivered else ())]
+    step = NOTICE if undelivered else None
+    query = _query(live=live, state=states, saga=saga, version=version, tag=tag or (), step=step, where=where)
+
+    async def look(source: Source) -> Sequence[str]:
+        around = await around_of(source)
+        found = await listed(source, query, limit)
+        if waiting_for is not None:
+            found = _waiting(found, waiting_for, around)
+        if unclaimable:
+            found = await _without_code(source, found)
+        if json:
+            as_json({"runs": [each.row for each in found]})
+            return ()
+        return listing(found, around)
+
+    asyncio.run(_shown(server, log, look, watch=watch, table=True))
+
+
+def stuck(
+    *,
+    server: ServerUrl = None,
+    log: LogUrl = None,
+    watch: Watch = False,
+    json: Json = False,
+) -> None:
+    """What only a person can move, by cause. Exit code 1 if there is something."""
+    from amends.cli.texts.causes import causes_lines
+
+    count = 0
+
+    async def look(source: Source) -> Sequence[str]:
+        nonlocal count
+        causes, participants = await stuck_causes(source), await participants_of(source)
+        count = len(causes)
+        if json:
+            as_json({"causes": causes, "participants": participants})
+            return ()
+        return causes_lines(causes, participants, datetime.now(UTC))
+
+    asyncio.run(_shown(server, log, look, watch=watch, table=True))
+    if count:
+        raise typer.Exit(1)
 
 
 def show(
     run: Annotated[str, typer.Argument(metavar="ID")],
     *,
-    log: Log = LOG_DEFAULT,
+    server: ServerUrl = None,
+    log: LogUrl = None,
+    events: Annotated[bool, typer.Option("--events", help="Its history, fact by fact.")] = False,
+    bodies: Annotated[bool, typer.Option("--bodies", help="Requests and replies; what is redacted stays ***.")] = False,
+    curl: Annotated[bool, typer.Option("--curl", help="The next request as a curl line, without secrets.")] = False,
+    watch: Watch = False,
     json: Json = False,
 ) -> None:
-    """Show one run."""
-    view = asyncio.run(_read(log, run))
-    if json:
-        as_json(view)
+    """The story of one run: where it stands and why, what is known, what can be done."""
+    from amends.cli.texts.bodies import body_lines, curl_lines
+    from amends.cli.texts.facts import event_lines
+    from amends.cli.texts.story import story
+
+    over = False
+    if [events, bodies, curl].count(True) > 1:
+        msg = "--events, --bodies and --curl are one at a time."
+        raise BadUsage(msg)
+
+    async def look(source: Source) -> Sequence[str]:
+        nonlocal over
+        view = await run_of(source, run)
+        over = view.state in ENDED
+        if json and not events:
+            as_json(view)
+            return ()
+        history = await history_of(source, run)
+        if json:
+            as_json({"run": run, "events": history.facts})
+            return ()
+        now = datetime.now(UTC)
+        if events:
+            return event_lines(run, history.facts, now)
+        around = await around_of(source, view)
+        if bodies:
+            return body_lines(view, history)
+        return curl_lines(view, history, around.participants) if curl else story(view, history, around)
+
+    asyncio.run(_shown(server, log, look, watch=watch, table=False, over=lambda: over))
+
+
+def export(
+    run: Annotated[str, typer.Argument(metavar="ID")],
+    *,
+    server: ServerUrl = None,
+    log: LogUrl = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Where to; else it is printed.")] = None,
+    json: Json = False,
+) -> None:
+    """One run as JSON: how it stands, and its whole history. What is redacted stays ***."""
+    import msgspec
+
+    async def look(source: Source) -> bytes:
+        view, history = await run_of(source, run), await history_of(source, run)
+        return msgspec.json.encode({"format": 1, "run": view, "events": history.facts})
+
+    async def exported() -> bytes:
+        async with reach(server, log) as source:
+            return await look(source)
+
+    body = asyncio.run(exported())
+    if out is None:
+        print((body if json else msgspec.json.format(body, indent=2)).decode())
         return
-    tags = "".join(f"   {name}={value}" for name, value in view.tags.items())
-    print(f"{view.id}   {view.saga} v{view.version}   {_state(view)}   {_time(view)}{tags}")
-    if view.outcome is not None and view.outcome.reason:
-        print(f"  because    {view.outcome.reason}")
-    for each in view.stuck:
-        detail = f": {each.detail}" if each.detail else ""
-        print(f"  stuck      {each.step or 'the run'}, {each.phase or 'all'}: {each.reason}{detail}")
-    table = [
-        (
-            each.name,
-            each.kind,
-            each.state,
-            f"{each.attempts} attempt{'' if each.attempts == 1 else 's'}",
-            each.error or "",
+    try:
+        out.write_bytes(body + b"\n")
+    except OSError as error:
+        msg = f"{out} can't be written: {error.strerror}."
+        raise BadUsage(msg) from error
+    if json:
+        as_json({"written": str(out), "bytes": len(body) + 1})
+    else:
+        print(f"written: {out}")
+
+
+# -- what several commands ask
+
+
+async def run_of(source: Source, run: str) -> "RunView":
+    """One run."""
+    from amends.client.wire import segment
+    from amends.server.views import RunView
+
+    return await get(source, f"/v1/runs/{segment(run)}", RunView)
+
+
+async def history_of(source: Source, run: str) -> "History":
+    """Its facts, all of them."""
+    import msgspec
+
+    from amends.cli.texts.facts import Fact, History
+    from amends.client.wire import segment
+
+    facts: list[Fact] = []
+    after: int | None = 0
+    while after is not None:
+        query = {"limit": "1000", **({"after": str(after)} if after else {})}
+        page = await get(source, f"/v1/runs/{segment(run)}/events", dict[str, Any], query)
+        facts += msgspec.convert(page["events"], list[Fact], strict=False)
+        after = page.get("next")
+    return History(facts)
+
+
+async def participants_of(source: Source) -> "list[ParticipantView]":
+    """How things stand with who is called; nothing where only a log is known."""
+    from amends.server.participants import ParticipantsView
+
+    return (await get(source, "/v1/participants", ParticipantsView)).participants
+
+
+async def stuck_causes(source: Source) -> "list[CauseView]":
+    """Why runs are stuck."""
+    from amends.server.stuck import CausesView
+
+    return (await get(source, "/v1/stuck", CausesView)).causes
+
+
+async def around_of(source: Source, run: "RunView | None" = None) -> "Around":
+    """What is known beside one run."""
+    from amends.cli.texts.story import Around
+
+    participants = {each.name: each for each in await participants_of(source)}
+    same = 0 if run is None or not run.stuck else await _same(source, run)
+    return Around(datetime.now(UTC), participants, same)
+
+
+async def _same(source: Source, run: "RunView") -> int:
+    """How many other runs are stuck for the same reason."""
+    oldest = min(run.stuck, key=lambda mark: mark.since)
+    step = None if oldest.step is None else oldest.step.partition("/")[0]
+    return (
+        sum(
+            each.count
+            for each in await stuck_causes(source)
+            if (each.saga, (each.step or "").partition("/")[0] or None, each.phase, each.reason, each.code)
+            == (run.saga, step, oldest.phase, oldest.reason, oldest.code)
         )
-        for each in view.steps
-    ]
-    for line in columns(table, indent="  ") if table else ():
-        print(line)
+        - 1
+    )
 
 
-async def _find(url: str, *, states: Sequence[str], saga: str | None, limit: int) -> "list[RowView]":
-    from amends.ports.log import Find
-    from amends.server.views import row_view
+def _query(
+    *,
+    live: bool,
+    state: Sequence[str],
+    saga: str | None,
+    version: int | None,
+    tag: Sequence[str],
+    step: str | None,
+    where: str | None,
+) -> dict[str, str]:
+    """Everything as conditions of one text, which may say each name once."""
+    import shlex
 
-    async with _reading(url) as log:
-        return [row_view(each) for each in await log.find(Find(states=states, saga=saga, limit=limit))]
-
-
-async def _read(url: str, run: str) -> "RunView":
-    from amends.server.stored import stored_view
-
-    async with _reading(url) as log:
-        _, view = await stored_view(log, run)
-        return view
-
-
-@asynccontextmanager
-async def _reading(url: str) -> "AsyncGenerator[LogReader]":
-    scheme, _, rest = url.partition(":")
-    path = rest.removeprefix("///")
-    if scheme == "memory":
-        msg = "a memory: log is in the process that runs it, and nowhere else. Ask its server."
+    words = [] if where is None else [where]
+    if live and state:
+        msg = "--live and --state are one or the other."
         raise BadUsage(msg)
-    if scheme != "sqlite" or not rest.startswith("///") or not path:
-        msg = f"--log {url}: expected sqlite:///file.db, or sqlite:////absolute/file.db."
+    states = LIVE if live else state
+    words += [f"state={','.join(states)}"] if states else []
+    words += [] if saga is None else [f"saga={shlex.quote(saga)}"]
+    words += [] if version is None else [f"version={version}"]
+    words += [] if step is None else [f"step={step}"]
+    words += [f"tag.{shlex.quote(each)}" for each in tag]
+    return {"where": " ".join(words)} if words else {}
+
+
+async def listed(source: Source, query: dict[str, str], limit: int) -> "list[Listed]":
+    """Rows, with the run itself where something goes on with it: what it waits for is only there."""
+    import msgspec
+
+    from amends.cli.texts.listing import Listed
+    from amends.server.views import RowView
+
+    rows: list[RowView] = [msgspec.json.decode(each, type=RowView) async for each in pages(source, query, limit)]
+    slots = asyncio.Semaphore(AT_ONCE)
+
+    async def closer(row: RowView) -> "RunView | None":
+        if row.state not in LIVE or row.stuck:
+            return None
+        async with slots:
+            return await run_of(source, row.id)
+
+    return [Listed(*each) for each in zip(rows, await asyncio.gather(*map(closer, rows)), strict=True)]
+
+
+def _waiting(found: "list[Listed]", participant: str, around: "Around") -> "list[Listed]":
+    from amends.cli.texts.listing import waits_for
+
+    return [each for each in found if waits_for(each, participant, around)]
+
+
+async def _without_code(source: Source, found: "list[Listed]") -> "list[Listed]":
+    """Runs of sagas, or versions of them, that nobody asked here has loaded."""
+    from amends.server.sagas import SagasView
+
+    loaded = {(each.name, each.version) for each in (await get(source, "/v1/sagas", SagasView)).sagas}
+    if not loaded:
+        msg = "whether a run can be claimed depends on the code that workers have: --server URL, or --load MODULE."
         raise BadUsage(msg)
-    from amends.logs.sqlite.log import open_readonly
-
-    async with open_readonly(path) as log:
-        yield log
+    return [each for each in found if (each.row.saga, each.row.version) not in loaded]
 
 
-def _state(view: "RowView | RunView") -> str:
-    state = "STUCK" if view.state == "stuck" else view.state
-    return f"{state}, by hand" if view.by_hand else state
-
-
-def _at(row: "RowView") -> str:
-    """What it is at: what only a person can move comes first."""
-    if row.stuck:
-        return ", ".join(f"{each.step}, {each.phase}: {each.reason}" for each in row.stuck)
-    return ", ".join(row.current) or "-"
-
-
-def _time(view: "RowView | RunView") -> str:
-    return f"{view.created_at:%Y-%m-%d %H:%M:%S} UTC"
+async def _shown(
+    server: str | None,
+    log: str | None,
+    look: Callable[[Source], Awaitable[Sequence[str]]],
+    *,
+    watch: bool,
+    table: bool,
+    over: Over = lambda: False,
+) -> None:
+    async with reach(server, log) as source:
+        if watch:
+            await watch_lines(lambda: look(source), table=table, over=over)
+        else:
+            say(await look(source), table=table)

@@ -8,9 +8,9 @@ from typing import Final, TypeVar
 
 from typing_extensions import override
 
-from amends.config.settings import Auth, Participant, Settings
+from amends.config.settings import Auth, Circuit, Participant, Settings
 from amends.config.values import BadSetting, Secret, SecretHeaders
-from amends.core.operation import AT_ONCE_DEFAULT, Route, Tls
+from amends.core.operation import AT_ONCE_DEFAULT, CircuitLimits, Route, Tls
 from amends.core.retry import DEFAULTS, Defaults
 
 T = TypeVar("T")
@@ -63,9 +63,20 @@ def routes_of(settings: Settings) -> Routes:
                 headers=found,
                 at_once=_first(each.at_once, for_all.at_once, AT_ONCE_DEFAULT),
                 tls=None if tls is None else Tls(tls.ca, tls.cert, tls.key),
+                circuit=_circuit(each.circuit or for_all.circuit),
             )
         )
     return Routes(routes, headers)
+
+
+def _circuit(given: Circuit | None) -> CircuitLimits:
+    if given is None:
+        return CircuitLimits()
+    return CircuitLimits(
+        failures=given.failures,
+        within=timedelta(seconds=given.within),
+        probe_every=timedelta(seconds=given.probe_every),
+    )
 
 
 class _Authorized(SecretHeaders):

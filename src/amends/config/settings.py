@@ -199,8 +199,8 @@ class Webhook(Section, frozen=True):
     url: str
     """Where it is posted."""
 
-    on: tuple[Literal["completed", "compensated", "stuck", "abandoned"], ...]
-    """The states of a run of which they are told."""
+    on: tuple[Literal["completed", "compensated", "stuck", "abandoned", "alert"], ...]
+    """The states of a run of which they are told; `alert`: what is wrong, by cause, a message for many runs."""
 
     secret: Secret | None = None
     """The key of the signature in `Webhook-Signature`."""

@@ -289,7 +289,7 @@ def _protocol(seen: Seen) -> Outcome:
 
 _BLOCKED: Final = said_no("blocked", "its compensation came first: it can't act any more")
 _HALT_BLOCKED: Final = halt("blocked", "a compensation came before this step, which is never undone")
-_MISROUTED: Final = again(Cause.MISROUTED, ", not from the barrier")
+_MISROUTED: Final = again(Cause.MISROUTED, ", without Saga-Outcome: not from the barrier")
 
 
 # -- which answers

@@ -107,6 +107,14 @@ class Changed(AmendsError):
     """What was asked was meant for a version of the run's history that it isn't at any more."""
 
 
+class ServerUnavailable(AmendsError):
+    """A server can't be reached, didn't answer, or isn't well: whether a request arrived isn't known."""
+
+
+class NotAllowed(AmendsError):
+    """The server doesn't know who asks, or who asks may not do this."""
+
+
 class LogInUse(AmendsError):
     """Another process owns this log."""
 

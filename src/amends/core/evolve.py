@@ -158,9 +158,11 @@ def _notice_delivered(record: RunRecord, _event: e.NoticeDelivered) -> None:
         record.notice = clone(record.notice)
         silence(record.notice)
     record.notice_delivered = True
+    record.notice_failed = False
 
 
 def _notice_failed(record: RunRecord, event: e.NoticeFailed) -> None:
+    record.notice_failed = event.next_due is None
     if record.notice is not None:  # `None`: its builder raised
         record.notice = clone(record.notice)
         attempt_ended(record.notice, event, counted=event.counted)

@@ -160,6 +160,22 @@ class Tls:
 
 
 @dataclass(frozen=True, slots=True)
+class CircuitLimits:
+    """When a participant counts as down: after `failures` in a row `within` this time nothing more is sent to it, but
+    for one call every `probe_every`, until one is answered.
+    """
+
+    failures: int = 20
+    within: timedelta = timedelta(seconds=10)
+    probe_every: timedelta = timedelta(seconds=5)
+
+    def __post_init__(self) -> None:
+        if self.failures < 1 or self.within <= timedelta() or self.probe_every <= timedelta():
+            msg = f"{self}: expected at least one failure, and times above zero"
+            raise ValueError(msg)
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """Where a participant is: a URL, a `Service`, an ASGI application. `at_once` bounds its calls in flight."""
 
@@ -168,6 +184,7 @@ class Route:
     headers: Mapping[str, str] | None = field(default=None, repr=False)
     at_once: int = AT_ONCE_DEFAULT
     tls: Tls | None = None
+    circuit: CircuitLimits = field(default_factory=CircuitLimits)
 
 
 class Operation(Generic[P, Q, R]):
@@ -294,9 +311,20 @@ class Participant:
         raise TypeError(msg)
 
     @classmethod
-    def at(cls, where: object, /, *, headers: Mapping[str, str] | None = None, at_once: int = AT_ONCE_DEFAULT) -> Route:
-        """Where this participant is. `headers` is read for every request, so a refreshing token is a mapping."""
-        return Route(cls._name, where, headers, at_once)
+    def at(
+        cls,
+        where: object,
+        /,
+        *,
+        headers: Mapping[str, str] | None = None,
+        at_once: int = AT_ONCE_DEFAULT,
+        circuit: CircuitLimits | None = None,
+    ) -> Route:
+        """Where this participant is. `headers` is read for every request, so a refreshing token is a mapping.
+
+        `circuit` says when it counts as down (default: 20 failures in a row within 10 s, then one call every 5 s).
+        """
+        return Route(cls._name, where, headers, at_once, circuit=circuit or CircuitLimits())
 
 
 def name_of(participant: type[Participant]) -> str:

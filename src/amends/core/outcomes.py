@@ -23,14 +23,14 @@ class Completed:
     run: str
     by_hand: bool
     steps: tuple[str, ...] = ()
-    read: Callable[[str], Any] | None = field(default=None, repr=False, compare=False)
+    read: Callable[[Step[Any, Any]], Any] | None = field(default=None, repr=False, compare=False)
 
     def reply(self, step: Step[Any, R]) -> R:
         """What the step's participant answered; `None` for a skipped step; `NoSuchReply` if there is no such step."""
         if self.read is None:
             msg = f"{self.run} carries no replies here. Ask the orchestrator that ran it."
             raise NoSuchReply(msg)
-        decoded: R = self.read(step.name)
+        decoded: R = self.read(step)
         return decoded
 
     def __str__(self) -> str:

@@ -256,6 +256,7 @@ class RunRecord:
     effects: tuple[str, ...] = ()
     notice: Tries | None = None
     notice_delivered: bool = False
+    notice_failed: bool = False
     quarantined: str | None = None
 
     def copy(self) -> Self:
@@ -273,6 +274,11 @@ class RunRecord:
         if self.marks or self.quarantined is not None:
             return RunState.STUCK
         return RunState.RUNNING if self.turned is None else RunState.COMPENSATING
+
+    @property
+    def notice_open(self) -> bool:
+        """Somebody is to be told how it ended, and wasn't yet, or can't be."""
+        return self.notice_failed or (self.notice is not None and not self.notice_delivered)
 
     @property
     def hurries_pivot(self) -> bool:

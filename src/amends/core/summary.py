@@ -1,7 +1,9 @@
 """How a run stands, as its author is told: the record, read with the definition at hand."""
 
 from collections.abc import Iterable
+from typing import Any
 
+from amends.core.declare import Step
 from amends.core.definition import Definition
 from amends.core.outcomes import Abandoned, Compensated, Completed, Ended, Outcome, Stuck, Unfinished
 from amends.core.state import RunRecord, RunState, StepState
@@ -15,8 +17,8 @@ def ended_outcome(definition: Definition, record: RunRecord) -> Ended:
         case RunState.COMPLETED:
             steps = tuple(name for name in definition.steps if record.step_state(name) is StepState.DONE)
 
-            def read(step: str) -> object:
-                return definition.reply_value(record, step)
+            def read(step: Step[Any, Any]) -> object:
+                return definition.reply_value(record, step.name)
 
             return Completed(record.run, record.by_hand, steps, read)
         case RunState.COMPENSATED:

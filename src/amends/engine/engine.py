@@ -6,7 +6,7 @@ It is given ports only (log, transports, codecs, clock); which ones is decided b
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,7 +16,7 @@ from typing import Final
 from amends.core import commands as c
 from amends.core import decider
 from amends.core.codec import Undecodable
-from amends.core.definition import Definition
+from amends.core.definition import EPOCH_START, Definition
 from amends.core.errors import (
     AmendsError,
     DefinitionInvalid,
@@ -34,7 +34,9 @@ from amends.core.limits import REASON_CHARACTERS_MAX, REQUEST_BYTES_MAX, TAG_CHA
 from amends.core.owed import Owed, owed
 from amends.core.state import RunRecord
 from amends.engine.claims import POLL_SECONDS, Claims
+from amends.engine.differing import input_difference
 from amends.engine.driven import Asked, Driven
+from amends.engine.lanes import Standing
 from amends.engine.projection import Projector
 from amends.engine.reading import record_of
 from amends.engine.visits import VISITS_MAX, Ask, Preview, Visits, keeps_changing, refused
@@ -53,6 +55,10 @@ STARTS_WAITING_MAX: Final = 20_000
 GRACE_SECONDS: Final = 10.0
 
 _LOGGER = logging.getLogger("amends.engine")
+
+
+Observer = Callable[[Definition, RunRecord], None]
+"""Told of a run whose record became durable. It must be quick, and raise nothing: runs wait for it."""
 
 
 @dataclass(slots=True)
@@ -80,11 +86,13 @@ class Engine:
         runs_max: int = RUNS_MAX,
         timers: Timers = LOOP_TIMERS,
         poll_seconds: float = POLL_SECONDS,
+        participants: Callable[[], Sequence[Standing]] = tuple,
     ) -> None:
         self.definitions: dict[SagaKey, Definition] = {
             SagaKey(each.saga, each.version, each.digest): each for each in definitions
         }
         self.log = log
+        self.participants = participants
         self._canonical = canonical
         self.events = events
         self._clock = clock
@@ -97,6 +105,7 @@ class Engine:
         self._claims = Claims(log, self.worker, self.definitions, events, clock, runs_max, timers, poll_seconds)
         self.visits = Visits(self.read, self._write, lane_of, events, clock, self._append_ids, self._visited)
         self._followers: dict[str, set[asyncio.Event]] = {}
+        self._observers: list[Observer] = []
         self.last_append = 0
         """When this process last wrote something of a run (microseconds UTC); 0 before it did."""
         self.broken: asyncio.Event = asyncio.Event()
@@ -112,6 +121,11 @@ class Engine:
             raise
         self._writer.start()
         self._claims.start()
+
+    async def open_for_visits(self) -> None:
+        """Open the log for looking, and for what people ask; no run is claimed or driven here."""
+        await self.log.open()
+        self._writer.start()
 
     async def close(self, grace_seconds: float = GRACE_SECONDS) -> None:
         """No new claims and sends; calls in flight get their time; what they said is written; the log is closed."""
@@ -217,7 +231,7 @@ class Engine:
 
         self.worker.expected += owned
         if await self._write(entry, begin) is not Written.ACCEPTED:
-            return await self._started_before(run, definition, start_print)
+            return await self._started_before(run, definition, body, start_print)
         return Started(run, definition, is_new=True, driven=driven)
 
     def _start_print(self, definition: Definition, body: bytes) -> bytes:
@@ -241,19 +255,25 @@ class Engine:
         self._writer.put(entry, done)
         return await answer
 
-    async def _started_before(self, run: str, definition: Definition, start_print: bytes) -> Started:
+    async def _started_before(self, run: str, definition: Definition, body: bytes, start_print: bytes) -> Started:
         row = await self.log.read_row(run)
         if row is None:
             msg = f"{run} can't be started: the log refused it"
             raise LogUnavailable(msg)
         if row.start_print != start_print:
-            what = f"saga {row.saga}" if row.saga != definition.saga else "another input"
-            msg = (
-                f"{run} was started with {what} already. Starting again with the same input is fine; "
-                "another one needs another id."
-            )
-            raise RunExists(msg)
+            raise RunExists(await self._another(row, definition, body))
         return Started(run, self.definition_of(row), is_new=False, driven=self.worker.runs.get(run))
+
+    async def _another(self, row: StoredRun, definition: Definition, body: bytes) -> str:
+        """What the run that has the id was started with, and where this input differs from it."""
+        at = f"{EPOCH_START + timedelta(microseconds=row.created_at):%H:%M:%S}"
+        remedy = "Starting again with the same input is fine; another order needs another id."
+        if row.saga != definition.saga:
+            return f"{row.run} was started as a run of {row.saga} at {at}. {remedy}"
+        stored = await self.log.read(row.run)
+        first = None if stored is None or not stored.events else stored.events[0]
+        differs = "" if first is None else input_difference(definition, self.events, first, body)
+        return f"{row.run} was started with another input at {at}{differs}. {remedy}"
 
     # -- looking
 
@@ -320,6 +340,10 @@ class Engine:
             if not watchers:
                 del self._watchers[run]
 
+    def observe(self, observer: Observer) -> None:
+        """Have somebody told of every record that became durable here."""
+        self._observers.append(observer)
+
     @contextmanager
     def following(self, run: str) -> Generator[asyncio.Event]:
         """An event that is set whenever this process wrote something of a run, or read what others did."""
@@ -340,6 +364,8 @@ class Engine:
         self.last_append = record.at
         for follower in self._followers.get(record.run, ()):
             follower.set()
+        for observer in self._observers:
+            observer(definition, record)
         watchers = self._watchers.get(record.run)
         if watchers and is_settled(record):
             for each in watchers:

@@ -1,43 +1,57 @@
-"""Calls to one participant: so many in flight at a time, compensations and questions before new actions."""
+"""Calls to one participant: so many in flight at a time, compensations and questions before new actions, and nothing
+but trials while it is down.
+"""
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
+from amends.core.values import value
+from amends.engine.circuit import Circuit
 from amends.ports.transport import Transport
 
 
 @dataclass(slots=True, kw_only=True)
 class Waiting:
-    """A call that wants to leave. `gone`: it was taken back while it waited."""
+    """A call that wants to leave. `gone`: it was taken back while it waited. `trial`: it leaves through an open
+    circuit.
+    """
 
     urgent: bool
     has_slot: bool = False
     gone: bool = False
+    trial: bool = False
 
 
 W = TypeVar("W", bound=Waiting)
 
 
 class Lane(Generic[W]):
-    """The queue in front of one participant."""
+    """The queue in front of one participant. Work done in this process has no circuit."""
 
-    def __init__(self, participant: str, transport: Transport, at_once: int) -> None:
+    def __init__(self, participant: str, transport: Transport, at_once: int, circuit: Circuit | None = None) -> None:
         self.participant = participant
         self.transport = transport
         self.at_once = at_once
+        self.circuit = circuit
         self.in_flight = 0
         self._urgent: OrderedDict[int, W] = OrderedDict()
         self._others: OrderedDict[int, W] = OrderedDict()
 
     @property
     def waiting(self) -> int:
-        """Calls that wait for a slot."""
+        """Calls that wait for a slot, or for the participant to be back."""
         return len(self._urgent) + len(self._others)
+
+    @property
+    def is_down(self) -> bool:
+        """Nothing but trials leaves."""
+        return self.circuit is not None and self.circuit.is_open
 
     def enter(self, call: W) -> bool:
         """Take a slot if one is free, else queue. True: the call may go."""
-        if self.in_flight < self.at_once:
+        if self.in_flight < self.at_once and not self.is_down:
             self.in_flight += 1
             call.has_slot = True
             return True
@@ -50,14 +64,75 @@ class Lane(Generic[W]):
             (self._urgent if call.urgent else self._others).pop(id(call), None)
             return None
         call.has_slot = False
+        if call.trial and self.circuit is not None:
+            call.trial = self.circuit.trying = False
         if not self._urgent and not self._others:
             self.in_flight -= 1
             return None
+        following = None if self.is_down else self._first()
+        if following is None:
+            self.in_flight -= 1
+        return following
+
+    def trial(self) -> W | None:
+        """The call that may leave through the open circuit, to see whether anybody is there again."""
+        circuit = self.circuit
+        if circuit is None or not circuit.is_open or circuit.trying or self.in_flight >= self.at_once:
+            return None
+        call = self._first()
+        if call is not None:
+            self.in_flight += 1
+            call.trial = circuit.trying = True
+        return call
+
+    def let_through(self) -> Iterator[W]:
+        """The participant is back: every call that may go now, as many as there are slots."""
+        while self.in_flight < self.at_once and not self.is_down and (call := self._first()) is not None:
+            self.in_flight += 1
+            yield call
+
+    def held(self) -> list[W]:
+        """Calls that wait, those that came last first: they have the longest to wait."""
+        return [*reversed(self._others.values()), *reversed(self._urgent.values())]
+
+    def _first(self) -> W | None:
+        """Take the first call out of the queue, with a slot."""
         for queue in (self._urgent, self._others):
             while queue:
-                _, following = queue.popitem(last=False)
-                if not following.gone:
-                    following.has_slot = True
-                    return following
-        self.in_flight -= 1
+                _, call = queue.popitem(last=False)
+                if not call.gone:
+                    call.has_slot = True
+                    return call
         return None
+
+
+@value
+class Standing:
+    """How things stand with a participant. `where` is its address as it may be shown. `down_since` (microseconds UTC)
+    is set while its circuit is open, `detail` says how its last call that found nobody went, `probe_seconds` how often
+    it is tried meanwhile.
+    """
+
+    participant: str
+    where: str
+    in_flight: int
+    waiting: int
+    at_once: int
+    down_since: int | None
+    detail: str
+    probe_seconds: float
+
+
+def standing(lane: Lane[Any], where: str) -> Standing:
+    """How things stand with a lane's participant."""
+    circuit = lane.circuit
+    return Standing(
+        participant=lane.participant,
+        where=where,
+        in_flight=lane.in_flight,
+        waiting=lane.waiting,
+        at_once=lane.at_once,
+        down_since=None if circuit is None else circuit.since,
+        detail="" if circuit is None else circuit.detail,
+        probe_seconds=0.0 if circuit is None else circuit.probe_seconds,
+    )

@@ -7,6 +7,7 @@ done, one attempt"), so those are kept once they were written.
 from functools import lru_cache
 
 from amends.core.definition import Definition
+from amends.core.keys import NOTICE
 from amends.core.retry import Kind
 from amends.core.state import ItemRecord, RunRecord, StepRecord, StepState
 from amends.ports.events import EventCodec
@@ -37,6 +38,8 @@ class Projector:
             waiting if (step := known.get(name)) is None else step.shown or self._show(definition, name, step)
             for name, waiting in plan
         ]
+        if record.ended is not None and record.notice_open:
+            current.append(NOTICE)
         return RunRow(
             record.state.value,
             record.by_hand,

@@ -111,10 +111,12 @@ def _here(context: Context, live: Iterable[LiveRuns]) -> list[Metric]:
     written.add_metric([], engine.last_append / MICROSECONDS)
     flying = GaugeMetricFamily("amends_calls_in_flight", "Calls that are being answered.", labels=["participant"])
     queued = GaugeMetricFamily("amends_calls_waiting", "Calls that wait for a slot.", labels=["participant"])
-    for name, lane in context.lanes.items():
-        flying.add_metric([name], lane.in_flight)
-        queued.add_metric([name], lane.waiting)
-    return [due, memory, waiting, written, flying, queued]
+    down = GaugeMetricFamily("amends_circuit_open", "1 while a participant counts as down.", labels=["participant"])
+    for each in engine.participants():
+        flying.add_metric([each.participant], each.in_flight)
+        queued.add_metric([each.participant], each.waiting)
+        down.add_metric([each.participant], each.down_since is not None)
+    return [due, memory, waiting, written, flying, queued, down]
 
 
 async def metrics(context: Context, request: Request, caller: Caller) -> Response:

@@ -3,7 +3,20 @@
 from collections.abc import Mapping
 from typing import Final
 
-from amends.server import bulk, callbacks, events, health, metrics, pages, probes, runs, sagas, stuck, verbs
+from amends.server import (
+    bulk,
+    callbacks,
+    events,
+    health,
+    metrics,
+    pages,
+    participants,
+    probes,
+    runs,
+    sagas,
+    stuck,
+    verbs,
+)
 from amends.server.access import Role
 from amends.server.endpoints import HTML, PLAIN_TEXT, SCRIPT, STYLE, Endpoint, Handler
 from amends.server.event_views import EventsView, PreviewView
@@ -110,6 +123,11 @@ ENDPOINTS: Final[Mapping[str, Mapping[str, Endpoint]]] = {
             answers={200: (sagas.SagaSchemaView,)},
             problems=(404,),
         ),
+    },
+    "/v1/participants": {
+        "GET": Endpoint(
+            handler=participants.participants, role=Role.VIEWER, answers={200: (participants.ParticipantsView,)}
+        )
     },
     "/v1/workers": {"GET": Endpoint(handler=health.workers, role=Role.VIEWER, answers={200: (WorkersView,)})},
     "/healthz": {

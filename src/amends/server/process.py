@@ -20,6 +20,7 @@ from typing_extensions import override
 
 from amends.compose import Orchestrator
 from amends.config.values import BadSetting
+from amends.config.webhooks import links_of, webhooks_of
 from amends.core.errors import LogBroken
 from amends.core.saga import Saga
 from amends.ports.log import TransactionLog
@@ -27,6 +28,7 @@ from amends.server.app import application
 from amends.server.callback_tokens import CallbackTokens, calling_back
 from amends.server.context import Context
 from amends.server.listen import listen_on, url_of
+from amends.server.observing import Observing
 from amends.server.protocol import guarded
 from amends.server.setup import Setup, load_certificates
 
@@ -59,7 +61,10 @@ async def serve_until_stopped(
     public_url = settings.server.public_url
     around = None if public_url is None else calling_back(callbacks, public_url)
     with listen_on(*setup.address) as listening:
-        async with Orchestrator(sagas, log=log, settings=settings, around=around, grace=settings.server.grace) as runs:
+        async with (
+            Orchestrator(sagas, log=log, settings=settings, around=around, grace=settings.server.grace) as runs,
+            Observing(runs.engine, webhooks_of(settings), links_of(settings)),
+        ):
             await callbacks.open(runs.engine.log)
             context = Context(
                 runs.engine,

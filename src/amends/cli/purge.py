@@ -1,0 +1,89 @@
+"""`amends purge`: forget runs that ended long ago. What keeps ids from being used twice stays."""
+
+import asyncio
+import re
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from amends.cli.errors import BadUsage
+from amends.cli.output import Json, as_json
+from amends.cli.source import LOG_DEFAULT
+from amends.core.errors import AmendsError, LogInUse
+
+if TYPE_CHECKING:
+    from amends.ports.log import TransactionLog
+
+SLICE: Final = 1_000
+"""Runs forgotten at a time, so that nobody else waits for long."""
+
+ENDED: Final = ("completed", "compensated", "abandoned")
+UNITS: Final = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
+
+
+def purge(
+    *,
+    older_than: Annotated[str, typer.Option(metavar="AGE", help="How long ago they ended: 90d, 12h, 30m.")],
+    log: Annotated[str, typer.Option("--log", metavar="URL", envvar="AMENDS_LOG", help="The log.")] = LOG_DEFAULT,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count them, and do nothing.")] = False,
+    json: Json = False,
+) -> None:
+    """Forget the histories of runs that ended long ago. Their ids stay taken; stuck runs are never purged."""
+    before = datetime.now(UTC) - age(older_than)
+    count = asyncio.run(_purged(log, before, dry_run=dry_run))
+    if json:
+        as_json({"purged": 0 if dry_run else count, "matched": count, "ended_before": before})
+    else:
+        word = "would be forgotten" if dry_run else "forgotten"
+        print(f"{count} {'run' if count == 1 else 'runs'} {word} that ended before {before:%Y-%m-%d %H:%M:%S} UTC")
+
+
+def age(text: str) -> timedelta:
+    """`90d`, `12h`, `30m`, `10s`."""
+    found = re.fullmatch(r"([0-9]{1,6})([dhms])", text)
+    if found is None:
+        msg = f"--older-than {text}: expected a number and a unit, as 90d, 12h, 30m or 10s."
+        raise BadUsage(msg)
+    return timedelta(**{UNITS[found[2]]: int(found[1])})
+
+
+async def _purged(url: str, before: datetime, *, dry_run: bool) -> int:
+    micros = round(before.timestamp() * 1_000_000)
+    log = _log(url)
+    try:
+        await log.open()
+    except LogInUse as error:
+        msg = f"{error}\nIts server purges by itself: [privacy] keep in its settings."
+        raise LogInUse(msg) from error
+    try:
+        if dry_run:
+            return await _count(log, micros)
+        count = 0
+        while forgotten := await log.purge(micros, SLICE):
+            count += forgotten
+        return count
+    finally:
+        await log.close()
+
+
+async def _count(log: "TransactionLog", micros: int) -> int:
+    from amends.ports.log import Find
+
+    count, after = 0, None
+    while True:
+        page = await log.find(Find(states=ENDED, limit=SLICE, after=after))
+        count += sum(1 for row in page if row.ended_at is not None and row.ended_at < micros and row.steps != b"[]")
+        if len(page) < SLICE:
+            return count
+        after = (page[-1].created_at, page[-1].run)
+
+
+def _log(url: str) -> "TransactionLog":
+    from amends.compose import open_log
+
+    try:
+        return open_log(url)
+    except AmendsError as error:
+        msg = f"--log {error}"
+        raise BadUsage(msg) from error

@@ -1,0 +1,157 @@
+"""Where a command asks: a server, or a log that is looked into directly. One question and answer for both.
+
+A log is asked through the server's own application, in this process and without a socket: what a command shows of a
+file is what a server would show of it, and there is one place that decides both.
+"""
+
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Final, Protocol, TypeVar
+
+import msgspec
+import typer
+
+from amends.cli.errors import BadUsage
+from amends.cli.source_log import Purpose, open_source, settings_here
+from amends.client.wire import Address, Again, Ask, Said, succeeded
+from amends.core.errors import AmendsError, Refused
+
+T = TypeVar("T")
+
+LOG_DEFAULT: Final = "sqlite:///amends.db"
+
+LogUrl = Annotated[
+    str | None,
+    typer.Option("--log", metavar="URL", envvar="AMENDS_LOG", help="The log to look into, as sqlite:///amends.db."),
+]
+ServerUrl = Annotated[
+    str | None,
+    typer.Option("--server", metavar="URL", envvar="AMENDS_SERVER", help="The server to ask, as http://host:8700."),
+]
+Load = Annotated[
+    list[str] | None,
+    typer.Option("--load", metavar="MODULE[:NAME]", help="With --log: the sagas whose runs are meant; repeat."),
+]
+
+TOKEN: Final = "AMENDS_TOKEN"  # noqa: S105 - the name of a variable
+"""A token on a command line would be seen by everybody on the machine, so it comes by the environment."""
+
+
+class Source(Protocol):
+    """Answers what the HTTP API answers."""
+
+    @property
+    def name(self) -> str:
+        """The URL it was given by."""
+        ...
+
+    async def ask(self, ask: Ask) -> Said:
+        """One request and its answer."""
+        ...
+
+
+@asynccontextmanager
+async def reach(
+    server: str | None, log: str | None, load: Sequence[str] | None = None, purpose: Purpose = Purpose.LOOK
+) -> AsyncGenerator[Source]:
+    """The server that is named, else the log, else `amends.db` where it lies in this folder."""
+    if server is not None:
+        from amends.client.session import Session
+
+        session = Session(Address(server, os.environ.get(TOKEN)))
+        try:
+            yield _Server(server, session)
+        finally:
+            await session.close()
+        return
+    async with open_source(log or _log_here(), load or (), purpose) as source:
+        yield source
+
+
+def _log_here() -> str:
+    """The log of the settings in this folder, or the one that lies here."""
+    if Path("amends.toml").exists():
+        from amends.config.values import looked_up
+
+        return looked_up(settings_here().log)
+    if not Path("amends.db").exists():
+        msg = (
+            "there is no amends.db in this folder. Say what to look into: --server http://127.0.0.1:8700 or "
+            "--log sqlite:///file.db; AMENDS_SERVER and AMENDS_LOG say the same."
+        )
+        raise BadUsage(msg)
+    return LOG_DEFAULT
+
+
+class _Server:
+    def __init__(self, name: str, session: "_Session") -> None:
+        self.name = name
+        self._session = session
+
+    async def ask(self, ask: Ask) -> Said:
+        return await self._session.ask(ask)
+
+
+class _Session(Protocol):
+    async def ask(self, ask: Ask) -> Said: ...
+
+
+# -- asking
+
+
+async def get(source: Source, path: str, type_: type[T], query: Mapping[str, str] | None = None) -> T:
+    """What is at a path, as its type."""
+    ask = Ask("GET", path, query or {}, again=Again.FINE)
+    return decoded(checked(await source.ask(ask)), type_)
+
+
+async def post(
+    source: Source, path: str, body: Mapping[str, object], query: Mapping[str, str] | None = None, wait: float = 0.0
+) -> Said:
+    """What comes of a request; a refusal is raised."""
+    sent = msgspec.json.encode({name: value for name, value in body.items() if value is not None})
+    return checked(await source.ask(Ask("POST", path, query or {}, sent, waits=wait)))
+
+
+def checked(said: Said) -> Said:
+    """The answer; a request that isn't one is the mistake of whoever typed it."""
+    try:
+        return succeeded(said)
+    except Refused as error:
+        if error.status == 400:
+            raise BadUsage(error.detail) from error
+        raise
+
+
+def decoded(said: Said, type_: type[T]) -> T:
+    """The body as its type."""
+    try:
+        return msgspec.json.decode(said.body, type=type_)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        msg = f"the answer can't be read: {error}. Is it a server of amends, and of this version?"
+        raise AmendsError(msg) from error
+
+
+async def pages(source: Source, query: Mapping[str, str], limit: int | None) -> AsyncIterator[bytes]:
+    """Rows of `GET /v1/runs`, as JSON, page by page, up to `limit`."""
+    cursor, left = "", limit
+    while left is None or left > 0:
+        size = PAGE_MAX if left is None else min(left, PAGE_MAX)
+        asked = {**query, "limit": str(size), **({"cursor": cursor} if cursor else {})}
+        page = await get(source, "/v1/runs", _Page, asked)
+        for row in page.runs:
+            yield bytes(row)
+        if page.next is None:
+            return
+        cursor = page.next
+        left = None if left is None else left - len(page.runs)
+
+
+PAGE_MAX: Final = 500
+
+
+class _Page(msgspec.Struct, frozen=True):
+    runs: list[msgspec.Raw]
+    next: str | None

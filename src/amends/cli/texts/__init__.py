@@ -1,0 +1,1 @@
+"""What operators read: values of the API in, lines of text out."""

@@ -1,0 +1,28 @@
+"""What settings say of who is told: webhooks with their secrets looked up, and where alerts point to."""
+
+from amends.config.settings import Settings
+from amends.config.values import BadSetting
+from amends.observers.alerts import Links
+from amends.observers.deliveries import Webhook
+
+
+def webhooks_of(settings: Settings) -> list[Webhook]:
+    """Who is told of what; `BadSetting` where a secret can't be looked up or an address isn't one."""
+    found: list[Webhook] = []
+    for number, each in enumerate(settings.webhooks):
+        try:
+            secret = None if each.secret is None else each.secret.look_up()
+        except BadSetting as error:
+            msg = f"webhooks[{number}].secret: {error}"
+            raise BadSetting(msg) from error
+        if not each.url.startswith(("http://", "https://")):
+            msg = f"webhooks[{number}].url: {each.url!r} is no address: expected https://host/path."
+            raise BadSetting(msg)
+        found.append(Webhook(each.url, each.on, secret, each.sagas))
+    return found
+
+
+def links_of(settings: Settings) -> Links:
+    """Where people look: this server, and each saga's runbook."""
+    runbooks = tuple((name, each.runbook) for name, each in settings.sagas.items() if each.runbook is not None)
+    return Links((settings.server.public_url or "").rstrip("/"), runbooks)

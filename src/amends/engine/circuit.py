@@ -1,0 +1,71 @@
+"""Whether a participant is called at all: after many failures in a row nothing is sent to it, but for a trial now and
+then.
+
+A run whose call is held waits; it isn't stuck, and it uses up no attempt: an outage is nobody's no. The trial is a
+call that is owed anyway, sent like any other (same key, same bytes, its end is logged); if it fails it uses up no
+attempt either, since it was us who chose that run to go and see.
+
+Pure: it is told what happened and when, and says whether calls may leave. The lane holds them, the worker has the
+timer.
+"""
+
+from collections import deque
+from typing import Final
+
+from amends.core.answers import Cause, Outcome, Unknown
+from amends.core.operation import CircuitLimits
+from amends.core.retry import micros
+
+OUTAGES: Final = frozenset({Cause.NOT_SENT, Cause.LOST, Cause.TIMED_OUT, Cause.SERVER_ERROR})
+"""Ends of a call that say "it isn't there": never reached, no answer, a server error. "Too busy" and a wrong address
+are answers of somebody who is.
+"""
+
+
+def is_outage(outcome: Outcome) -> bool:
+    """Whether a call ended as calls to somebody who is down end."""
+    return isinstance(outcome, Unknown) and outcome.cause in OUTAGES
+
+
+class Circuit:
+    """One participant's. Times are microseconds UTC.
+
+    `since`: when the failures began that opened it; `None` while it is closed. `detail`: how the last of them went.
+    `trying`: a trial is on its way.
+    """
+
+    def __init__(self, limits: CircuitLimits) -> None:
+        self.limits = limits
+        self.since: int | None = None
+        self.detail = ""
+        self.trying = False
+        self._within = micros(limits.within)
+        self._failures: deque[int] = deque(maxlen=limits.failures)
+
+    @property
+    def is_open(self) -> bool:
+        """Nothing is sent, but for trials."""
+        return self.since is not None
+
+    @property
+    def probe_seconds(self) -> float:
+        """How often a trial may leave while it is open."""
+        return self.limits.probe_every.total_seconds()
+
+    def failed(self, at: int, detail: str) -> bool:
+        """A call ended without finding anybody; whether that opened the circuit."""
+        self.detail = detail
+        if self.is_open:
+            return False
+        self._failures.append(at)
+        if len(self._failures) < self.limits.failures or at - self._failures[0] > self._within:
+            return False
+        self.since = self._failures[0]
+        return True
+
+    def answered(self) -> bool:
+        """Somebody is there, whatever was said; whether that closed the circuit."""
+        was_open = self.is_open
+        self.since = None
+        self._failures.clear()
+        return was_open

@@ -1,0 +1,136 @@
+"""Drawing, purging, alert rules, completion: what needs no running server."""
+
+import asyncio
+import json
+import re
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from amends import Orchestrator
+from amends.cli.purge import age
+from amends.server.app import application
+from amends.server.context import Context
+from tests.cli.commands import amends, amends_process
+from tests.cli.place_order import Inventory, Mail, Payments, Shipping, basket, place_order
+from tests.server.asgi import Caller
+
+MODULE = "tests.cli.place_order"
+
+
+def test_a_saga_is_drawn_for_a_terminal(tmp_path: Path) -> None:
+    drawn = amends(tmp_path, "graph", f"{MODULE}:place_order", f"{MODULE}:basket")
+    assert drawn.out.splitlines() == [
+        "place-order v1",
+        "  reserve   compensable                                  inventory.reserve   undone by release",
+        "  hold      compensable                                  payments.hold       undone by unhold",
+        "  capture   pivot         reads hold; after reserve      payments.capture",
+        "  ship      retriable     reads reserve; after capture   shipping.schedule",
+        "",
+        "basket v1",
+        "  approve       neutral                   a person, or time",
+        "  cooling_off   neutral   after approve   a person, or time",
+    ]
+
+
+def test_a_saga_is_drawn_for_a_page_and_for_graphviz(tmp_path: Path) -> None:
+    mermaid = amends(tmp_path, "graph", f"{MODULE}:place_order", "--format", "mermaid").out.splitlines()
+    assert mermaid[:4] == ["---", "title: place-order v1", "---", "flowchart LR"]
+    assert '    capture{{"capture<br/>pivot"}}' in mermaid
+    assert "    hold --> capture" in mermaid
+    assert "    reserve -.-> capture" in mermaid
+    dot = amends(tmp_path, "graph", f"{MODULE}:place_order", "--format", "dot").out.splitlines()
+    assert dot[0] == 'digraph "place-order v1" {'
+    assert dot[-1] == "}"
+    assert "    reserve -> capture [style=dashed];" in dot
+    said = json.loads(amends(tmp_path, "graph", f"{MODULE}:place_order", "--json").out)
+    assert [each["name"] for each in said["sagas"][0]["steps"]] == ["reserve", "hold", "capture", "ship"]
+    assert amends(tmp_path, "graph", "nowhere").code == 2
+
+
+async def test_the_shipped_alert_rules_speak_of_metrics_that_there_are(tmp_path: Path) -> None:
+    routes = [each.at("http://127.0.0.1:9") for each in (Inventory, Payments, Shipping, Mail)]
+    async with Orchestrator([place_order, basket], routes=routes) as runs:
+        await runs.start(basket, 1_000, id="b")
+        answer = await Caller(application(Context(runs.engine, lanes=runs.lanes))).get("/metrics")
+    there = set(re.findall(r"^# TYPE (\w+)", answer.body.decode(), re.MULTILINE))
+    rules = json.loads((await asyncio.to_thread(amends, tmp_path, "alerts", "--json")).out)["rules"]
+    named = {metric for rule in rules for metric in re.findall(r"\bamends_\w+", rule["expr"])}
+    assert named <= there, named - there
+    assert [each["alert"] for each in rules] == [
+        "AmendsStuck",
+        "AmendsParticipantDown",
+        "AmendsCompensatingTooLong",
+        "AmendsPastPivotLate",
+        "AmendsUnclaimable",
+        "AmendsNotDriving",
+    ]
+
+
+def test_the_rules_are_a_file_that_prometheus_reads(tmp_path: Path) -> None:
+    lines = amends(tmp_path, "alerts").out.splitlines()
+    assert lines[:3] == ["groups:", "  - name: amends", "    rules:"]
+    assert sum(line.startswith("      - alert: Amends") for line in lines) == 6
+    keys = {line.strip().partition(":")[0].removeprefix("- ") for line in lines}
+    assert keys == {
+        "groups",
+        "name",
+        "rules",
+        "alert",
+        "expr",
+        "for",
+        "labels",
+        "severity",
+        "annotations",
+        "summary",
+        "look",
+    }
+    for line in lines:
+        if line.strip().startswith(("summary:", "look:")):
+            value = line.partition(": ")[2]
+            assert value[0] == value[-1] == "'", "text with braces and colons must be quoted"
+
+
+async def test_purge_forgets_what_ended_and_nothing_else(tmp_path: Path) -> None:
+    log = f"sqlite:///{tmp_path}/shop.db"
+    async with Orchestrator([basket], log=log) as runs:
+        for id in ("ended-1", "ended-2"):
+            run = await runs.start(basket, 1_000, id=id)
+            await runs.cancel(id, reason="enough")
+            await run.outcome()
+        await runs.start(basket, 1_000, id="asked")
+        in_use = await asyncio.to_thread(amends, tmp_path, "purge", "--older-than", "0s", "--log", log)
+        assert in_use.code == 1
+        assert "is in use by process" in in_use.err
+
+    async def purged(*arguments: str) -> str:
+        return (await asyncio.to_thread(amends, tmp_path, "purge", *arguments, "--log", log)).out
+
+    assert (await purged("--older-than", "1d")).startswith("0 runs forgotten that ended before ")
+    assert (await purged("--older-than", "0s", "--dry-run")).startswith("2 runs would be forgotten")
+    assert json.loads(await purged("--older-than", "0s", "--json"))["purged"] == 2
+    assert (await purged("--older-than", "0s", "--dry-run")).startswith("0 runs would be forgotten")
+    shown = await asyncio.to_thread(amends, tmp_path, "ls", "--json", "--log", log)
+    assert {each["id"]: each["state"] for each in json.loads(shown.out)["runs"]} == {
+        "ended-1": "compensated",
+        "ended-2": "compensated",
+        "asked": "running",
+    }
+    assert (await asyncio.to_thread(amends, tmp_path, "purge", "--older-than", "soon", "--log", log)).code == 2
+
+
+def test_an_age_has_a_unit() -> None:
+    assert (age("90d"), age("12h"), age("30m"), age("10s")) == (
+        timedelta(days=90),
+        timedelta(hours=12),
+        timedelta(minutes=30),
+        timedelta(seconds=10),
+    )
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_every_shell_completes_commands(tmp_path: Path, shell: str) -> None:
+    script = amends_process(tmp_path, "--show-completion", shell)
+    assert script.code == 0, script.err
+    assert "_AMENDS_COMPLETE" in script.out or "AMENDS_COMPLETE" in script.out
