@@ -102,7 +102,7 @@ def plan(sql: str) -> str:
         ("claimable", "runs_due (due_at<?)"),
         ("claimable", "runs_owned (owner<?)"),
         ("claimable", "runs_owned (owner>?)"),
-        ("nudged", "runs_owned (owner=? AND due_at<?)"),
+        ("nudged", "runs_owned (owner=?)"),
         ("next_due", "runs_due"),
         ("next_due_of", "runs_due"),
         ("purgeable", "runs_over (ended_at<?)"),

@@ -1,4 +1,5 @@
--- Every statement of the log. Bodies go in and come out as bytes and are kept as text, so that people can read the file.
+-- Every statement of the log. Bodies are kept as text, so that people can read the file, and come out as bytes. (They go in as
+-- text: Python's sqlite3 looks for an adapter for every value that is bytes, a truth or none, which costs more than to bind it.)
 
 -- name: start
 -- New runs, as many as are put in; nothing happens to one whose id is taken.
@@ -14,8 +15,8 @@ INSERT INTO run_tags (name, value, created_at, run) VALUES (?, ?, ?, ?);
 -- name: append_owned
 -- The owner's append: only while version, owner and epoch are what the writer believes. Its own id again as owner, or null to let go.
 UPDATE runs
-SET version = ?, state = ?, by_hand = ?, owner = ?, due_at = ?, claims = 0, current = CAST(? AS TEXT), steps = CAST(? AS TEXT),
-    stuck = CAST(? AS TEXT), updated_at = ?, ended_at = ?
+SET version = ?, state = ?, by_hand = ?, owner = ?, due_at = ?, claims = 0, current = ?, steps = ?, stuck = ?, updated_at = ?,
+    ended_at = ?
 WHERE id = ? AND version = ? AND owner = ? AND epoch = ? AND format > 0;
 
 -- name: append_all_owned
@@ -23,8 +24,7 @@ WHERE id = ? AND version = ? AND owner = ? AND epoch = ? AND format > 0;
 -- a statement that begins with UPDATE.) Columns: run, expected, epoch, version, state, by_hand, owner, due_at, current, steps, stuck, at, ended_at.
 UPDATE runs
 SET version = entry.column4, state = entry.column5, by_hand = entry.column6, owner = entry.column7, due_at = entry.column8, claims = 0,
-    current = CAST(entry.column9 AS TEXT), steps = CAST(entry.column10 AS TEXT), stuck = CAST(entry.column11 AS TEXT),
-    updated_at = entry.column12, ended_at = entry.column13
+    current = entry.column9, steps = entry.column10, stuck = entry.column11, updated_at = entry.column12, ended_at = entry.column13
 FROM (VALUES /* entries */) AS entry
 WHERE runs.id = entry.column1 AND runs.version = entry.column2 AND runs.owner = ? AND runs.epoch = entry.column3 AND runs.format > 0;
 
@@ -33,7 +33,7 @@ WHERE runs.id = entry.column1 AND runs.version = entry.column2 AND runs.owner = 
 UPDATE runs
 SET version = ?, state = ?, by_hand = ?,
     due_at = CASE WHEN owner IS NULL AND ? IS NOT NULL THEN ? ELSE min(coalesce(due_at, ?), ?) END,
-    current = CAST(? AS TEXT), steps = CAST(? AS TEXT), stuck = CAST(? AS TEXT), updated_at = ?, ended_at = ?
+    current = ?, steps = ?, stuck = ?, updated_at = ?, ended_at = ?
 WHERE id = ? AND version = ? AND format > 0;
 
 -- name: add_events

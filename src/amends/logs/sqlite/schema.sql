@@ -73,8 +73,8 @@ CREATE TABLE run_tags (
 
 -- Claims: runs nobody has, by when they are due.
 CREATE INDEX runs_due ON runs (due_at) WHERE owner IS NULL AND due_at IS NOT NULL;
--- Nudges, and the runs of owners that are gone.
-CREATE INDEX runs_owned ON runs (owner, due_at) WHERE owner IS NOT NULL;
+-- Nudges, and the runs of owners that are gone. (Not by due time: that changes with every append, and the owned are few.)
+CREATE INDEX runs_owned ON runs (owner) WHERE owner IS NOT NULL;
 -- Lists, newest first: all, by state, by saga.
 CREATE INDEX runs_newest ON runs (created_at, id);
 CREATE INDEX runs_by_state ON runs (state, created_at, id);

@@ -9,7 +9,7 @@ well (the pages it couldn't write are forgotten): so nothing is written any more
 """
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import TypeVar
@@ -18,7 +18,7 @@ from amends.core.errors import LogBroken, LogUnavailable
 from amends.logs.sqlite.opening import BUSY_SECONDS, kind_of, open_for_writing
 from amends.logs.sqlite.reader import Reader, as_json, keys_as_json
 from amends.logs.sqlite.statements import SQL, chunks, repeated
-from amends.ports.log import Append, SagaKey, Start, StoredRun, Written
+from amends.ports.log import Append, RunRow, SagaKey, Start, StoredRun, Written
 
 R = TypeVar("R")
 
@@ -26,14 +26,14 @@ TAG = SQL["tag"]
 START = repeated(
     SQL["start"],
     "/* starts */",
-    "(?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?, CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), ?, ?, ?, ?, ?)",
+    "(?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 )
 APPEND_ALL_OWNED = repeated(SQL["append_all_owned"], "/* entries */", f"({', '.join('?' * 13)})")
-ADD_EVENTS = repeated(SQL["add_events"], "/* events */", "(?, ?, ?, CAST(? AS TEXT), ?, ?, ?)")
+ADD_EVENTS = repeated(SQL["add_events"], "/* events */", f"({', '.join('?' * 7)})")
 TOGETHER = sqlite3.sqlite_version_info >= (3, 33)
 """From there on SQLite knows `UPDATE ... FROM`."""
 
-EventValues = tuple[str, int, str, bytes, int, bytes, int]
+EventValues = tuple[str, int, str, str, int, bytearray, int]
 APPEND_OWNED, APPEND_VISITED = SQL["append_owned"], SQL["append_visited"]
 
 PASSING = {
@@ -63,11 +63,19 @@ class _OneByOne(Exception):
     """An entry of a batch was refused: roll back, and find out which."""
 
 
-def event_values(entry: Start | Append) -> Iterator[EventValues]:
+def event_values(entry: Start | Append) -> list[EventValues]:
     """An entry's events as rows."""
     before = 0 if isinstance(entry, Start) else entry.expected
-    for version, event in enumerate(entry.events, before + 1):
-        yield entry.run, version, event.kind, event.body, event.epoch, entry.append_id, event.at
+    run, append_id = entry.run, bytearray(entry.append_id)
+    return [
+        (run, version, event.kind, event.body.decode(), event.epoch, append_id, event.at)
+        for version, event in enumerate(entry.events, before + 1)
+    ]
+
+
+def texts(row: RunRow) -> tuple[str, str, str]:
+    """What the row says of its steps."""
+    return row.current.decode(), row.steps.decode(), row.stuck.decode()
 
 
 class Writer:
@@ -154,9 +162,8 @@ class Writer:
     def _owned_values(self, entry: Append) -> tuple[object, ...]:
         row = entry.row
         return (
-            *(entry.run, entry.expected, entry.epoch, entry.expected + len(entry.events), row.state, row.by_hand),
-            *(None if entry.release else self._worker, row.due_at, row.current, row.steps, row.stuck),
-            *(entry.at, row.ended_at),
+            *(entry.run, entry.expected, entry.epoch, entry.expected + len(entry.events), row.state, int(row.by_hand)),
+            *(None if entry.release else self._worker, row.due_at, *texts(row), entry.at, row.ended_at),
         )
 
     def _append_one_by_one(self, batch: Sequence[Start | Append]) -> Sequence[Written]:
@@ -194,9 +201,9 @@ class Writer:
     def _start_values(self, entry: Start) -> tuple[object, ...]:
         row = entry.row
         return (
-            *(entry.run, entry.saga, entry.saga_version, entry.digest, row.state, row.by_hand, len(entry.events)),
-            *(self._worker if entry.owned else None, row.due_at, entry.start_print),
-            *(row.current, row.steps, row.stuck, entry.deadline, as_json(dict(entry.tags)) if entry.tags else "{}"),
+            *(entry.run, entry.saga, entry.saga_version, entry.digest, row.state, int(row.by_hand), len(entry.events)),
+            *(self._worker if entry.owned else None, row.due_at, bytearray(entry.start_print), *texts(row)),
+            *(entry.deadline, as_json(dict(entry.tags)) if entry.tags else "{}"),
             *(entry.at, entry.at, row.ended_at),
         )
 
@@ -213,9 +220,7 @@ class Writer:
                     row.by_hand,
                     owner,
                     row.due_at,
-                    row.current,
-                    row.steps,
-                    row.stuck,
+                    *texts(row),
                     entry.at,
                     row.ended_at,
                 ),
@@ -232,7 +237,7 @@ class Writer:
             APPEND_VISITED,
             (
                 *(version, row.state, row.by_hand, row.ended_at, row.due_at, due_at, due_at),
-                *(row.current, row.steps, row.stuck, entry.at, row.ended_at, entry.run, entry.expected),
+                *(*texts(row), entry.at, row.ended_at, entry.run, entry.expected),
             ),
         )
         return updated.rowcount == 1
