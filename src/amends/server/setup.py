@@ -61,15 +61,8 @@ def access_of(settings: Settings) -> Access:
 
 
 def limits_of(settings: Settings) -> Limits:
-    """What the server takes; `BadSetting` for a number that would let nobody in."""
+    """What the server takes."""
     server = settings.server
-    for name in ("requests_max", "streams_max", "connections_max"):
-        if getattr(server, name) < 1:
-            msg = f"server.{name}: expected at least 1."
-            raise BadSetting(msg)
-    if server.per_second is not None and server.per_second <= 0:
-        msg = "server.per_second: expected more than 0; leave it out for any number."
-        raise BadSetting(msg)
     return Limits(
         body_bytes=server.body_max,
         body_seconds=server.body_timeout,
