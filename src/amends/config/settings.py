@@ -195,6 +195,9 @@ class Privacy(Section, frozen=True):
     decrypt: tuple[Secret, ...] = ()
     """Former keys, which still read what they wrote."""
 
+    keep: Seconds | None = None
+    """How long the histories of runs that ended are kept. Not set: for ever. Ids stay taken, what is stuck stays."""
+
 
 class Webhook(Section, frozen=True):
     """`[[webhooks]]`: who is told of what, by a signed POST."""

@@ -27,6 +27,7 @@ from amends.ports.log import TransactionLog
 from amends.server.app import application
 from amends.server.callback_tokens import CallbackTokens, calling_back
 from amends.server.context import Context
+from amends.server.keeping import Keeping
 from amends.server.listen import listen_on, url_of
 from amends.server.observing import Observing
 from amends.server.protocol import guarded
@@ -64,6 +65,7 @@ async def serve_until_stopped(
         async with (
             Orchestrator(sagas, log=log, settings=settings, around=around, grace=settings.server.grace) as runs,
             Observing(runs.engine, webhooks_of(settings), links_of(settings)),
+            Keeping(runs.engine.log, settings.privacy.keep),
         ):
             await callbacks.open(runs.engine.log)
             context = Context(
