@@ -79,6 +79,7 @@ url = "https://payments.internal/saga"
 headers = { X-Tenant = "${env:TENANT}" }
 auth = { bearer = "${file:/run/secrets/payments}" }
 at_once = 20
+per_second = 100
 [sagas.place-order]
 deadline = "15m"
 runbook = "https://wiki.example/amends"
@@ -90,6 +91,7 @@ secret = "${env:HOOK_SECRET}"
     settings = loaded(tmp_path, text).settings
     assert str(settings.sagas["place-order"].deadline) == "15m"
     assert settings.tokens[0].sagas == ("place-order",)
+    assert settings.participants["payments"].per_second == 100
     assert settings.webhooks[0].on == ("stuck", "abandoned")
 
 

@@ -156,6 +156,9 @@ class Participant(Section, frozen=True):
     at_once: AtLeastOne | None = None
     """Calls in flight per process; 64 unless set."""
 
+    per_second: AboveZero | None = None
+    """Calls begun a second, per process; any number unless set."""
+
     timeout: Seconds | None = None
     """Of one attempt, for steps that don't say it themselves; 5 s unless set."""
 
