@@ -211,6 +211,7 @@ auth = {{ basic = "ann:${{file:{file}}}" }}
     assert payments.headers == {"X-Tenant": "acme", "Authorization": "Bearer geheim-1"}
     assert hotel.headers is not None
     assert hotel.headers["Authorization"] == "Basic YW5uOmdlaGVpbS0x"
+    assert payments.headers is not None
     file.write_text("geheim-2\n")
     assert routes.reload() == []
     assert payments.headers["Authorization"] == "Bearer geheim-2"

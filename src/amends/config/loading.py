@@ -142,7 +142,8 @@ def _sections(value: object, shape: type | None) -> Iterator[tuple[str, Mapping[
             if isinstance(each, dict):
                 yield f".{name}", cast("dict[str, Any]", each)
     elif shape is tuple and isinstance(value, list):
-        for index, each in enumerate(value):
+        listed: list[Any] = [*value]
+        for index, each in enumerate(listed):
             if isinstance(each, dict):
                 yield f"[{index}]", cast("dict[str, Any]", each)
 
