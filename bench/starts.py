@@ -65,16 +65,15 @@ def measure(saga: str, log: str, connections: int, starts: int) -> str:
     with tempfile.TemporaryDirectory(prefix="amends-bench-") as folder:
         url = f"sqlite:///{folder}/log.db" if log == "sqlite" else "memory:"
         command = [sys.executable, "-m", "amends.cli.main", "serve", f"bench.starts:{saga}", "--log", url]
-        server = subprocess.Popen(
+        with subprocess.Popen(
             [*command, "--listen", "127.0.0.1:0", "--json"], stdout=subprocess.PIPE, text=True, cwd=Path.cwd()
-        )
-        try:
-            assert server.stdout is not None
-            host, _, port = json.loads(server.stdout.readline())["url"].removeprefix("http://").partition(":")
-            return asyncio.run(_load(saga, server.pid, host, int(port), connections, starts))
-        finally:
-            server.send_signal(signal.SIGTERM)
-            server.wait()
+        ) as server:
+            try:
+                assert server.stdout is not None
+                host, _, port = json.loads(server.stdout.readline())["url"].removeprefix("http://").partition(":")
+                return asyncio.run(_load(saga, server.pid, host, int(port), connections, starts))
+            finally:
+                server.send_signal(signal.SIGTERM)
 
 
 async def _load(  # noqa: PLR0917 - what is measured

@@ -88,6 +88,15 @@ def open_events(settings: Settings) -> EventCodec:
 
 def open_route(route: Route) -> Transport:
     """The way to where a route points: a URL, `python:module:name`, a `Service`, or an ASGI application."""
+    way = _way(route)
+    if route.per_second is None:
+        return way
+    from amends.transports.paced import Paced
+
+    return Paced(way, route.per_second)
+
+
+def _way(route: Route) -> Transport:
     where = route.where
     if isinstance(where, str):
         scheme, _, rest = where.partition(":")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from amends import Orchestrator
+from bench import starts
 from bench.__main__ import IN_FLIGHT, chosen
 from bench.measure import (
     ACCEPTED,
@@ -195,3 +196,8 @@ def test_percentiles_are_values_that_were_measured() -> None:
     assert (percentile(values, 0.5), percentile(values, 0.99), percentile(values, 1.0)) == (50, 99, 100)
     assert percentile([7.0], 0.5) == percentile([7.0], 0.99) == 7
     assert spread([3.0, 1.0, 2.0]).median == 2
+
+
+def test_starts_over_http_are_counted_against_the_log() -> None:
+    name, per_second, *_ = starts.measure("taken", "memory", connections=4, starts=40).split()
+    assert (name, float(per_second) > 0) == ("taken", True)

@@ -1,5 +1,6 @@
 """Encrypted events: read by whoever has the key, by nobody else, and not changed without being noticed."""
 
+import asyncio
 import re
 from pathlib import Path
 
@@ -117,3 +118,25 @@ def test_a_key_is_made_once_and_printed(capsys: pytest.CaptureFixture[str]) -> N
     made = capsys.readouterr().out.strip()
     assert re.fullmatch(r"[A-Za-z0-9_-]{43}=", made)
     assert opened(EncryptedEvents(EventCodec(), [made]), EVENT) == EVENT
+
+
+def test_without_the_key_it_is_said_what_is_missing() -> None:
+    kind, body = EncryptedEvents(EventCodec(), [new_key()]).encode(EVENT)
+    with pytest.raises(Undecodable, match=r"is encrypted, and its key isn't here: \[privacy\] encrypt in amends\.toml"):
+        EventCodec().decode(kind, body, 5, 1)
+
+
+async def test_looking_without_the_key_is_an_answer_and_no_traceback(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = Settings(privacy=Privacy(encrypt=Secret(new_key())))
+    async with Orchestrator([pay], log="sqlite:///runs.db", settings=settings) as runs:
+        await (await runs.start(pay, SECRET, id="p-1")).outcome()
+    code = await asyncio.to_thread(amends, ["show", "p-1", "--log", "sqlite:///runs.db"])
+    assert code == 1
+    assert "its key isn't here" in capsys.readouterr().err
+    assert "Traceback" not in caplog.text

@@ -79,6 +79,7 @@ url = "https://payments.internal/saga"
 headers = { X-Tenant = "${env:TENANT}" }
 auth = { bearer = "${file:/run/secrets/payments}" }
 at_once = 20
+per_second = 100
 [sagas.place-order]
 deadline = "15m"
 runbook = "https://wiki.example/amends"
@@ -90,6 +91,7 @@ secret = "${env:HOOK_SECRET}"
     settings = loaded(tmp_path, text).settings
     assert str(settings.sagas["place-order"].deadline) == "15m"
     assert settings.tokens[0].sagas == ("place-order",)
+    assert settings.participants["payments"].per_second == 100
     assert settings.webhooks[0].on == ("stuck", "abandoned")
 
 
@@ -113,6 +115,10 @@ secret = "${env:HOOK_SECRET}"
         ('[participants.a]\ntimeout = "x"', "amends.toml: participants.a.timeout: 'x' is no duration"),
         ('[participants.a]\nheaders = { X = "${en:T}" }', "${en:T} is no reference: expected ${env:NAME}"),
         ('[[tokens]]\nname = "a"\nrole = "boss"\nhash = "x"', "tokens[0].role: Invalid enum value 'boss'."),
+        ("[server]\nrequests_max = 0", "amends.toml: server.requests_max: Expected `int` >= 1."),
+        ("[server]\nper_second = 0.0", "amends.toml: server.per_second: Expected `float` > 0.0."),
+        ("[participants.a]\nat_once = 0", "amends.toml: participants.a.at_once: Expected `int` >= 1."),
+        ("[participants.a.circuit]\nfailures = 0", "participants.a.circuit.failures: Expected `int` >= 1."),
         ("server = 1", "amends.toml: server: Expected `object`, got `int`."),
         ("a = [", "amends.toml: "),
         ("\xff = 1", "amends.toml: "),
@@ -188,7 +194,7 @@ def test_sizes_are_read_and_written_as_people_do(text: str, size: int, shown: st
 
 def test_secrets_are_looked_up_when_asked_for_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "secret"
-    file.write_text("first\n")
+    file.write_text("geheim-1\n")
     monkeypatch.setenv("TENANT", "acme")
     text = f"""
 [participants.defaults]
@@ -202,17 +208,18 @@ auth = {{ basic = "ann:${{file:{file}}}" }}
 """
     routes = routes_of(loaded(tmp_path, text).settings)
     payments, hotel = routes.routes
-    assert payments.headers == {"X-Tenant": "acme", "Authorization": "Bearer first"}
+    assert payments.headers == {"X-Tenant": "acme", "Authorization": "Bearer geheim-1"}
     assert hotel.headers is not None
-    assert hotel.headers["Authorization"] == "Basic YW5uOmZpcnN0"
-    file.write_text("second\n")
+    assert hotel.headers["Authorization"] == "Basic YW5uOmdlaGVpbS0x"
+    assert payments.headers is not None
+    file.write_text("geheim-2\n")
     assert routes.reload() == []
-    assert payments.headers["Authorization"] == "Bearer second"
+    assert payments.headers["Authorization"] == "Bearer geheim-2"
     file.unlink()
     (wrong, _) = routes.reload()
     assert "No such file" in wrong
-    assert payments.headers["Authorization"] == "Bearer second", "what can't be read again stays as it was"
-    assert "second" not in repr(payments) + repr(payments.headers) + repr(hotel.headers)
+    assert payments.headers["Authorization"] == "Bearer geheim-2", "what can't be read again stays as it was"
+    assert "geheim" not in repr(payments) + repr(payments.headers) + repr(hotel.headers)
 
 
 def test_a_secret_that_leads_nowhere_is_named(tmp_path: Path) -> None:

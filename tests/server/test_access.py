@@ -172,4 +172,4 @@ def test_a_bucket_fills_evenly_and_forgets_the_oldest() -> None:
     assert buckets.wait("a") == 0
     for number in range(CALLERS_MAX + 1):
         buckets.take(f"caller {number}")
-    assert len(buckets._levels) == CALLERS_MAX
+    assert len(buckets) == CALLERS_MAX

@@ -9,13 +9,13 @@ import msgspec
 import pytest
 from typing_extensions import override
 
-from amends import Call, Later, Participant, Rejected, Saga, operation, this_call
+from amends import Call, Later, Orchestrator, Participant, Rejected, Saga, operation, this_call
 from amends.core.errors import LogUnavailable
 from amends.inboxes.memory import MemoryInbox
 from amends.logs.memory import MemoryLog
 from amends.participant.service import Service
 from amends.ports.log import Append, Start, Written
-from amends.server.callback_tokens import CallbackTokens
+from amends.server.callback_tokens import CallbackTokens, calling_back
 from amends.server.context import Context
 from tests.server.asgi import Answer, Caller
 from tests.server.opened import PUBLIC_URL, api, problem
@@ -278,3 +278,17 @@ def test_a_token_is_the_same_in_every_process_on_a_log() -> None:
     assert str(one.key(one.token("p-1:book:action"))) == "p-1:book:action"
     assert CallbackTokens(b"other").key(token) is None
     assert CallbackTokens().key(token) is None, "before the log was asked"
+
+
+async def test_a_resumed_run_that_calls_at_once_is_given_its_callback() -> None:
+    """The log's secret is asked for when the engine is open, and by then the first calls may be on their way."""
+    log, carrier, tokens = MemoryLog(), Carriers(), CallbackTokens()
+    routes = [Carrier.at(carrier.service())]
+    around = calling_back(tokens, PUBLIC_URL)
+    async with Orchestrator([parcel], log=log, routes=routes, around=around) as runs:
+        await runs.start(parcel, "1 Elm Street", id="p-1")
+        await until(lambda: any(lane.in_flight for lane in runs.lanes.values()))
+        assert carrier.callbacks == {}, "it was sent without knowing what to say"
+        await tokens.open(log)
+        await until(lambda: "action" in carrier.callbacks)
+        assert carrier.callbacks["action"].startswith(f"{PUBLIC_URL}/v1/callbacks/")

@@ -107,6 +107,35 @@ async def test_sigterm_answers_those_who_wait_and_lets_calls_in_flight_finish(fo
     assert sorted(attempts) == ["trip-1:book:action", "trip-2:book:action"], "what had finished was done again"
 
 
+async def test_sigterm_ends_streams_and_they_are_resumed_at_the_next_process(folder: Path) -> None:
+    async with Serving(folder, ["mine:slow"]) as server:
+        await server.post("slow", "Lisbon", "trip-1")
+        await until((folder / "attempts").exists)
+        live = {"Accept": "text/event-stream"}
+        async with server.http.get(f"{server.url}/v1/runs/trip-1/events", headers=live) as stream:
+            seen = b""
+            async with asyncio.timeout(SECONDS):
+                while b"ActionRequested" not in seen:
+                    seen += await stream.content.readany()
+                assert server.process is not None
+                server.process.send_signal(signal.SIGTERM)
+                seen += await stream.read()
+        (folder / "go").touch()
+        async with asyncio.timeout(SECONDS):
+            assert await server.process.wait() == 0
+        await server.start()
+        last = seen.decode().rpartition("id: ")[2].partition("\n")[0]
+        again = {**live, "Last-Event-ID": last}
+        async with server.http.get(f"{server.url}/v1/runs/trip-1/events", headers=again) as stream:
+            async with asyncio.timeout(SECONDS):
+                rest = await stream.read()
+    versions = [
+        int(line.removeprefix("id: ")) for line in (seen + rest).decode().splitlines() if line.startswith("id:")
+    ]
+    assert versions == list(range(1, len(versions) + 1)), "a gap, or a repeat"
+    assert b"RunEnded" in rest
+
+
 async def test_one_process_per_log_and_the_second_says_so(folder: Path) -> None:
     async with Serving(folder, ["mine:slow"]) as server:
         assert server.process is not None

@@ -52,7 +52,7 @@ def check(server: Server, method: str, path: str, examples: int, *, drawn_anew: 
         derandomize=not drawn_anew,
         database=None,
         phases=[Phase.explicit, Phase.generate],
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
     )
     @given(case=operation.as_strategy())
     def ask(case: Any) -> None:  # noqa: ANN401 - schemathesis's own, which has no stubs

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -23,6 +24,7 @@ from tests.server.certificates import Authority
 from tests.server.processes import SECONDS, Serving
 
 TOKEN, HASH = new_token()
+OTHER, OTHER_HASH = new_token()
 
 CALL = Outgoing(
     key="order-1:reserve:action",
@@ -54,10 +56,9 @@ async def participant(
     app.router.add_post("/{operation}", answer)
     runner = web.AppRunner(app)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
-    await site.start()
-    assert site._server is not None
-    port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]  # the type leaves them out
+    listening = socket.create_server(("127.0.0.1", 0))
+    port = listening.getsockname()[1]
+    await web.SockSite(runner, listening, ssl_context=context).start()
     try:
         yield f"{'http' if context is None else 'https'}://127.0.0.1:{port}"
     finally:
@@ -188,6 +189,8 @@ auth = {{ bearer = "${{file:{tmp_path / "secret"}}}" }}
             with pytest.raises(aiohttp.ClientError):
                 await start(presented(theirs))
             (tmp_path / "secret").write_text("second")
+            file = tmp_path / "amends.toml"
+            file.write_text(file.read_text().replace(HASH, OTHER_HASH))
             assert theirs.sign("server") == (cert, key)
             assert server.process is not None
             server.process.send_signal(signal.SIGHUP)
@@ -197,6 +200,8 @@ auth = {{ bearer = "${{file:{tmp_path / "secret"}}}" }}
                     pass
             both = ssl.create_default_context(cafile=str(theirs.ca))
             both.load_cert_chain(client, client_key)
+            assert await start(both) == 401
+            headers["Authorization"] = f"Bearer {OTHER}"
             assert await start(both) == 201
             assert seen == ["Bearer first", "Bearer second"]
             code, said = await server.stop()

@@ -63,8 +63,9 @@ def serve(
     ]
     flags = [Flag(path, value, name) for path, value, name in said if value is not None]
     try:
-        settings = load([*flags, *_routes(route or ())], file=config).settings
-        setup = set_up(settings)
+        flags += _routes(route or ())
+        settings = load(flags, file=config).settings
+        setup = set_up(settings, again=lambda: load(flags, file=config).settings)
     except (BadSetting, BadToken, BadAddress) as error:
         raise BadUsage(str(error)) from error
     if not settings.modules:

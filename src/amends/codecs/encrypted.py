@@ -13,7 +13,7 @@ import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error
 from collections.abc import Sequence
-from typing import Any, Final, cast
+from typing import Any, Final, TypeGuard
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -55,9 +55,7 @@ class EncryptedEvents:
         return kind, BEFORE + urlsafe_b64encode(sealed) + AFTER
 
     def plain(self, value: object) -> bytes:
-        if isinstance(value, dict) and "error" in value:  # a step in a row: what went wrong may say with what
-            value = {**cast("dict[str, Any]", value), "error": None}
-        return self._inner.plain(value)
+        return self._inner.plain({**value, "error": None} if _is_step(value) else value)
 
     def decode(self, kind: str, body: bytes, at: int, epoch: int) -> Event:
         return self._inner.decode(kind, self._opened(kind, body), at, epoch)
@@ -80,6 +78,11 @@ class EncryptedEvents:
         except InvalidTag as error:
             msg = f"{kind}: it was changed since it was encrypted, or is another kind's"
             raise Undecodable(msg) from error
+
+
+def _is_step(value: object) -> TypeGuard[dict[str, Any]]:
+    """A step as a row has it: what went wrong may say with what, so it stays in the events."""
+    return isinstance(value, dict) and "error" in value
 
 
 def _name(key: bytes) -> bytes:

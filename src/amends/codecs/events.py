@@ -16,6 +16,7 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar, cast, get_args, get_
 
 import msgspec
 
+from amends.codecs.seals import is_sealed
 from amends.core.codec import Undecodable
 from amends.core.events import EVENT_TYPES, Event
 
@@ -59,6 +60,8 @@ class EventCodec:
             return shape.read(shape.decode(body), at, epoch)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             msg = f"{kind} can't be read: {error}"
+            if is_sealed(body):
+                msg = f"{kind} is encrypted, and its key isn't here: [privacy] encrypt in amends.toml names it"
             raise Undecodable(msg) from error
 
 

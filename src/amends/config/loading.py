@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Final, cast, get_args, get_origin
+from typing import Annotated, Any, Final, cast, get_args, get_origin
 
 import msgspec
 
@@ -142,7 +142,8 @@ def _sections(value: object, shape: type | None) -> Iterator[tuple[str, Mapping[
             if isinstance(each, dict):
                 yield f".{name}", cast("dict[str, Any]", each)
     elif shape is tuple and isinstance(value, list):
-        for index, each in enumerate(value):
+        listed: list[Any] = [*value]
+        for index, each in enumerate(listed):
             if isinstance(each, dict):
                 yield f"[{index}]", cast("dict[str, Any]", each)
 
@@ -226,7 +227,7 @@ def _path_in(section: type[Section], parts: Sequence[str], variable: str) -> lis
 def _value(path: Sequence[str], text: str, variable: str) -> object:
     """What a text stands for, by the type of its setting: lists are separated by commas."""
     type_ = _type_of(path)
-    kinds = {type_, *get_args(type_)}
+    kinds = {_bare(each) for each in (type_, *get_args(type_))}
     if get_origin(type_) is tuple:
         return [each.strip() for each in text.split(",") if each.strip()]
     if bool in kinds:
@@ -237,6 +238,11 @@ def _value(path: Sequence[str], text: str, variable: str) -> object:
         return int(text) if int in kinds else float(text)
     except ValueError:
         raise BadSetting(f"{variable}={text}: expected a number.") from None
+
+
+def _bare(type_: Any) -> Any:  # noqa: ANN401 - types are values here
+    """A type without what is annotated to it."""
+    return get_args(type_)[0] if get_origin(type_) is Annotated else type_
 
 
 def _type_of(path: Sequence[str]) -> Any:  # noqa: ANN401 - types are values here

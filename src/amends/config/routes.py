@@ -64,6 +64,7 @@ def routes_of(settings: Settings) -> Routes:
                 at_once=_first(each.at_once, for_all.at_once, AT_ONCE_DEFAULT),
                 tls=None if tls is None else Tls(tls.ca, tls.cert, tls.key),
                 circuit=_circuit(each.circuit or for_all.circuit),
+                per_second=each.per_second or for_all.per_second,
             )
         )
     return Routes(routes, headers)

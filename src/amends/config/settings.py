@@ -3,11 +3,14 @@
 What a setting is for stands below it and is what the reference page prints.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from amends.config.values import Seconds, Secret, Size
+
+AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
+AboveZero = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -51,16 +54,16 @@ class Server(Section, frozen=True):
     head_max: Size = Size(64 << 10)
     """The largest head of a request."""
 
-    requests_max: int = 4_096
+    requests_max: AtLeastOne = 4_096
     """Requests that are being answered at a time, those that wait for a run included; more are 503."""
 
-    streams_max: int = 1_024
+    streams_max: AtLeastOne = 1_024
     """Live streams of events at a time."""
 
-    connections_max: int = 8_192
+    connections_max: AtLeastOne = 8_192
     """Connections that are open at a time."""
 
-    per_second: float | None = None
+    per_second: AboveZero | None = None
     """Requests of one token on average; more are 429. Not set: any number."""
 
     grace: Seconds = Seconds(10)
@@ -86,7 +89,7 @@ class Token(Section, frozen=True):
 class Circuit(Section, frozen=True):
     """When a participant counts as down."""
 
-    failures: int = 20
+    failures: AtLeastOne = 20
     """So many failures in a row..."""
 
     within: Seconds = Seconds(10)
@@ -99,7 +102,7 @@ class Circuit(Section, frozen=True):
 class Retry(Section, frozen=True):
     """How hard steps try that don't say it themselves."""
 
-    attempts_max: int = 8
+    attempts_max: AtLeastOne = 8
     """Attempts of what may be turned back; what must succeed, and undo, have no limit but the time."""
 
     give_up_after: Seconds = Seconds(86_400)
@@ -150,8 +153,11 @@ class Participant(Section, frozen=True):
     tls: ClientTls | None = None
     """Certificates, also towards us."""
 
-    at_once: int | None = None
+    at_once: AtLeastOne | None = None
     """Calls in flight per process; 64 unless set."""
+
+    per_second: AboveZero | None = None
+    """Calls begun a second, per process; any number unless set."""
 
     timeout: Seconds | None = None
     """Of one attempt, for steps that don't say it themselves; 5 s unless set."""
@@ -176,7 +182,7 @@ class SagaSettings(Section, frozen=True):
 class Engine(Section, frozen=True):
     """`[engine]`: how this process drives runs."""
 
-    runs_max: int = 1_000
+    runs_max: AtLeastOne = 1_000
     """Runs in memory; more wait in the log."""
 
     poll: Seconds = Seconds(1)
@@ -191,6 +197,9 @@ class Privacy(Section, frozen=True):
 
     decrypt: tuple[Secret, ...] = ()
     """Former keys, which still read what they wrote."""
+
+    keep: Seconds | None = None
+    """How long the histories of runs that ended are kept. Not set: for ever. Ids stay taken, what is stuck stays."""
 
 
 class Webhook(Section, frozen=True):

@@ -177,7 +177,10 @@ class CircuitLimits:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where a participant is: a URL, a `Service`, an ASGI application. `at_once` bounds its calls in flight."""
+    """Where a participant is: a URL, a `Service`, an ASGI application.
+
+    `at_once` bounds its calls in flight, `per_second` how many are begun a second (`None`: any number).
+    """
 
     participant: str
     where: object
@@ -185,6 +188,7 @@ class Route:
     at_once: int = AT_ONCE_DEFAULT
     tls: Tls | None = None
     circuit: CircuitLimits = field(default_factory=CircuitLimits)
+    per_second: float | None = None
 
 
 class Operation(Generic[P, Q, R]):

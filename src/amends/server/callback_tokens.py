@@ -4,6 +4,7 @@ A token is the call's idempotency key and its HMAC under a secret that the log k
 or after a restart, makes and knows the same ones, and none is stored. It is compared in constant time.
 """
 
+import asyncio
 import hmac
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -30,10 +31,19 @@ class CallbackTokens:
 
     def __init__(self, secret: bytes | None = None) -> None:
         self._secret = secret
+        self._opened = asyncio.Event()
+        if secret is not None:
+            self._opened.set()
 
     async def open(self, log: TransactionLog) -> None:
         """Learn the log's secret; it is made by whoever asks first."""
         self._secret = await log.setting(SETTING, secrets.token_bytes(SECRET_BYTES))
+        self._opened.set()
+
+    async def opened(self) -> None:
+        """Until the secret is known: a run that is resumed may want to call before that."""
+        if self._secret is None:
+            await self._opened.wait()
 
     def token(self, key: str) -> str:
         """The token for a key."""
@@ -72,6 +82,7 @@ class CallingBack:
     async def send(self, call: Outgoing) -> Answered | NotSent | Lost:
         """Send it, with its callback."""
         if call.phase in ANSWERED_LATER:
+            await self._tokens.opened()
             call = replace(call, callback=self._base + self._tokens.token(call.key))
         return await self._inner.send(call)
 

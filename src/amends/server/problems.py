@@ -22,6 +22,7 @@ from amends.core.errors import (
     Changed,
     DefinitionNotHere,
     InputInvalid,
+    LogDamaged,
     LogUnavailable,
     NoSuchRun,
     NoSuchSaga,
@@ -206,6 +207,16 @@ def _not_here(error: DefinitionNotHere) -> Problem:
     )
 
 
+def _unreadable(error: LogDamaged) -> Problem:
+    return Problem(
+        500,
+        "unreadable",
+        "The run's history can't be read",
+        f"{error}.",
+        remedy="Nothing was changed. Give the server what it takes to read it: its key, or a newer version.",
+    )
+
+
 def _changed(error: Changed) -> Problem:
     return Problem(412, "changed", "It has changed since", str(error), "If-Match")
 
@@ -230,5 +241,6 @@ _TABLE: Final = (
     _row(DefinitionNotHere, _not_here),
     _row(BuilderFailed, _not_built),
     _row(Changed, _changed),
+    _row(LogDamaged, _unreadable),
     _row(Refused, _refused),
 )

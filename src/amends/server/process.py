@@ -21,16 +21,17 @@ from typing_extensions import override
 from amends.compose import Orchestrator
 from amends.config.values import BadSetting
 from amends.config.webhooks import links_of, webhooks_of
-from amends.core.errors import LogBroken
+from amends.core.errors import AmendsError, LogBroken
 from amends.core.saga import Saga
 from amends.ports.log import TransactionLog
 from amends.server.app import application
 from amends.server.callback_tokens import CallbackTokens, calling_back
 from amends.server.context import Context
+from amends.server.keeping import Keeping
 from amends.server.listen import listen_on, url_of
 from amends.server.observing import Observing
 from amends.server.protocol import guarded
-from amends.server.setup import Setup, load_certificates
+from amends.server.setup import Setup, access_of, load_certificates
 
 GRACE_SECONDS: Final = 5
 """How long answers that are on their way may take once the server stops."""
@@ -64,6 +65,7 @@ async def serve_until_stopped(
         async with (
             Orchestrator(sagas, log=log, settings=settings, around=around, grace=settings.server.grace) as runs,
             Observing(runs.engine, webhooks_of(settings), links_of(settings)),
+            Keeping(runs.engine.log, settings.privacy.keep),
         ):
             await callbacks.open(runs.engine.log)
             context = Context(
@@ -79,7 +81,7 @@ async def serve_until_stopped(
             loop = asyncio.get_running_loop()
             for each in STOPPING:
                 loop.add_signal_handler(each, server.stop)
-            loop.add_signal_handler(signal.SIGHUP, _reload, runs, setup)
+            loop.add_signal_handler(signal.SIGHUP, _reload, runs, setup, context)
             watching = asyncio.create_task(_stop_when_broken(runs.engine.broken, server))
             try:
                 await server.serve(sockets=[listening])
@@ -98,9 +100,18 @@ async def _stop_when_broken(broken: asyncio.Event, server: "_Server") -> None:
     server.stop()
 
 
-def _reload(runs: Orchestrator, setup: Setup) -> None:
-    """Secrets and certificates, read again; what can't be read stays as it was, and is named."""
+def _reload(runs: Orchestrator, setup: Setup, context: Context) -> None:
+    """Secrets, certificates and tokens, read again; what can't be read stays as it was, and is named."""
     wrong = runs.reload()
+    if setup.again is not None:
+        try:
+            access = access_of(setup.again())
+            if access.is_open != context.access.is_open:
+                wrong.append("tokens: with the first, or without the last one, it may listen elsewhere: start it anew")
+            else:
+                context.access = access
+        except AmendsError as error:
+            wrong.append(str(error))
     if setup.tls is not None and setup.settings.server.tls is not None:
         try:
             load_certificates(setup.tls, setup.settings.server.tls)
@@ -108,7 +119,7 @@ def _reload(runs: Orchestrator, setup: Setup) -> None:
             wrong.append(str(error))
     for each in wrong:
         _LOGGER.error("not read again: %s", each)
-    _LOGGER.warning("secrets and certificates were read again%s", ", but for those above" if wrong else "")
+    _LOGGER.warning("secrets, certificates and tokens were read again%s", ", but for those above" if wrong else "")
 
 
 class _Server(uvicorn.Server):

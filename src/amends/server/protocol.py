@@ -5,7 +5,7 @@ second, or headers without end, would hold a connection, and memory, for nothing
 """
 
 import asyncio
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -40,8 +40,8 @@ class GuardedProtocol(HttpToolsProtocol):
     _patience: asyncio.TimerHandle | None = None
 
     @override
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
-        super().connection_made(transport)
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(cast("asyncio.Transport", transport))  # of a connection, they are
         if len(self.connections) > self.connections_max:
             self._refuse(
                 Problem(

@@ -26,6 +26,10 @@ class Buckets:
         self._clock = clock
         self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
+    def __len__(self) -> int:
+        """How many names are kept in mind."""
+        return len(self._levels)
+
     def wait(self, name: str) -> float:
         """Seconds until this name may ask again; 0: now."""
         level = self._level(name)

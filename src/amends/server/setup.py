@@ -4,7 +4,8 @@ Everything that can be wrong with them is found here, before a log is opened or 
 """
 
 import ssl
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from amends.config.routes import Routes, routes_of
@@ -20,14 +21,15 @@ HTTPS: Final = "https"
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """A server as its settings have it. `tls` is `None` where it speaks plain HTTP."""
+    """A server as its settings have it. Without `tls` it speaks plain HTTP; `again` reads the settings once more."""
 
     settings: Settings
     address: tuple[str, int]
     access: Access
     limits: Limits
     routes: Routes
-    tls: ssl.SSLContext | None = field(default=None)
+    tls: ssl.SSLContext | None = None
+    again: Callable[[], Settings] | None = None
 
     @property
     def scheme(self) -> str:
@@ -35,9 +37,9 @@ class Setup:
         return HTTP if self.tls is None else HTTPS
 
 
-def set_up(settings: Settings) -> Setup:
+def set_up(settings: Settings, again: Callable[[], Settings] | None = None) -> Setup:
     """What these settings come to; `BadSetting`, `BadToken`, `BadAddress` and `NotLoopback` say what is wrong."""
-    access = Access([Token(each.name, Role(each.role), each.hash, each.sagas) for each in settings.tokens])
+    access = access_of(settings)
     server = settings.server
     tls = None if server.tls is None else ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     if tls is not None and server.tls is not None:
@@ -49,19 +51,18 @@ def set_up(settings: Settings) -> Setup:
         limits=limits_of(settings),
         routes=routes_of(settings),
         tls=tls,
+        again=again,
     )
 
 
+def access_of(settings: Settings) -> Access:
+    """Who may ask; `BadToken` says which token can't be used."""
+    return Access([Token(each.name, Role(each.role), each.hash, each.sagas) for each in settings.tokens])
+
+
 def limits_of(settings: Settings) -> Limits:
-    """What the server takes; `BadSetting` for a number that would let nobody in."""
+    """What the server takes."""
     server = settings.server
-    for name in ("requests_max", "streams_max", "connections_max"):
-        if getattr(server, name) < 1:
-            msg = f"server.{name}: expected at least 1."
-            raise BadSetting(msg)
-    if server.per_second is not None and server.per_second <= 0:
-        msg = "server.per_second: expected more than 0; leave it out for any number."
-        raise BadSetting(msg)
     return Limits(
         body_bytes=server.body_max,
         body_seconds=server.body_timeout,

@@ -3,9 +3,8 @@
 from typing import Final
 
 from amends.codecs.events import EventCodec as PlainEvents
-from amends.codecs.seals import is_sealed
 from amends.core.definition import Definition
-from amends.core.errors import AmendsError, NoSuchRun
+from amends.core.errors import NoSuchRun
 from amends.engine.reading import record_of
 from amends.ports.events import EventCodec
 from amends.ports.log import LogReader, SagaKey, StoredRun
@@ -49,9 +48,6 @@ async def stored_view(log: LogReader, run: str, graphs: Graphs | None = None) ->
     if not row.events:
         return row, purged_view(row)
     graphs = graphs or Graphs(log)
-    if graphs.events is PLAIN_EVENTS and is_sealed(row.events[0].body):
-        msg = f"{run} is encrypted in this log. Its key is needed: [privacy] encrypt in amends.toml."
-        raise AmendsError(msg)
     graph = await graphs.of_run(row)
     return row, run_view(graph, record_of(row, graphs.events), row.tags, owner_of(row))
 

@@ -1,0 +1,74 @@
+"""A participant that bears only so many calls a second gets no more, and every one of them."""
+
+import asyncio
+
+from amends.core.answers import Answered
+from amends.core.keys import Phase
+from amends.core.retry import Guard, Kind
+from amends.ports.transport import Outgoing
+from amends.transports.paced import Paced
+from tests.engine.support import seconds, virtually
+
+
+class Noting:
+    def __init__(self) -> None:
+        self.sent: list[float] = []
+        self.closed = False
+
+    async def send(self, call: Outgoing) -> Answered:
+        self.sent.append(seconds())
+        return Answered(200, {}, b"", "")
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+def call(number: int) -> Outgoing:
+    return Outgoing(
+        key=f"o-{number}:reserve:action",
+        run=f"o-{number}",
+        step="reserve",
+        item="",
+        phase=Phase.ACTION,
+        participant="inventory",
+        operation="reserve",
+        guard=Guard.BARRIER,
+        kind=Kind.COMPENSABLE,
+        body=b"{}",
+        attempt=1,
+        epoch=1,
+        since=0,
+        timeout_seconds=1,
+    )
+
+
+def test_calls_are_evenly_spaced_and_none_is_lost() -> None:
+    async def test() -> None:
+        inner = Noting()
+        paced = Paced(inner, per_second=4)
+        began = seconds()
+        await asyncio.gather(*(paced.send(call(number)) for number in range(5)))
+        assert [round(each - began, 6) for each in inner.sent] == [0, 0.25, 0.5, 0.75, 1.0]
+        await asyncio.sleep(10)
+        later = seconds()
+        await paced.send(call(5))
+        assert inner.sent[-1] == later, "what wasn't used is not owed, and nobody waits for it"
+        await paced.close()
+        assert inner.closed
+
+    virtually(test)
+
+
+def test_a_call_that_is_given_up_while_it_waits_is_never_sent() -> None:
+    async def test() -> None:
+        inner = Noting()
+        paced = Paced(inner, per_second=1)
+        await paced.send(call(0))
+        waiting = asyncio.create_task(paced.send(call(1)))
+        await asyncio.sleep(0.5)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        assert waiting.cancelled()
+        assert len(inner.sent) == 1
+
+    virtually(test)
