@@ -198,7 +198,7 @@ class _Telling:
 
     def _came_from(self, mark: StuckView) -> str:
         call = self._call(mark)
-        if call is None or not mark.attempts:
+        if call is None or not mark.attempts or mark.reason == "confirm-undone":
             return ""
         place = where(call, self.around.participants)
         return "" if place in (mark.detail or "") else f"from {place}."
@@ -332,6 +332,8 @@ def _said(mark: StuckView) -> str:
             return mark.detail or mark.reason
         case "misrouted":
             return f"{mark.reason}: {mark.detail}"
+        case "confirm-undone":
+            return mark.reason
         case reason:
             return f"{reason} {quoted(mark.code, mark.detail)}".rstrip()
 
