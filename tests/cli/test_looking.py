@@ -82,7 +82,7 @@ order-44   place-order v1   compensating   started 03:02:11 UTC, 6 s ago   custo
   owner      WORKER, epoch 1
 
   step       kind          action                    undo
-  reserve    compensable   done       1 attempt      waiting 2 s   1 attempt
+  reserve    compensable   done       1 attempt      waiting 2 s   1 attempt, gives up in 24 h
   hold       compensable   rejected   1 attempt      -
   capture    pivot         never started
   ship       retriable     never started
@@ -153,6 +153,7 @@ order-42   place-order v1   STUCK undoing reserve   since 03:16:20 UTC, 10 min a
     amends resolve order-42 --step reserve --undone      you undid it, or know it is undone     ends: compensated, by hand
     amends skip    order-42 --step reserve               leave r-8812 as it is, on purpose      ends: abandoned
   each but probe takes --reason "..." (required); --dry-run shows what would follow.
+  book       https://wiki.example/amends#reserve-compensation
 """
         )
         events = await told(on, tmp_path, "show", "order-42", "--events")

@@ -233,8 +233,17 @@ async def around_of(source: Source, run: "RunView | None" = None) -> "Around":
     from amends.cli.texts.story import Around
 
     participants = {each.name: each for each in await participants_of(source)}
-    same = 0 if run is None or not run.stuck else await _same(source, run)
-    return Around(datetime.now(UTC), participants, same)
+    if run is None or not run.stuck:
+        return Around(datetime.now(UTC), participants)
+    return Around(datetime.now(UTC), participants, await _same(source, run), await _runbook(source, run))
+
+
+async def _runbook(source: Source, run: "RunView") -> str | None:
+    """Where people read what to do, if the settings of the server say so."""
+    from amends.server.sagas import SagasView
+
+    loaded = (await get(source, "/v1/sagas", SagasView)).sagas
+    return next((each.runbook for each in loaded if each.name == run.saga and each.runbook is not None), None)
 
 
 async def _same(source: Source, run: "RunView") -> int:
