@@ -191,10 +191,10 @@ def export(
 
 async def run_of(source: Source, run: str) -> "RunView":
     """One run."""
-    from amends.client.wire import segment
+    from amends.client.asking import place
     from amends.server.views import RunView
 
-    return await get(source, f"/v1/runs/{segment(run)}", RunView)
+    return await get(source, f"/v1/runs/{place(run)}", RunView)
 
 
 async def history_of(source: Source, run: str) -> "History":
@@ -202,13 +202,13 @@ async def history_of(source: Source, run: str) -> "History":
     import msgspec
 
     from amends.cli.texts.facts import Fact, History
-    from amends.client.wire import segment
+    from amends.client.asking import place
 
     facts: list[Fact] = []
     after: int | None = 0
     while after is not None:
         query = {"limit": "1000", **({"after": str(after)} if after else {})}
-        page = await get(source, f"/v1/runs/{segment(run)}/events", dict[str, Any], query)
+        page = await get(source, f"/v1/runs/{place(run)}/events", dict[str, Any], query)
         facts += msgspec.convert(page["events"], list[Fact], strict=False)
         after = page.get("next")
     return History(facts)
