@@ -14,6 +14,7 @@ from aiohttp import web
 from typing_extensions import override
 
 from amends import CircuitLimits, Ended, Orchestrator, Redacted
+from amends.config.settings import SagaSettings
 from amends.core.operation import Call, Participant, ask, operation, sleep
 from amends.core.retry import Policy, Retry
 from amends.core.saga import Saga
@@ -273,7 +274,8 @@ async def stage(
 async def served(runs: Orchestrator) -> AsyncGenerator[str]:
     """An open orchestrator's API on a port of its own."""
     listening = listen_on("127.0.0.1", 0)
-    context = Context(runs.engine, lanes=runs.lanes)
+    sagas = {"place-order": SagaSettings(runbook="https://wiki.example/amends")}
+    context = Context(runs.engine, lanes=runs.lanes, sagas=sagas)
     config = uvicorn.Config(
         application(context), lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=1
     )

@@ -61,7 +61,7 @@ async def test_resolve_seals_and_ends_by_hand(tmp_path: Path) -> None:
         )
         events = aside((await told(on, tmp_path, "show", "order-42", "--events")).out)
         assert 'TIME  reserve  resolved sealing  by ann: "put back by hand, INC-2231"' in events
-        assert events.splitlines()[-1].endswith("ended  compensated")
+        assert events.splitlines()[-1].endswith("ended  compensated, by hand")
 
 
 async def test_skip_ends_abandoned_and_says_who_left_what(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from amends import CircuitLimits, Stuck, Unfinished
 from amends.core.keys import Phase
 from amends.core.state import StepState
+from tests.cli.commands import amends
 from tests.cli.place_order import CANNOT, DECLINED, DOWN, LOST, Says, Stage, basket, notified, order, place_order, stage
 from tests.cli.screens import aside, expected, told, told_by_log
 from tests.server.processes import until
@@ -82,7 +83,7 @@ order-44   place-order v1   compensating   started 03:02:11 UTC, 6 s ago   custo
   owner      WORKER, epoch 1
 
   step       kind          action                    undo
-  reserve    compensable   done       1 attempt      waiting 2 s   1 attempt
+  reserve    compensable   done       1 attempt      waiting 2 s   1 attempt, gives up in 24 h
   hold       compensable   rejected   1 attempt      -
   capture    pivot         never started
   ship       retriable     never started
@@ -153,6 +154,7 @@ order-42   place-order v1   STUCK undoing reserve   since 03:16:20 UTC, 10 min a
     amends resolve order-42 --step reserve --undone      you undid it, or know it is undone     ends: compensated, by hand
     amends skip    order-42 --step reserve               leave r-8812 as it is, on purpose      ends: abandoned
   each but probe takes --reason "..." (required); --dry-run shows what would follow.
+  book       https://wiki.example/amends#reserve-compensation
 """
         )
         events = await told(on, tmp_path, "show", "order-42", "--events")
@@ -312,3 +314,9 @@ async def test_a_server_that_is_not_there_is_one_clear_message(tmp_path: Path) -
     assert shown.err.startswith(f"error   {gone.url} can't be reached: ")
     assert (await told(gone, tmp_path, "show", "nobody")).code == 1
     assert "there is no run nobody" in (await told_by_log(gone, tmp_path, "show", "nobody")).err
+    for id in ("../healthz", "a b", "%2e%2e", "x" * 500):
+        refused = await told_by_log(gone, tmp_path, "show", id)
+        assert (refused.code, refused.err.startswith("error   there is no run ")) == (1, True)
+    nowhere = await asyncio.to_thread(amends, tmp_path, "ls", "--server", "localhost:8700")
+    assert nowhere.code == 2
+    assert "no address of a server" in nowhere.err

@@ -118,6 +118,9 @@ async def test_purge_forgets_what_ended_and_nothing_else(tmp_path: Path) -> None
         "asked": "running",
     }
     assert (await asyncio.to_thread(amends, tmp_path, "purge", "--older-than", "soon", "--log", log)).code == 2
+    for form in ([], ["--events"], ["--bodies"], ["--curl"], ["--json"]):
+        purged_run = await asyncio.to_thread(amends, tmp_path, "show", "ended-1", *form, "--log", log)
+        assert (purged_run.code, purged_run.err) == (0, "")
 
 
 def test_an_age_has_a_unit() -> None:

@@ -303,7 +303,8 @@ async def test_a_stream_is_taken_up_where_it_broke() -> None:
     assert len(asked) == 2
 
 
-async def test_a_stream_with_nothing_in_it_is_given_up() -> None:
+async def test_a_stream_with_nothing_in_it_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("amends.client.events.PAUSE_SECONDS", 0.0)
     empty = [web.Response(text="", content_type="text/event-stream") for _ in range(9)]
     async with answering(*empty) as (url, asked), AsyncClient(url) as runs:
         with pytest.raises(ServerUnavailable, match="nothing new in it"):

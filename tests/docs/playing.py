@@ -20,6 +20,8 @@ DIAGRAMS = {"flowchart", "stateDiagram-v2", "sequenceDiagram"}
 PUT_ASIDE = (
     (re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?(Z| UTC)?"), "<time>"),
     (re.compile(r"\b\d{16}\b"), "<time>"),
+    (re.compile(r"\b\d\d:\d\d:\d\d(\.\d+)?\b"), "<clock>"),
+    (re.compile(r"\b\d+(\.\d+)? (ms|s|min)\b"), "<age>"),
     (re.compile(r"127\.0\.0\.1:\d+"), "127.0.0.1:<port>"),
 )
 

@@ -224,7 +224,7 @@ def text_of(statement: ast.stmt | None) -> str:
 def amount(name: str, value: float | timedelta) -> str:
     if isinstance(value, timedelta):
         return span(value // timedelta(microseconds=1))
-    if name.endswith("_DUE_DEFAULT") or name.startswith("EVICT_AFTER"):
+    if name.endswith("_DUE_DEFAULT") or name.startswith(("EVICT_AFTER", "HELD_MAX")):
         return span(int(value))
     if name.endswith("KIBIBYTES") and isinstance(value, int):
         return f"{value // 1024} MiB"

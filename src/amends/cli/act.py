@@ -397,9 +397,10 @@ def _told(asked: Asked, done: "BulkView", lines: "Callable[[BulkView, str], list
 
 
 def _place(run: str, step: str | None, verb: str) -> str:
+    from amends.client.asking import place
     from amends.client.wire import segment
 
-    at = f"/v1/runs/{segment(run)}"
+    at = f"/v1/runs/{place(run)}"
     return f"{at}/{verb}" if step is None else f"{at}/steps/{segment(step)}/{verb}"
 
 

@@ -191,10 +191,10 @@ def export(
 
 async def run_of(source: Source, run: str) -> "RunView":
     """One run."""
-    from amends.client.wire import segment
+    from amends.client.asking import place
     from amends.server.views import RunView
 
-    return await get(source, f"/v1/runs/{segment(run)}", RunView)
+    return await get(source, f"/v1/runs/{place(run)}", RunView)
 
 
 async def history_of(source: Source, run: str) -> "History":
@@ -202,13 +202,13 @@ async def history_of(source: Source, run: str) -> "History":
     import msgspec
 
     from amends.cli.texts.facts import Fact, History
-    from amends.client.wire import segment
+    from amends.client.asking import place
 
     facts: list[Fact] = []
     after: int | None = 0
     while after is not None:
         query = {"limit": "1000", **({"after": str(after)} if after else {})}
-        page = await get(source, f"/v1/runs/{segment(run)}/events", dict[str, Any], query)
+        page = await get(source, f"/v1/runs/{place(run)}/events", dict[str, Any], query)
         facts += msgspec.convert(page["events"], list[Fact], strict=False)
         after = page.get("next")
     return History(facts)
@@ -233,8 +233,17 @@ async def around_of(source: Source, run: "RunView | None" = None) -> "Around":
     from amends.cli.texts.story import Around
 
     participants = {each.name: each for each in await participants_of(source)}
-    same = 0 if run is None or not run.stuck else await _same(source, run)
-    return Around(datetime.now(UTC), participants, same)
+    if run is None or not run.stuck:
+        return Around(datetime.now(UTC), participants)
+    return Around(datetime.now(UTC), participants, await _same(source, run), await _runbook(source, run))
+
+
+async def _runbook(source: Source, run: "RunView") -> str | None:
+    """Where people read what to do, if the settings of the server say so."""
+    from amends.server.sagas import SagasView
+
+    loaded = (await get(source, "/v1/sagas", SagasView)).sagas
+    return next((each.runbook for each in loaded if each.name == run.saga and each.runbook is not None), None)
 
 
 async def _same(source: Source, run: "RunView") -> int:

@@ -60,7 +60,7 @@ async def reach(
     if server is not None:
         from amends.client.session import Session
 
-        session = Session(Address(server, os.environ.get(TOKEN)))
+        session = Session(_address(server))
         try:
             yield _Server(server, session)
         finally:
@@ -68,6 +68,14 @@ async def reach(
         return
     async with open_source(log or _log_here(), load or (), purpose) as source:
         yield source
+
+
+def _address(server: str) -> Address:
+    try:
+        return Address(server, os.environ.get(TOKEN))
+    except AmendsError as error:
+        msg = f"--server {error}"
+        raise BadUsage(msg) from error
 
 
 def _log_here() -> str:

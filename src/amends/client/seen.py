@@ -89,8 +89,7 @@ def outcome_of(run: SeenRun, codec: JsonCodec) -> Outcome:
 
 def _stuck(run: SeenRun) -> Stuck:
     oldest = min(run.stuck, key=lambda mark: mark.since)
-    said = " ".join(part for part in (oldest.code, oldest.detail) if part)
-    reason = f"{oldest.reason}: {said}" if said else oldest.reason
+    reason = f"{oldest.reason}: {oldest.detail}" if oldest.detail else oldest.reason
     match oldest.phase:
         case "compensation" | "probe" | "seal":
             return Stuck(run.id, oldest.step or "", oldest.phase, reason)

@@ -65,7 +65,9 @@ class Circuit:
 
     def answered(self) -> bool:
         """Somebody is there, whatever was said; whether that closed the circuit."""
-        was_open = self.is_open
+        if self._failures:
+            self._failures.clear()
+        if self.since is None:
+            return False
         self.since = None
-        self._failures.clear()
-        return was_open
+        return True

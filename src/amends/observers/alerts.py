@@ -10,7 +10,7 @@ import logging
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 from amends.core.definition import Definition
 from amends.core.keys import Phase
@@ -363,6 +363,14 @@ def _clock(micros: int) -> str:
 
 def _moment(micros: int) -> str:
     return datetime.fromtimestamp(micros / MICROSECONDS, UTC).isoformat().replace("+00:00", "Z")
+
+
+def write_lines(stream: TextIO) -> None:
+    """Have alerts written to a stream as lines of JSON and nothing else; once per process."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    _LOGGER.handlers = [handler]
+    _LOGGER.propagate = False
 
 
 def log_line(alert: Alert) -> None:

@@ -70,6 +70,8 @@ class Context:
 
     def __post_init__(self) -> None:
         self.graphs = Graphs(self.engine.log, self.engine.events)
+        for each in self.engine.definitions.values():
+            self.graphs.known(each)
         per_second = self.limits.per_second
         self.buckets = None if per_second is None else Buckets(per_second, max(1.0, per_second))
 

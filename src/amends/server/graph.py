@@ -6,7 +6,8 @@ from typing import Any, Final
 import msgspec
 
 from amends.core.events import Request
-from amends.core.retry import Kind
+from amends.core.keys import Phase
+from amends.core.retry import Kind, Patience, ResolvedPolicy
 from amends.core.state import BUILT_IN, LOCAL
 from amends.server.redaction import SHOWS_ALL, Mask, Redaction
 
@@ -31,9 +32,10 @@ class _Stored(msgspec.Struct):
 
 
 class Graph:
-    """One saga as views know it. `kinds` has the steps in their order."""
+    """One saga as views know it. `kinds` has the steps in their order; `policies` those of a saga that is loaded."""
 
-    def __init__(self, graph: bytes) -> None:
+    def __init__(self, graph: bytes, policies: Mapping[str, ResolvedPolicy] | None = None) -> None:
+        self._policies = policies or {}
         known = msgspec.json.decode(graph, type=_Stored)
         self.kinds: Mapping[str, Kind] = {step.name: step.kind for step in known.steps}
         self.input = Redaction(known.input)
@@ -53,6 +55,13 @@ class Graph:
     def reply(self, step: str, participant: str, operation: str) -> Redaction:
         """How the replies to a step's calls are shown."""
         return self._replies.get((step, _label(participant, operation)), SHOWS_ALL)
+
+    def patience(self, step: str, phase: Phase) -> Patience | None:
+        """How hard a call of a step is tried, where that is known here."""
+        policy = self._policies.get(step)
+        if policy is None:
+            return None
+        return policy.action if phase is Phase.ACTION else policy.compensation
 
     def mask(self, input: bytes) -> Mask:
         """Error texts of a run with this input, without what the input hides."""

@@ -49,6 +49,7 @@ class Observing:
         self._clock = clock = clock or SystemClock()
         self._poster = Poster()
         self._deliveries = Deliveries(webhooks, self._poster.post, clock)
+        self._wanted = frozenset(event for hook in webhooks for event in hook.on)
         self._book = AlertBook(self._tell, links, self._shown)
         self._told: OrderedDict[str, None] = OrderedDict()
         self._flush: asyncio.TimerHandle | None = None
@@ -76,7 +77,9 @@ class Observing:
     def changed(self, definition: Definition, record: RunRecord) -> None:
         """A record became durable."""
         if record.ended is not None:
-            self._of_run(_ENDED[record.ended], record, f"{record.run}:{record.ended.value}")
+            event = _ENDED[record.ended]
+            if event in self._wanted:
+                self._of_run(event, record, f"{record.run}:{event}")
         elif (record.marks or record.quarantined is not None) and self._book.changed(definition, record):
             since = max((mark.since for mark in record.marks.values()), default=record.at)
             self._of_run("stuck", record, f"{record.run}:stuck:{since}")

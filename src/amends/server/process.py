@@ -9,6 +9,7 @@ being able to write it down. On SIGHUP secrets and certificates are read again, 
 import asyncio
 import logging
 import signal
+import sys
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, suppress
 from typing import Any, Final
@@ -23,6 +24,7 @@ from amends.config.values import BadSetting
 from amends.config.webhooks import links_of, webhooks_of
 from amends.core.errors import AmendsError, LogBroken
 from amends.core.saga import Saga
+from amends.observers.alerts import write_lines
 from amends.ports.log import TransactionLog
 from amends.server.app import application
 from amends.server.callback_tokens import CallbackTokens, calling_back
@@ -50,6 +52,7 @@ def serve(sagas: Iterable[Saga[Any]], setup: Setup, *, log: TransactionLog, read
     Raises what entering an `Orchestrator` raises, `AddressInUse`, and `LogBroken` once the log can't be written
     any more.
     """
+    write_lines(sys.stderr)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve_until_stopped(sagas, setup, log, ready))
 

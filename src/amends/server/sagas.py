@@ -35,6 +35,7 @@ class SagaView(msgspec.Struct, frozen=True):
     pivot: str | None
     participants: tuple[str, ...]
     steps: list[SagaStepView]
+    runbook: str | None
 
 
 class SagaSchemaView(msgspec.Struct, frozen=True):
@@ -69,7 +70,7 @@ class _Stored(msgspec.Struct):
 async def list_sagas(context: Context, request: Request, caller: Caller) -> Response:
     """`GET /v1/sagas`: the sagas that are loaded here: graph, kinds, versions, digest."""
     loaded = sorted(context.engine.definitions.values(), key=lambda each: (each.saga, -each.version))
-    view = SagasView([_view(each) for each in loaded if caller.sees(each.saga)])
+    view = SagasView([_view(context, each) for each in loaded if caller.sees(each.saga)])
     return Response(msgspec.json.encode(view), 200, media_type="application/json")
 
 
@@ -82,7 +83,7 @@ async def show_saga(context: Context, request: Request, caller: Caller) -> Respo
         wanted = name[:80] if version is None else f"{name[:80]} v{version}"
         msg = f"no saga {wanted} is loaded here"
         raise NoSuchSaga(msg)
-    view, stored = _view(found), _stored(found)
+    view, stored = _view(context, found), _stored(found)
     shown = SagaSchemaView(
         name=view.name,
         version=view.version,
@@ -97,13 +98,20 @@ async def show_saga(context: Context, request: Request, caller: Caller) -> Respo
     return Response(msgspec.json.encode(shown), 200, media_type="application/json")
 
 
-def _view(definition: Definition) -> SagaView:
+def _view(context: Context, definition: Definition) -> SagaView:
     steps = [
         SagaStepView(each.name, each.kind, each.reads, each.after, each.guard, each.operations, each.compensations)
         for each in _stored(definition).steps
     ]
+    settings = context.sagas.get(definition.saga)
     return SagaView(
-        definition.saga, definition.version, definition.digest, definition.pivot, definition.participants, steps
+        name=definition.saga,
+        version=definition.version,
+        digest=definition.digest,
+        pivot=definition.pivot,
+        participants=definition.participants,
+        steps=steps,
+        runbook=None if settings is None else settings.runbook,
     )
 
 

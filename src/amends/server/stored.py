@@ -36,7 +36,8 @@ class Graphs:
         key = SagaKey(definition.saga, definition.version, definition.digest)
         known = self._known.get(key)
         if known is None:
-            known = self._known[key] = Graph(definition.graph())
+            policies = {name: step.policy for name, step in definition.steps.items()}
+            known = self._known[key] = Graph(definition.graph(), policies)
         return known
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from amends.core.keys import NOTICE, Phase, decode_item, make_key
-from amends.core.retry import Kind
+from amends.core.retry import Kind, Patience
 from amends.core.state import SETTLED, ItemRecord, RunRecord, RunState, StepRecord, StepState, Tries
 from amends.core.summary import left_by, undone_steps
 from amends.engine.projection import attempts_of, error_of
@@ -28,7 +28,10 @@ _NULL: Final = msgspec.Raw(b"null")
 
 
 class CallView(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The life of one key. `next_at`: when it goes out next; `answer_due`: until when an answer is waited for."""
+    """The life of one key. `next_at`: when it goes out next; `answer_due`: until when an answer is waited for.
+
+    `attempts_max` and `gives_up_at`: how hard it is tried, where the saga is loaded and its policy bounds that.
+    """
 
     key: str
     participant: str
@@ -41,6 +44,8 @@ class CallView(msgspec.Struct, frozen=True, omit_defaults=True):
     since: datetime | None = None
     cause: str | None = None
     error: str | None = None
+    attempts_max: int | None = None
+    gives_up_at: datetime | None = None
 
 
 class ItemView(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -214,7 +219,7 @@ def run_view(graph: Graph, record: RunRecord, tags: Mapping[str, str], owner: Ow
         state=record.state.value,
         by_hand=record.by_hand,
         current=[name for name in graph.kinds if record.step_state(name) in _CURRENT],
-        steps=[_step(record, name, kind, mask) for name, kind in graph.kinds.items()],
+        steps=[_step(record, name, kind, mask, graph) for name, kind in graph.kinds.items()],
         input=msgspec.Raw(graph.input.shown(record.input)),
         outcome=None if record.ended is None else _outcome(graph, record, mask),
         stuck=_stuck(record, mask),
@@ -321,14 +326,14 @@ def moment(micros: int) -> datetime:
     return _EPOCH_START + timedelta(microseconds=min(micros, _LATEST))
 
 
-def _step(record: RunRecord, name: str, kind: Kind, mask: Mask) -> StepView:
+def _step(record: RunRecord, name: str, kind: Kind, mask: Mask, graph: Graph) -> StepView:
     step = record.steps.get(name)
     if step is None:
         return StepView(name, kind.value, StepState.WAITING.value, 0, None)
     items = list(step.items.values())
     error = next((told for each in items if (told := error_of(each))), None)
     if step.shape != "one":
-        views = [_item(record.run, each, mask) for each in items]
+        views = [_item(record.run, each, mask, graph) for each in items]
         attempts = sum(each.attempts for each in views)
         return StepView(name, kind.value, step.state.value, attempts, mask.maybe(error), views)
     return StepView(
@@ -338,16 +343,18 @@ def _step(record: RunRecord, name: str, kind: Kind, mask: Mask) -> StepView:
         sum(attempts_of(each) for each in items),
         mask.maybe(error),
         None,
-        *(_calls(record.run, items[0], mask) if items else ()),
+        *(_calls(record.run, items[0], mask, graph) if items else ()),
     )
 
 
-def _item(run: str, item: ItemRecord, mask: Mask) -> ItemView:
-    name = decode_item(item.item)
-    return ItemView(name, item.state.value, attempts_of(item), mask.maybe(error_of(item)), *_calls(run, item, mask))
+def _item(run: str, item: ItemRecord, mask: Mask, graph: Graph) -> ItemView:
+    calls = _calls(run, item, mask, graph)
+    return ItemView(decode_item(item.item), item.state.value, attempts_of(item), mask.maybe(error_of(item)), *calls)
 
 
-def _calls(run: str, item: ItemRecord, mask: Mask) -> tuple[CallView | None, CallView | None, CallView | None]:
+def _calls(
+    run: str, item: ItemRecord, mask: Mask, graph: Graph
+) -> tuple[CallView | None, CallView | None, CallView | None]:
     """What was sent of an item, phase by phase; when one goes out next only of the one that is at work."""
     found: list[CallView | None] = []
     active = _active(item)
@@ -357,7 +364,8 @@ def _calls(run: str, item: ItemRecord, mask: Mask) -> tuple[CallView | None, Cal
             found.append(None)
             continue
         key = make_key(run, item.step, item.item, phase)
-        found.append(_call(key, tries, mask, due=tries.due if tries is active else None))
+        patience = graph.patience(item.step, phase) if tries is active else None
+        found.append(_call(key, tries, mask, due=tries.due if tries is active else None, patience=patience))
     action, undo, settle = found
     return action, undo, settle
 
@@ -368,7 +376,7 @@ def _active(item: ItemRecord) -> Tries | None:
     return item.undo if item.state is StepState.COMPENSATING else item.action if item.state not in SETTLED else None
 
 
-def _call(key: str, tries: Tries, mask: Mask, *, due: int | None) -> CallView:
+def _call(key: str, tries: Tries, mask: Mask, *, due: int | None, patience: Patience | None = None) -> CallView:
     return CallView(
         key=key,
         participant=tries.participant,
@@ -381,6 +389,8 @@ def _call(key: str, tries: Tries, mask: Mask, *, due: int | None) -> CallView:
         since=moment(tries.since),
         cause=None if tries.cause is None else tries.cause.value,
         error=mask.maybe(tries.detail),
+        attempts_max=None if patience is None else patience.attempts_max,
+        gives_up_at=None if patience is None else moment(tries.budget_from + patience.give_up_after),
     )
 
 

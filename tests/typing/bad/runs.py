@@ -5,7 +5,7 @@
 
 from datetime import timedelta
 
-from amends import Call, Orchestrator, Rejected, Run, Runs, ask
+from amends import AsyncClient, Call, Client, Orchestrator, Rejected, Run, Runs, ask
 from contract import Inventory, Receipt, Reservation, orders, reserve
 
 
@@ -28,6 +28,14 @@ async def steer(runs: Runs, embedded: Orchestrator) -> None:
     started: Run = runs.start(orders, "a")  # expect: mypy[assignment] pyright[reportAssignmentType]
     started.id = "b"  # expect: mypy[misc] pyright[reportAttributeAccessIssue]
     started.result()  # expect: mypy[attr-defined] pyright[reportAttributeAccessIssue,reportUnknownMemberType]
+
+
+async def over_http(runs: AsyncClient, client: Client) -> None:
+    await runs.start(orders, 3)  # expect: mypy[misc] pyright[reportArgumentType]
+    await runs.resolve("a", reserve, "done", reason="seen")  # expect: mypy[arg-type] pyright[reportArgumentType]
+    client.start(orders, 3)  # expect: mypy[misc] pyright[reportArgumentType]
+    client.answer("a", approve, Reservation("r"))  # expect: mypy[misc] pyright[reportArgumentType]
+    client.outcome("a", wait=2)  # expect: mypy[arg-type] pyright[reportArgumentType]
 
 
 one_saga = Orchestrator(orders)  # expect: mypy[arg-type] pyright[reportArgumentType]

@@ -89,7 +89,10 @@ def _call(run: RunView, name: str, call: CallView, around: Surroundings, *, undo
         return Doing(f"{what}, answer awaited", f"{doing_what}: taken on, its answer is awaited{due}")
     if call.next_at is not None:
         number = call.attempts + 1
-        told = f"{doing_what}: attempt {number} at {clock(call.next_at, around.now)}, in {_in(call.next_at, around)}"
+        of = "" if call.attempts_max is None else f" of {call.attempts_max}"
+        told = (
+            f"{doing_what}: attempt {number}{of} at {clock(call.next_at, around.now)}, in {_in(call.next_at, around)}"
+        )
         return Doing(f"{what}, attempt {number}", f"{told}{after}", sooner)
     tried = f", attempt {call.attempts}" if call.attempts > 1 else ""
     told = f"{doing_what}: attempt {max(call.attempts, 1)} is on its way{after}"

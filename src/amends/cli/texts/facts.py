@@ -126,7 +126,7 @@ def event_lines(run: str, facts: Sequence[Fact], now: datetime) -> list[str]:
     """The history, a line per fact."""
     rows: list[tuple[str, str, str, str, str]] = []
     digits = len(str(len(facts)))
-    for each in facts:
+    for each in _with_hands(facts):
         for number, (step, what, detail) in enumerate(_told(run, each)):
             first = number == 0
             version = f"{each.version:>{digits}}" if first else ""
@@ -136,6 +136,19 @@ def event_lines(run: str, facts: Sequence[Fact], now: datetime) -> list[str]:
     for version, at, step, what, detail in rows:
         lines.append((version, at, f"{step:<{wide}}    {what}" if step else what, detail))
     return list(aligned(lines, indent=" ", gaps=(2, 2, 2)))
+
+
+BY_HAND: Final = "by_hand"
+"""Put beside an end's fields where a person had vouched for something before it."""
+
+
+def _with_hands(facts: Sequence[Fact]) -> Iterator[Fact]:
+    """The facts, and of the end whether a person had supplied one of them."""
+    by_hand = False
+    for each in facts:
+        by_hand = by_hand or each.kind in {"Resolved", "Skipped"} or bool(each.data.get("fact"))
+        ended = each.kind == "RunEnded" and by_hand
+        yield msgspec.structs.replace(each, data={**each.data, BY_HAND: True}) if ended else each
 
 
 OF_THE_RUN: Final = frozenset({"Aborted", "AbortRequested"})
@@ -196,7 +209,8 @@ def _undone(_: str, fact: Fact) -> tuple[str, str]:
 
 def _ended(_: str, fact: Fact) -> tuple[str, str]:
     left = fact.data.get("effects") or ()
-    return "ended", fact.text("state") + (f", left: {', '.join(left)}" if left else "")
+    by_hand = ", by hand" if fact.data.get(BY_HAND) and not left else ""
+    return "ended", f"{fact.text('state')}{by_hand}" + (f", left: {', '.join(left)}" if left else "")
 
 
 def _settle(run: str, fact: Fact) -> tuple[str, str]:

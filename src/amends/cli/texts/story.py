@@ -198,7 +198,7 @@ class _Telling:
 
     def _came_from(self, mark: StuckView) -> str:
         call = self._call(mark)
-        if call is None or not mark.attempts:
+        if call is None or not mark.attempts or mark.reason == "confirm-undone":
             return ""
         place = where(call, self.around.participants)
         return "" if place in (mark.detail or "") else f"from {place}."
@@ -293,6 +293,10 @@ class _Telling:
                 rows.append((name, kind, _action(step, owner), self._undo(name, owner)))
         yield from aligned(rows, indent="  ", gaps=(4, 3, 6))
 
+    def _patience(self, call: CallView) -> str:
+        """How long it goes on by itself, where that is known."""
+        return "" if call.gives_up_at is None else f", gives up in {age(call.gives_up_at - self.around.now)}"
+
     def _undo(self, name: str, owner: StepView | ItemView) -> str:
         undo = owner.undo
         mark = next((each for each in self.run.stuck if each.step == name and each.phase == "compensation"), None)
@@ -305,7 +309,7 @@ class _Telling:
             case StepState.COMPENSATING.value if undo is not None:
                 waits = undo.next_at - self.around.now if undo.next_at is not None else None
                 doing_now = f"waiting {age(waits)}" if waits is not None else "in flight"
-                return f"{doing_now}   {counted(undo.attempts, 'attempt')}"
+                return f"{doing_now}   {counted(undo.attempts, 'attempt')}{self._patience(undo)}"
             case StepState.COMPENSATED.value:
                 return "undone" if undo is not None else "-"
             case StepState.SKIPPED.value if undo is not None:
@@ -332,6 +336,8 @@ def _said(mark: StuckView) -> str:
             return mark.detail or mark.reason
         case "misrouted":
             return f"{mark.reason}: {mark.detail}"
+        case "confirm-undone":
+            return mark.reason
         case reason:
             return f"{reason} {quoted(mark.code, mark.detail)}".rstrip()
 
