@@ -7,28 +7,33 @@ from collections.abc import Sequence
 
 from amends.core import events as e
 from amends.core.state import RunState, StepState
-from amends.testing.moment import FAULTS
+from amends.testing.calm import Stragglers, come_to_rest
 from amends.testing.moves import Budget
-from amends.testing.world import World
-from tests.exploration.walking import drive, replay, setup
+from amends.testing.replaying import possible
+from amends.testing.world import World, begin
+from tests.exploration.sagas import setup
 
-ANYTHING = Budget(faults=9, crashes=9, verbs=9, noes=9, laters=9, cancels=9)
+ANYTHING = Budget(faults=99, crashes=99)
 
 
-def told(name: str, *moves: str, may_wait: str = "", deadline: int | None = None) -> World:
+def told(name: str, *moves: str) -> World:
     """The world at the end of a story; each move must be possible, and no promise may break on the way or after."""
-    world = replay(setup(name, ANYTHING, may_wait=may_wait, deadline=deadline, faults=FAULTS), moves)
-    for late in (False, True):
-        rest, sentence = drive(world, late=late)
+    world = begin(setup(name, ANYTHING))
+    for name_of_move in moves:
+        known = {move.name: move for move in reversed(list(possible(world).values()))}
+        assert name_of_move in known, f"{name_of_move} can't happen here; what can is {', '.join(known)}"
+        world = world.apply(known[name_of_move])
+        sentence = world.broken()
         assert sentence is None, sentence
-        assert rest.record.ended is not None
+    for stragglers in Stragglers:
+        assert at_rest(world, stragglers).record.ended is not None
     return world
 
 
-def at_rest(world: World, *, late: bool = False) -> World:
-    rest, sentence = drive(world, late=late)
-    assert sentence is None, sentence
-    return rest
+def at_rest(world: World, stragglers: Stragglers = Stragglers.IN_TURN) -> World:
+    rest = come_to_rest(world, stragglers=stragglers)
+    assert rest.broken is None, rest.broken
+    return rest.world
 
 
 def kinds(world: World) -> Sequence[str]:
@@ -142,7 +147,6 @@ def test_the_answer_to_an_earlier_seal_is_not_taken_for_the_later_ones() -> None
         "poll",
         "deliver a:seal#1 -> yes",
         "receive a:seal#1 blocked",
-        may_wait="a",
     )
     assert world.record.ended is None
     assert at_rest(world).record.ended is RunState.COMPENSATED
@@ -165,7 +169,6 @@ def test_a_second_pending_does_not_make_a_spent_undo_wait_again() -> None:
         "receive b:compensation#1 pending",
         "person retry b",
         "poll",
-        may_wait="b",
     )
     assert kinds(world).count("CompensationPending") == 1
     assert at_rest(world).record.ended is RunState.COMPENSATED
@@ -266,7 +269,6 @@ def test_a_pending_row_is_never_done_once_a_person_rejected_it() -> None:
         "poll",
         "deliver a:seal#1 -> yes",
         "receive a:seal#1 rejected",
-        may_wait="a",
     )
     rest = at_rest(world)
     assert rest.record.ended is RunState.COMPENSATED
@@ -281,7 +283,6 @@ def test_a_retriable_that_said_no_after_a_while_can_still_succeed() -> None:
         "finish r -> no",
         "receive r:action#0 rejected",
         "jump",
-        may_wait="r",
     )
     assert at_rest(world).record.ended is RunState.COMPLETED
 
@@ -319,7 +320,7 @@ def test_a_pivot_somebody_wanted_back_is_sealed_and_not_sent_again() -> None:
     )
     assert "AbortRequested" in kinds(world)
     assert "SettleRequested" in kinds(world)
-    assert at_rest(world, late=True).record.ended is RunState.COMPENSATED
+    assert at_rest(world, Stragglers.LAST).record.ended is RunState.COMPENSATED
     assert at_rest(world).record.ended is RunState.COMPLETED, "it acted before the seal came"
 
 
