@@ -25,7 +25,7 @@ CANCEL = frozenset({FaultKind.CANCEL})
 def found(name: str, budget: Budget, kinds: frozenset[FaultKind] = EVERY_FAULT) -> str:
     setting = setup(name, budget, kinds)
     search_of_it = search(setting, worlds_max=20_000)
-    assert search_of_it.broken is not None, f"{search_of_it.known} worlds, and nobody noticed"
+    assert search_of_it.broken is not None, f"{search_of_it.worlds} worlds, and nobody noticed"
     story = shrunk(setting, search_of_it.broken)
     assert len(story.moves) <= 25, "the story isn't short"
     return story.sentence

@@ -47,8 +47,8 @@ def report_of(found: Found, setup: Setup, title: str, expression: str) -> Report
     if not found.complete:
         budget = setup.budget
         msg = (
-            f"{title}: after {found.known:,} worlds there is still more to go through with {budget.faults} faults and "
-            f"{budget.crashes} crashes. Nothing is broken so far. Allow fewer, or more worlds."
+            f"{title}: after {found.worlds:,} worlds there is still more to go through with "
+            f"{_counted(budget.faults, 'fault')} and {_counted(budget.crashes, 'crash', 'crashes')}. Nothing is broken so far. Allow fewer, or more worlds."
         )
         raise TooManyWorlds(msg)
     return Report(found.worlds, dict(found.ends), dict(found.stuck), dict(found.faults), found.crashes, found.moves)
@@ -62,7 +62,7 @@ def told_of(found: Found, setup: Setup, title: str, expression: str) -> BrokenPr
     faults = _counted(sum(move.costs is not None for move in smallest.moves), "fault")
     crashes = sum(move.ends_process for move in smallest.moves)
     went_wrong = faults + (f", {_counted(crashes, 'crash', 'crashes')}" if crashes else "")
-    where = f"({title}, {went_wrong}, world {found.worlds:,} of {found.known:,})"
+    where = f"({title}, {went_wrong}, world {found.worlds:,} of {found.worlds + found.waiting:,})"
     again = f"{expression}.{said_again(setup, path)}"
     return broken_story(setup, smallest.moves, smallest.sentence, where=where, again=again, path=path)
 

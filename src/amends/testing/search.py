@@ -24,15 +24,17 @@ from amends.testing.world import World, begin
 WORLDS_MAX: Final = 2_000_000
 """More than this and a search is too large to wait for: at 20,000 worlds a second it would take minutes."""
 
-PROGRESS_EVERY: Final = 2_000
+PROGRESS_EVERY: Final = 1_000
 """Worlds between two reports of progress."""
 
 
 class Progress(NamedTuple):
-    """How far a search is. `spent`: how many things have gone wrong in the worlds it looks at now."""
+    """How far a search is. `waiting`: moves it still has to make, that it knows of. `spent`: how many things have gone
+    wrong in the worlds it looks at now.
+    """
 
     worlds: int
-    known: int
+    waiting: int
     spent: int
 
 
@@ -48,12 +50,13 @@ class Broken:
 class Found:
     """What a search has seen: distinct worlds, worlds at rest by the run's state, why runs were stuck, what went wrong.
 
-    `complete`: there was nothing left to go through.
+    `moves`: from world to world; `waiting`: those that weren't made yet. `complete`: there was nothing left to go
+    through.
     """
 
     worlds: int = 0
-    known: int = 0
     moves: int = 0
+    waiting: int = 0
     ends: Counter[RunState] = field(default_factory=Counter[RunState])
     stuck: Counter[str] = field(default_factory=Counter[str])
     faults: Counter[FaultKind] = field(default_factory=Counter[FaultKind])
@@ -85,7 +88,7 @@ class _Search:
         self._seen: dict[int, int] = {}
         self._came: list[tuple[int, Move | None]] = []
         self._queue: deque[tuple[World, int, int]] = deque()
-        self._later: list[list[_Step]] = [[] for _ in range(setup.budget.faults + setup.budget.crashes + 1)]
+        self._later = [deque[_Step]() for _ in range(setup.budget.faults + setup.budget.crashes + 1)]
         self._next: dict[int, int] = {}
         self._rests: set[int] = set()
 
@@ -94,31 +97,29 @@ class _Search:
         if self._broke(first, 0, ()):
             return self._found
         self._add(first, first.print(), 0, None)
+        found = self._found
+        if not self._empty_queue(0):
+            return found
         for spent, steps in enumerate(self._later):
-            for step in steps:
-                if self._found.known > self._worlds_max:
-                    self._found.complete = False
-                    return self._found
-                self._take(step)
-                if self._found.broken is not None or not self._empty_queue(spent):
-                    return self._found
-            if not steps and not self._empty_queue(spent):
-                return self._found
-            steps.clear()
+            while steps:
+                found.waiting -= 1
+                self._take(steps.popleft())
+                if found.broken is not None or not self._empty_queue(spent):
+                    return found
         self._find_circles()
-        return self._found
+        return found
 
     def _empty_queue(self, spent: int) -> bool:
         """Go through all worlds in which nothing more has gone wrong; whether the search is to go on."""
         found, queue = self._found, self._queue
         while queue:
-            if found.known > self._worlds_max:
+            if found.worlds >= self._worlds_max:
                 found.complete = False
                 return False
             world, mark, place = queue.popleft()
             found.worlds += 1
             if self._progress is not None and found.worlds % PROGRESS_EVERY == 0:
-                self._progress(Progress(found.worlds, found.known, spent))
+                self._progress(Progress(found.worlds, found.waiting, spent))
             self._go_on(world, mark, place, spent)
             if found.broken is not None:
                 return False
@@ -137,6 +138,7 @@ class _Search:
             else:
                 costs = (move.costs is not None) + move.ends_process
                 self._later[spent + costs].append(_Step(world, move, place))
+                self._found.waiting += 1
             if self._found.broken is not None:
                 return
 
@@ -163,7 +165,6 @@ class _Search:
             return
         self._seen[mark] = known | covers
         self._came.append((place, move))
-        self._found.known += 1
         self._queue.append((world, mark, len(self._came) - 1))
 
     def _at_rest(self, world: World, place: int) -> None:
