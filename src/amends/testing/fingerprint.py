@@ -7,6 +7,9 @@ What can't is left out, and every such thing is named here, since a search is as
 * **A key whose phase is over** (an action that is done, refused or undone) is never sent again, so how often it was
   tried doesn't matter any more; nor does it matter which attempt an answer to it answers.
 * **An action behind a barrier** isn't sent again once the run has turned back: how often it was tried doesn't matter.
+* **A former owner** that doesn't know it yet, and has nothing more to send by itself, only brings answers: what it had
+  read is over.
+* **Misrouted answers** are counted by attempts as well, of which fewer are made than misrouted ones are allowed.
 * **Epochs** are an order too, and of those that are nobody's any more only "older" is left: it is asked whether an
   epoch is the owner's own, and whether a row has seen a later one than a call brings.
 * **An end** is final: of a run that has ended, what it was and what is owed to its notice.
@@ -26,8 +29,8 @@ LATE_AFTER: Final = 3_600 * MICROSECONDS
 
 OpenPhase: TypeAlias = tuple[str, str, Phase]
 
-_BUDGET: Final = 2
-"""The first parts of what matters of a key: how much of its budget is used up."""
+_BUDGET: Final = 1
+"""The first part of what matters of a key: how much of its budget is used up."""
 
 _MAY_ACT: Final = frozenset({StepState.ACTING, StepState.UNKNOWN, StepState.SKIPPED})
 
@@ -96,7 +99,6 @@ def _of_tries(tries: Tries, epoch: int, moments: list[int]) -> tuple[object, ...
         moments.append(tries.last_end + LATE_AFTER)
     return (
         tries.attempts,
-        tries.misrouted,
         tries.body,
         tries.first_epoch == epoch,
         tries.open_epoch if tries.open_epoch is None else tries.open_epoch == epoch,

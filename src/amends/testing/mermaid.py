@@ -32,10 +32,10 @@ def _messages(scene: Scene) -> Iterator[str]:
     move, before = scene.move, scene.before
     owner = f"{_OWNER}{before.epoch}"
     match move.kind:
-        case "deliver" | "duplicate" if isinstance(move.message, Request):
+        case "deliver" if isinstance(move.message, Request):
             call = move.message.call
             to = _id(_service(scene.after, call.step, call.item))
-            again = " (repeated)" if move.kind == "duplicate" else ""
+            again = " (and once more, later)" if move.again else ""
             yield f"    {_OWNER}{move.message.epoch}->>{to}: {_call(call.phase, call.step, call.item)}{again}"
         case "receive" if isinstance(move.message, Answer):
             answer = move.message

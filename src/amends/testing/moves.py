@@ -95,8 +95,8 @@ class Budget(NamedTuple):
 
 
 class Move(NamedTuple):
-    """Something that can happen next. `costs` is what it is, where it needn't happen; `ends_process`: it takes one of
-    the crashes.
+    """Something that can happen next. `again`: a copy of the message stays on its way. `dies`: the owner does, before
+    it acts on it. `costs` is what it is, where it needn't happen; `ends_process`: it takes one of the crashes.
     """
 
     kind: str
@@ -108,6 +108,7 @@ class Move(NamedTuple):
     does: Does | None = None
     cause: Cause = Cause.TIMED_OUT
     dies: bool = False
+    again: bool = False
     costs: FaultKind | None = None
     ends_process: bool = False
 
@@ -136,7 +137,7 @@ class Move(NamedTuple):
         if self.does is not None:
             what = f" {self.does}"
         wants = f" -> {self.wants.value}" if self.kind in {"deliver", "finish"} else ""
-        return f"{self.kind}{what}{wants}{' and die' if self.dies else ''}"
+        return f"{self.kind}{what}{wants}{', and again' if self.again else ''}{' and die' if self.dies else ''}"
 
 
 def without(wire: tuple[Request | Answer, ...], message: Request | Answer) -> tuple[Request | Answer, ...]:

@@ -7,12 +7,11 @@ happen. Names of steps are cut to the shortest beginning that is theirs alone; w
     a request arrives               r>   and the service: r>n refuses, r>l takes it on, r>f fails
     an answer arrives               r<
     a call ends without its answer  r!   in time; r!n it never left, r!m misrouted, r!u unreadable, r!h halted
-    a message is repeated           r+   the request; r<+ the answer
+    ... and once more, later        r>+, r<+: a copy stays on its way
     work that was taken on is over  r$   r$n: it is refused
     which call                      r an action, -r its undo, ?r a probe, =r a seal; r#2 the second attempt,
                                     r@2 the second owner's; r/sku-1 an item; r>~2 the second of its like
-    owner and time                  T time passes, O an owner takes over, P it reads on, W@1 a former owner sends,
-                                    X it dies, D the deadline passes
+    owner and time                  T time passes, O an owner takes over, P it reads on, X it dies, D the deadline passes
     people                          cancel, compensate, abandon, retry(r), skip(r), answer(r), decline(r),
                                     resolve(r)s succeeded, r rejected, u undone, h undone by hand
     ... and then the owner dies     an x at the end: r<x, Tx
@@ -43,7 +42,7 @@ _CAUSES: Final[Mapping[Cause, str]] = {
     Cause.UNREADABLE: "u",
     Cause.PROTOCOL: "h",
 }
-_ALONE: Final[Mapping[str, str]] = {"jump": "T", "adopt": "O", "poll": "P", "wake": "W", "crash": "X", "deadline": "D"}
+_ALONE: Final[Mapping[str, str]] = {"jump": "T", "adopt": "O", "poll": "P", "crash": "X", "deadline": "D"}
 _OUTCOMES: Final[Mapping[str, str]] = {"succeeded": "s", "rejected": "r", "undone": "u"}
 
 _CALL: Final = re.compile(r"([-?=]?)([A-Za-z_]\w*)((?:/[^#@><!+$]*)?[#@><!+$].*)", re.ASCII)
@@ -84,7 +83,7 @@ def _word(move: Move) -> str:
 
 def _what(move: Move) -> str:
     match move.kind:
-        case "deliver" | "receive" | "duplicate" if move.message is not None:
+        case "deliver" | "receive" if move.message is not None:
             return _message(move, move.message)
         case "lose" | "halt" if move.flying is not None:
             step, item, phase, attempt = move.flying
@@ -101,12 +100,13 @@ def _what(move: Move) -> str:
 
 
 def _message(move: Move, message: Request | Answer) -> str:
+    again = "+" if move.again else ""
     if isinstance(message, Answer):
         call = _call(message.step, message.item, message.phase, message.attempt, message.epoch)
-        return f"{call}<{'+' if move.kind == 'duplicate' else ''}"
+        return f"{call}<{again}"
     called = message.call
     call = _call(called.step, called.item, called.phase, message.attempt, message.epoch)
-    return f"{call}+" if move.kind == "duplicate" else f"{call}>{_WANTS[move.wants]}"
+    return f"{call}>{_WANTS[move.wants]}{again}"
 
 
 def _call(step: str, item: str, phase: Phase, attempt: int, epoch: int) -> str:

@@ -75,6 +75,8 @@ def _requests(world: Moment) -> Iterator[Move]:
         row = world.rows.get((call.step, call.item))
         if not (Barrier if barrier else Naive).runs_code(row, call):
             yield Move("deliver", message)
+            if FaultKind.REPEATED in kinds and message.guard is Guard.BARRIER:
+                yield Move("deliver", message, again=True, costs=FaultKind.REPEATED)
             continue
         action = call.phase is Phase.ACTION
         if call.step in (setup.given.noes if action else setup.given.undo_noes):
@@ -87,12 +89,17 @@ def _requests(world: Moment) -> Iterator[Move]:
             yield Move("deliver", message, Wants.LATER, costs=FaultKind.LATER)
         if FaultKind.BROKE in kinds:
             yield Move("deliver", message, Wants.FAILS, costs=FaultKind.BROKE)
+        if FaultKind.REPEATED in kinds and message.guard is Guard.BARRIER:
+            yield Move("deliver", message, again=True, costs=FaultKind.REPEATED)
 
 
 def _answers(world: Moment) -> Iterator[Move]:
+    repeats = world.budget.faults and FaultKind.REPEATED in world.setup.kinds
     for message in dict.fromkeys(world.wire):
         if isinstance(message, Answer):
             yield Move("receive", message)
+            if repeats:
+                yield Move("receive", message, again=True, costs=FaultKind.REPEATED)
 
 
 def _faults(world: Moment) -> Iterator[Move]:
@@ -101,10 +108,6 @@ def _faults(world: Moment) -> Iterator[Move]:
         if process.epoch == world.epoch and process.seen is not None:
             for flying in process.flying:
                 yield from _ends(world, process, flying)
-    if FaultKind.REPEATED in kinds:
-        for message in dict.fromkeys(world.wire):
-            if isinstance(message, Answer) or message.guard is Guard.BARRIER:
-                yield Move("duplicate", message, costs=FaultKind.REPEATED)
 
 
 def _ends(world: Moment, process: Process, flying: Flying) -> Iterator[Move]:
@@ -162,9 +165,6 @@ def _owners(world: Moment) -> Iterator[Move]:
             yield Move("adopt")
     elif owner.seen is not world.history:
         yield Move("poll")
-    for process in world.processes:
-        if process.epoch != world.epoch and process.seen is not None and world.stale_sends(process):
-            yield Move("wake", epoch=process.epoch)
     for process in world.processes:
         for flying in process.flying:
             if process.epoch == world.epoch and not world.under_way(process, flying):

@@ -139,8 +139,7 @@ class Story:
     def _worlds(self) -> Iterable[tuple[World, World | None]]:
         yield self._first, None
         for scene in self._scenes:
-            if scene.move.kind != "duplicate":
-                yield scene.after, scene.before
+            yield scene.after, scene.before
 
 
 def _new(world: World, before: World | None) -> list[Request]:

@@ -87,10 +87,12 @@ def _joined(scene: Scene, following: Scene) -> Line | None:
     if move.kind == "receive" and isinstance(move.message, Answer):
         answer = move.message
         if (answer.epoch, Flying(*answer[2:5], answer.attempt)) == (message.epoch, called):
-            return Line(_name(called), f"-> {_told(answer.outcome)}", (*scene.effects, *following.effects))
+            return Line(
+                _name(called), f"-> {_told(answer.outcome)}{_copied(scene.move)}", (*scene.effects, *following.effects)
+            )
     if move.kind in {"lose", "halt"} and (move.epoch, move.flying) == (message.epoch, called):
         did = ", took effect" if scene.effects else ""
-        return Line(_name(called), f"-> {_lost(move)}{did}", (*scene.effects, *following.effects))
+        return Line(_name(called), f"-> {_lost(move)}{did}{_copied(scene.move)}", (*scene.effects, *following.effects))
     return None
 
 
@@ -102,16 +104,11 @@ def _line(scene: Scene) -> Iterator[Line]:
         case "deliver" if isinstance(move.message, Request):
             call = move.message.call
             name = _name(Flying(call.step, call.item, call.phase, move.message.attempt))
-            yield Line(name, f"arrives{_whose(scene, move.message)}{_wanted(move)}", effects)
+            yield Line(name, f"arrives{_whose(scene, move.message)}{_wanted(move)}{_copied(move)}", effects)
         case "receive" if isinstance(move.message, Answer):
             answer = move.message
             name = _name(Flying(answer.step, answer.item, answer.phase, max(answer.attempt, 1)))
-            yield Line(name, f"answer arrives{_whose(scene, answer)}: {_told(answer.outcome)}", effects)
-        case "duplicate" if move.message is not None:
-            message = move.message
-            what = "request" if isinstance(message, Request) else "answer"
-            called = message.call if isinstance(message, Request) else message
-            yield Line(_name(Flying(*_key(called), message.attempt)), f"{what} is repeated on its way", effects)
+            yield Line(name, f"answer arrives{_whose(scene, answer)}: {_told(answer.outcome)}{_copied(move)}", effects)
         case "lose" | "halt" if move.flying is not None:
             still = any(_belongs(each, move) for each in scene.after.wire)
             yield Line(_name(move.flying), f"-> {_lost(move)}{', still on its way' if still else ''}", effects)
@@ -133,8 +130,6 @@ def _alone(scene: Scene) -> str:
             return "another owner takes over, and the former one doesn't know"
         case "adopt":
             return "a new owner takes over"
-        case "wake":
-            return "the former owner sends what it thinks it owes"
         case "deadline":
             return "the deadline passes"
         case _:
@@ -188,6 +183,10 @@ def _wanted(move: Move) -> str:
             return ", and is taken on"
         case Wants.FAILS:
             return ", and the service fails"
+
+
+def _copied(move: Move) -> str:
+    return " (and once more, later)" if move.again else ""
 
 
 def _lost(move: Move) -> str:

@@ -67,12 +67,8 @@ class World(Moment):
                 new.adopt()
             case "poll":
                 new.poll()
-            case "wake":
-                new.send_owed(move.epoch)
             case "lose" | "halt":
                 new.lose(move)
-            case "duplicate" if move.message is not None:
-                new.wire = (*new.wire, move.message)
             case "finish":
                 new.finish(move.vertex, move.wants)
             case "deadline":
@@ -89,6 +85,8 @@ class World(Moment):
             new.crash()
         elif move.kind in _SENDS:
             new.send_owed(new.epoch)
+        if len(new.processes) > 1:
+            new.wake_former()
         new.tidy()
         return new
 
@@ -96,7 +94,8 @@ class World(Moment):
         """A call reaches its participant."""
         message = move.message
         assert isinstance(message, Request)
-        self.wire = without(self.wire, message)
+        if not move.again:
+            self.wire = without(self.wire, message)
         call = message.call
         vertex = (call.step, call.item)
         setup, row = self.setup, self.rows.get(vertex)
@@ -139,7 +138,8 @@ class World(Moment):
         """An answer arrives."""
         answer = move.message
         assert isinstance(answer, Answer)
-        self.wire = without(self.wire, answer)
+        if not move.again:
+            self.wire = without(self.wire, answer)
         self._land(answer.epoch, Flying(answer.step, answer.item, answer.phase, answer.attempt))
         self._take_in(answer)
 
@@ -284,6 +284,14 @@ class World(Moment):
         if current and self.record.ended is not None and not self.owes_notice():
             self._drop(epoch)
 
+    def wake_former(self) -> None:
+        """Whoever lost the run and doesn't know sends what it thinks it owes, as soon as it does: a message may take any
+        time on its way, so what is sent later is among what was sent at once and arrives later.
+        """
+        for process in self.processes:
+            if process.epoch != self.epoch and process.seen is not None and self.stale_sends(process):
+                self.send_owed(process.epoch)
+
     def _is_begun(self, send: Send, epoch: int) -> bool:
         """Whether the log knows that this process makes this attempt."""
         item = self.record.item(send.step, send.item)
@@ -321,6 +329,11 @@ class World(Moment):
 
     def tidy(self) -> None:
         """Forget what makes no difference any more, so that worlds that differ in nothing else are one."""
+        if len(self.processes) > 1:
+            self.processes = tuple(
+                each if each.epoch == self.epoch or self._may_send(each) else each._replace(seen=None, flying=())
+                for each in self.processes
+            )
         heard = {each.epoch: each.seen is not None for each in self.processes}
         self.wire = tuple([each for each in self.wire if not self._is_idle(each, heard)])
         if self.record.ended is not None and self.wire:
@@ -330,7 +343,7 @@ class World(Moment):
             self.processes = tuple(
                 each
                 for each in self.processes
-                if each.epoch == self.epoch or each.epoch in awaited or self._may_send(each)
+                if each.seen is not None or each.epoch == self.epoch or each.epoch in awaited
             )
 
     def _is_idle(self, message: Request | Answer, heard: Mapping[int, bool]) -> bool:
@@ -362,7 +375,9 @@ class World(Moment):
         return Reply(self.now, 0, answer.step, answer.item, answer.phase, answer.attempt, answer.outcome)
 
     def _may_send(self, process: Process) -> bool:
-        """Whether a process that doesn't know that it lost the run has, or will have, something to send."""
+        """Whether a process that doesn't know that it lost the run has, or will have, something to send. If not, it only
+        brings answers, as one that knows.
+        """
         if process.seen is None:
             return False
         return self.stale_sends(process) or process.seen.owed(self.now, process.epoch).wake is not None
