@@ -1,6 +1,7 @@
 # pyright: reportPrivateUsage=false, reportUnknownLambdaType=false, reportUnknownArgumentType=false, reportUnknownParameterType=false
 """The checks can fail: each bug that is planted in the core is found, and called by its name."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -13,11 +14,13 @@ from amends.core.definition import Definition
 from amends.core.draft import Draft
 from amends.core.keys import Phase
 from amends.core.owed import Send
-from amends.core.state import ItemRecord, RunRecord, StepState, Tries
+from amends.core.state import ItemRecord, RunRecord, RunState, StepState, Tries
+from amends.testing import BrokenPromise, Scenario
 from amends.testing.moves import EVERY_FAULT, Budget, FaultKind
 from amends.testing.replaying import shrunk
 from amends.testing.search import search
 from tests.exploration.sagas import setup
+from tests.testing.scenario_shop import simple
 
 CANCEL = frozenset({FaultKind.CANCEL})
 
@@ -138,3 +141,28 @@ def test_an_early_end_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_taking_a_doubtful_no_for_a_no_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replies, "_is_definite", lambda draft, item, reply: True)
     assert found("old-put-probed", Budget(faults=2), frozenset({FaultKind.LOST, FaultKind.NO})).startswith("P3")
+
+
+def test_a_broken_promise_is_told_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "_is_eligible", lambda draft, item: False)  # nothing is ever undone
+    real = follow._end
+
+    def ending(draft: Draft) -> None:
+        if draft.record.turned is not None and draft.record.ended is None:
+            follow._ended(draft, RunState.COMPENSATED, ())
+        real(draft)
+
+    monkeypatch.setattr(follow, "_end", ending)
+    with pytest.raises(BrokenPromise) as broken:
+        Scenario(simple, "x").explore(faults_max=1, crashes_max=0)
+    told = str(broken.value).split("\n")
+    assert re.fullmatch(r"P3 compensated means nothing is left \(simple v1, 1 fault, world [\d,]+ of [\d,]+\)", told[0])
+    assert told[1] == "  1  start"
+    assert any(line.endswith("effect: first") for line in told)
+    assert any("undo first: not sent" in line for line in told)
+    assert told[-3] == "  it is compensated, but first is left behind"
+    assert told[-2] == "  left behind: first"
+    assert re.fullmatch(r"  again: Scenario\(simple, 'x'\)\.story\(\"[^\"]+\"\)", told[-1])
+    assert broken.value.mermaid.startswith("sequenceDiagram\n")
+    with pytest.raises(BrokenPromise, match="P3 compensated means nothing is left"):
+        eval(told[-1].removeprefix("  again: "))  # noqa: S307 - the line is Python on purpose

@@ -4,6 +4,7 @@ Messages arrive before time passes, and where a run is stuck a sensible person h
 like this has broken P1: it would go on for ever, or stand where nobody can move it.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -14,6 +15,9 @@ from amends.testing.world import World
 
 MOVES_MAX: Final = 400
 """Nothing that is left alone takes as many moves; a story with a silent service may be given more."""
+
+IN_VAIN_MAX: Final = 3
+"""How often a person tries the same before they try something else."""
 
 _ORDER: Final = ("person", "receive", "deliver", "poll", "finish", "adopt", "lose", "jump")
 
@@ -61,7 +65,7 @@ def come_to_rest(
             sentence = world.broken(quiet=True)
             if sentence is not None or people is People.AWAY or world.record.ended is not None:
                 return Rest(world, tuple(taken), sentence)
-            move = _remedy(world)
+            move = _remedy(world, taken)
             if move is None:
                 reasons = ", ".join(f"{mark.name}: {mark.reason}" for mark in world.record.marks.values())
                 return Rest(world, tuple(taken), f"P1 it ends or is stuck: no person can move it on ({reasons})")
@@ -95,5 +99,12 @@ def _is_waited_for(world: World, move: Move) -> bool:
     )
 
 
-def _remedy(world: World) -> Move | None:
-    return next((move for move in world.remedies() if world.apply(move).events is not world.events), None)
+def _remedy(world: World, taken: Sequence[Move]) -> Move | None:
+    """What a person does next about a run that is stuck: what changes anything, and wasn't tried in vain again and
+    again.
+    """
+    tried = Counter(move.does for move in taken)
+    for move in world.remedies():
+        if tried[move.does] < IN_VAIN_MAX and world.apply(move).events is not world.events:
+            return move
+    return None

@@ -11,7 +11,7 @@ happen. Names of steps are cut to the shortest beginning that is theirs alone; w
     work that was taken on is over  r$   r$n: it is refused
     which call                      r an action, -r its undo, ?r a probe, =r a seal; r#2 the second attempt,
                                     r@2 the second owner's; r/sku-1 an item; r>~2 the second of its like
-    owner and time                  T time passes, O an owner takes over, P it reads on, X it dies, D the deadline passes
+    owner and time                  T time passes, O an owner takes over, P it reads on, X it dies, D deadline
     people                          cancel, compensate, abandon, retry(r), skip(r), answer(r), decline(r),
                                     resolve(r)s succeeded, r rejected, u undone, h undone by hand
     ... and then the owner dies     an x at the end: r<x, Tx

@@ -103,7 +103,6 @@ def _answers(world: Moment) -> Iterator[Move]:
 
 
 def _faults(world: Moment) -> Iterator[Move]:
-    kinds = world.setup.kinds
     for process in world.processes:
         if process.epoch == world.epoch and process.seen is not None:
             for flying in process.flying:

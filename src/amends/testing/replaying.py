@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from amends.core.keys import NOTICE
 from amends.testing.calm import Rest, come_to_rest
 from amends.testing.moment import Setup
 from amends.testing.moves import Budget, Move
@@ -39,7 +40,11 @@ def possible(world: World) -> Mapping[str, Move]:
 
 def path_of(setup: Setup, moves: Iterable[Move]) -> str:
     """The path of a story."""
-    return encode(setup.definition.steps, _words(unbound(setup), moves))
+    return encode(_names(setup), _words(unbound(setup), moves))
+
+
+def _names(setup: Setup) -> tuple[str, ...]:
+    return (*setup.definition.steps, NOTICE)
 
 
 def _same(one: Move, other: Move) -> bool:
@@ -49,13 +54,13 @@ def _same(one: Move, other: Move) -> bool:
 def tell(setup: Setup, path: str) -> Told:
     """Play a path; `BadPath` where it can't happen like that. Stops at a broken promise."""
     world, taken = begin(unbound(setup)), list[Move]()
-    for number, word in enumerate(decode(setup.definition.steps, path), 1):
+    for number, word in enumerate(decode(_names(setup), path), 1):
         known = possible(world)
         if word not in known:
-            steps = setup.definition.steps
-            others = [encode(steps, [each]) for each in known]
+            names = _names(setup)
+            others = [encode(names, [each]) for each in known]
             shown = "  ".join(others[:SHOWN_MAX]) + ("  ..." if len(others) > SHOWN_MAX else "")
-            told = encode(steps, [word])
+            told = encode(names, [word])
             msg = f"move {number}, {told}, can't happen there. What can: {shown or 'nothing'}"
             raise BadPath(msg)
         taken.append(known[word])

@@ -46,9 +46,10 @@ def report_of(found: Found, setup: Setup, title: str, expression: str) -> Report
         raise told_of(found, setup, title, expression)
     if not found.complete:
         budget = setup.budget
+        bound = f"{_counted(budget.faults, 'fault')} and {_counted(budget.crashes, 'crash', 'crashes')}"
         msg = (
-            f"{title}: after {found.worlds:,} worlds there is still more to go through with "
-            f"{_counted(budget.faults, 'fault')} and {_counted(budget.crashes, 'crash', 'crashes')}. Nothing is broken so far. Allow fewer, or more worlds."
+            f"{title}: after {found.worlds:,} worlds there is still more to go through with {bound}. Nothing is broken "
+            "so far. Allow fewer, or more worlds."
         )
         raise TooManyWorlds(msg)
     return Report(found.worlds, dict(found.ends), dict(found.stuck), dict(found.faults), found.crashes, found.moves)

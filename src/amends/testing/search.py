@@ -89,7 +89,7 @@ class _Search:
         self._came: list[tuple[int, Move | None]] = []
         self._queue: deque[tuple[World, int, int]] = deque()
         self._later = [deque[_Step]() for _ in range(setup.budget.faults + setup.budget.crashes + 1)]
-        self._next: dict[int, int] = {}
+        self._next: dict[int, tuple[int, int]] = {}
         self._rests: set[int] = set()
 
     def run(self) -> Found:
@@ -134,7 +134,7 @@ class _Search:
             if move.free:
                 reached = self._take(_Step(world, move, place))
                 if move == calm and reached is not None:
-                    self._next[mark] = reached
+                    self._next[mark] = (reached, place)
             else:
                 costs = (move.costs is not None) + move.ends_process
                 self._later[spent + costs].append(_Step(world, move, place))
@@ -189,17 +189,17 @@ class _Search:
 
     def _find_circles(self) -> None:
         """Whatever would happen next by itself must come to an end."""
-        rests: set[int] = set()
+        ends: set[int] = set()
         for mark in self._next:
-            way: dict[int, None] = {}
-            here: int | None = mark
-            while here is not None and here not in rests:
+            way: set[int] = set()
+            here = mark
+            while here in self._next and here not in ends:
                 if here in way:
-                    self._found.broken = Broken(FOREVER, ())
+                    self._found.broken = Broken(FOREVER, self._path(self._next[here][1]))
                     return
-                way[here] = None
-                here = self._next.get(here)
-            rests.update(way)
+                way.add(here)
+                here = self._next[here][0]
+            ends |= way
 
     def _broke(self, world: World, place: int, more: tuple[Move, ...]) -> bool:
         sentence = world.broken()

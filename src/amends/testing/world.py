@@ -285,8 +285,8 @@ class World(Moment):
             self._drop(epoch)
 
     def wake_former(self) -> None:
-        """Whoever lost the run and doesn't know sends what it thinks it owes, as soon as it does: a message may take any
-        time on its way, so what is sent later is among what was sent at once and arrives later.
+        """Whoever lost the run and doesn't know sends what it thinks it owes, at once: a message may take any time on
+        its way, so that one is sent later is as if it had been sent and arrived later.
         """
         for process in self.processes:
             if process.epoch != self.epoch and process.seen is not None and self.stale_sends(process):
@@ -375,8 +375,9 @@ class World(Moment):
         return Reply(self.now, 0, answer.step, answer.item, answer.phase, answer.attempt, answer.outcome)
 
     def _may_send(self, process: Process) -> bool:
-        """Whether a process that doesn't know that it lost the run has, or will have, something to send. If not, it only
-        brings answers, as one that knows.
+        """Whether a process that doesn't know that it lost the run has, or will have, something to send.
+
+        If not, it only brings answers, as one that knows.
         """
         if process.seen is None:
             return False
