@@ -1,5 +1,6 @@
 """Tools for testing sagas, services, and adapters that others write."""
 
+from amends.core.retry import Guard as Guard
 from amends.testing.blocking import BlockingWorkshop as BlockingWorkshop
 from amends.testing.blocking import OpenBlockingWorkshop as OpenBlockingWorkshop
 from amends.testing.blocking import blocking_workshop as blocking_workshop
