@@ -7,6 +7,7 @@ the run goes then, `explore` goes through every other way it could go, and `stor
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import FrameType
 from typing import Any, Final, Generic, Self, TypeVar, get_origin
 
 from amends.codecs.json import JsonCodec
@@ -54,8 +55,7 @@ class Scenario(Generic[I]):
 
     def __init__(self, saga: Saga[I], input: I | MadeUpInput = MADE_UP_INPUT, /) -> None:
         """`DefinitionInvalid` if the saga has mistakes, `AmendsError` if its input can't be made up."""
-        caller = inspect.currentframe()
-        names = {} if caller is None or caller.f_back is None else {**caller.f_back.f_globals, **caller.f_back.f_locals}
+        names = _names_around(inspect.currentframe())
         codec = JsonCodec()
         definition = define(saga, codec)
         self._saga = saga
@@ -207,6 +207,12 @@ def _name_of_saga(saga: Saga[Any]) -> str:
     spaces: list[Mapping[str, object]] = [getattr(each, "__globals__", {}) for each in functions]
     found = (name for space in spaces for name, value in space.items() if value is saga)
     return next(found, saga.name.replace("-", "_"))
+
+
+def _names_around(frame: FrameType | None) -> Mapping[str, object]:
+    """What whoever makes a scenario calls things: the line that plays a story again is to say it in their words."""
+    caller = None if frame is None else frame.f_back
+    return {} if caller is None else {**caller.f_globals, **caller.f_locals}
 
 
 def _name_of(value: object, names: Mapping[str, object]) -> str:
