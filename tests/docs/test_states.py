@@ -10,11 +10,10 @@ import pytest
 from amends.core import events as e
 from amends.core.evolve import begin, evolve
 from amends.core.state import RunRecord
-from amends.testing.moment import FAULTS
 from amends.testing.moves import Budget
+from amends.testing.wander import wander
 from tests.docs.collect import PROJECT
-from tests.exploration.sagas import ALL
-from tests.exploration.walking import setup, walk
+from tests.exploration.sagas import ALL, setup
 
 WALKS = 20
 ARROW = re.compile(r"^ +(?P<before>[\w\[*\]]+) --> (?P<after>\w+)(: .+)?$")
@@ -35,17 +34,9 @@ def histories() -> list[tuple[e.Event, ...]]:
     for name in ALL:
         for seed in range(WALKS):
             dice = random.Random(seed * 104_729)
-            budget = Budget(
-                faults=dice.randint(0, 3),
-                crashes=dice.randint(0, 2),
-                verbs=dice.randint(0, 4),
-                noes=dice.randint(0, 2),
-                laters=dice.randint(0, 1),
-                cancels=dice.choice((0, 0, 1)),
-            )
-            world, _, story = walk(setup(name, budget, may_wait="a b p r m q", faults=FAULTS), seed)
-            assert story is None, f"{name}, seed {seed}: {story}"
-            found.append(tuple(world.events))
+            walk = wander(setup(name, Budget(faults=dice.randint(0, 7), crashes=dice.randint(0, 2))), seed)
+            assert walk.broken is None, f"{name}, seed {seed}: {walk.broken}"
+            found.append(walk.world.events)
     return found
 
 

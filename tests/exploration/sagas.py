@@ -8,8 +8,12 @@ from typing import Any
 from amends.codecs.json import JsonCodec
 from amends.core.definition import Definition, define
 from amends.core.operation import Call, Operation, Participant, Rest, ask, operation, sleep
-from amends.core.retry import Policy, Retry
+from amends.core.retry import Guard, Policy, Retry
 from amends.core.saga import Saga
+from amends.testing.given import Given
+from amends.testing.moment import Setup
+from amends.testing.moves import EVERY_FAULT, Budget, FaultKind
+from amends.testing.small import with_little_patience
 
 TWICE = Retry(attempts_max=2, first=timedelta(seconds=1), cap=timedelta(seconds=4))
 
@@ -235,7 +239,7 @@ def perhaps() -> Saga[Any]:
 
     @saga.compensable(a, policy=POLICY)
     def b(thing: Thing, made: Made) -> Call[Made] | None:
-        return None if made.id == "a" else Shop.make(thing.name)
+        return None if made.id.startswith("id-") else Shop.make(thing.name)
 
     @saga.compensable(b, policy=POLICY)
     def c(thing: Thing, made: Made | None) -> Call[Made]:
@@ -339,8 +343,22 @@ ALL: dict[str, Callable[[], Saga[Any]]] = {
 }
 
 
+INPUT = b'{"name":"x"}'
+
+
 def definition_of(name: str) -> Definition:
     saga = ALL[name]()
     if name.startswith("old"):
         return Definition(saga, JsonCodec())  # unchecked: what a service without a barrier needs, on paper only
     return define(saga, JsonCodec())
+
+
+def setup(
+    name: str,
+    budget: Budget,
+    kinds: frozenset[FaultKind] = EVERY_FAULT,
+    *,
+    services: Guard = Guard.BARRIER,
+) -> Setup:
+    """A world's setting: everything that happens in it is in `kinds` and in `budget`."""
+    return Setup(Given(with_little_patience(definition_of(name)), INPUT), budget, kinds, services)

@@ -1,6 +1,7 @@
 # pyright: reportPrivateUsage=false, reportUnknownLambdaType=false, reportUnknownArgumentType=false, reportUnknownParameterType=false
 """The checks can fail: each bug that is planted in the core is found, and called by its name."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -13,22 +14,29 @@ from amends.core.definition import Definition
 from amends.core.draft import Draft
 from amends.core.keys import Phase
 from amends.core.owed import Send
-from amends.core.state import ItemRecord, RunRecord, StepState, Tries
-from amends.testing.moment import FAULTS
-from amends.testing.moves import Budget
-from tests.exploration.walking import explore, setup
+from amends.core.state import ItemRecord, RunRecord, RunState, StepState, Tries
+from amends.testing import BrokenPromise, Scenario
+from amends.testing.moves import EVERY_FAULT, Budget, FaultKind
+from amends.testing.replaying import shrunk
+from amends.testing.search import search
+from tests.exploration.sagas import setup
+from tests.testing.scenario_shop import simple
+
+CANCEL = frozenset({FaultKind.CANCEL})
 
 
-def found(name: str, budget: Budget, *, may_wait: str = "") -> str:
-    report = explore(setup(name, budget, may_wait=may_wait, faults=FAULTS), worlds_max=20_000)
-    assert report.story is not None, f"{report.worlds} worlds, and nobody noticed"
-    assert len(report.story.moves) <= 25, "the story isn't short"
-    return report.story.sentence
+def found(name: str, budget: Budget, kinds: frozenset[FaultKind] = EVERY_FAULT) -> str:
+    setting = setup(name, budget, kinds)
+    search_of_it = search(setting, worlds_max=20_000)
+    assert search_of_it.broken is not None, f"{search_of_it.worlds} worlds, and nobody noticed"
+    story = shrunk(setting, search_of_it.broken)
+    assert len(story.moves) <= 25, "the story isn't short"
+    return story.sentence
 
 
 def test_an_undo_before_its_dependents_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follow, "_is_eligible", lambda draft, item: True)
-    assert found("chain", Budget(cancels=1)).startswith("P4")
+    assert found("chain", Budget(faults=1), CANCEL).startswith("P4")
 
 
 def test_a_late_success_that_is_dropped_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,7 +49,7 @@ def test_a_late_success_that_is_dropped_is_found(monkeypatch: pytest.MonkeyPatch
         real(draft, item, reply)
 
     monkeypatch.setattr(replies, "_action", dropping)
-    assert found("chain", Budget(cancels=1)).startswith("P3")
+    assert found("chain", Budget(faults=1), CANCEL).startswith("P3")
 
 
 def test_undoing_what_said_no_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +62,7 @@ def test_undoing_what_said_no_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
         real(draft)
 
     monkeypatch.setattr(follow, "_retreat", overdoing)
-    assert found("chain", Budget(noes=1)).startswith("a definite no owes nothing")
+    assert found("chain", Budget(faults=1)).startswith("a definite no owes nothing")
 
 
 def test_a_retry_with_other_bytes_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,12 +84,12 @@ def test_going_forward_after_turning_back_is_found(monkeypatch: pytest.MonkeyPat
         real(draft)
 
     monkeypatch.setattr(follow, "_retreat", going_on)
-    assert found("chain", Budget(cancels=1)).startswith("one direction")
+    assert found("chain", Budget(faults=1), CANCEL).startswith("one direction")
 
 
 def test_turning_back_past_the_pivot_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Draft, "past_pivot", property(lambda draft: False))
-    assert found("whole", Budget(cancels=1)).startswith("P5")
+    assert found("whole", Budget(faults=1), CANCEL).startswith("P5")
 
 
 def test_rewriting_an_end_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +120,9 @@ def test_events_under_a_former_epoch_are_found(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_clean_name_for_a_dirty_end_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follow, "_was_left", lambda draft, item: False)
-    assert found("chain", Budget(faults=1, cancels=1, verbs=1)).startswith(("P9", "P3"))
+    assert found(
+        "chain", Budget(faults=3), frozenset({FaultKind.HALTED, FaultKind.CANCEL, FaultKind.GIVE_UP})
+    ).startswith(("P9", "P3"))
 
 
 def test_work_that_is_never_sent_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,14 +130,39 @@ def test_work_that_is_never_sent_is_found(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(
         owed, "_active", lambda *args: None if (each := real(*args)) is None or each[0] is Phase.COMPENSATION else each
     )
-    assert found("chain", Budget(cancels=1)).startswith("P1")
+    assert found("chain", Budget(faults=1), CANCEL).startswith("P1")
 
 
 def test_an_early_end_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follow, "CLEAR", frozenset(StepState) - {StepState.DONE})
-    assert found("chain", Budget(cancels=1)).startswith(("P3", "P4"))
+    assert found("chain", Budget(faults=1), CANCEL).startswith(("P3", "P4"))
 
 
 def test_taking_a_doubtful_no_for_a_no_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replies, "_is_definite", lambda draft, item, reply: True)
-    assert found("old-put-probed", Budget(faults=1, noes=1)).startswith("P3")
+    assert found("old-put-probed", Budget(faults=2), frozenset({FaultKind.LOST, FaultKind.NO})).startswith("P3")
+
+
+def test_a_broken_promise_is_told_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "_is_eligible", lambda draft, item: False)  # nothing is ever undone
+    real = follow._end
+
+    def ending(draft: Draft) -> None:
+        if draft.record.turned is not None and draft.record.ended is None:
+            follow._ended(draft, RunState.COMPENSATED, ())
+        real(draft)
+
+    monkeypatch.setattr(follow, "_end", ending)
+    with pytest.raises(BrokenPromise) as broken:
+        Scenario(simple, "x").explore(faults_max=1, crashes_max=0)
+    told = str(broken.value).split("\n")
+    assert re.fullmatch(r"P3 compensated means nothing is left \(simple v1, 1 fault, world [\d,]+ of [\d,]+\)", told[0])
+    assert told[1] == "  1  start"
+    assert any(line.endswith("effect: first") for line in told)
+    assert any("undo first: not sent" in line for line in told)
+    assert told[-3] == "  it is compensated, but first is left behind"
+    assert told[-2] == "  left behind: first"
+    assert re.fullmatch(r"  again: Scenario\(simple, 'x'\)\.story\(\"[^\"]+\"\)", told[-1])
+    assert broken.value.mermaid.startswith("sequenceDiagram\n")
+    with pytest.raises(BrokenPromise, match="P3 compensated means nothing is left"):
+        eval(told[-1].removeprefix("  again: "))  # noqa: S307 - the line is Python on purpose

@@ -11,6 +11,7 @@ from amends.cli.alerts import alerts
 from amends.cli.check import check
 from amends.cli.config import config
 from amends.cli.demo import demo
+from amends.cli.explore import explore
 from amends.cli.graph import graph
 from amends.cli.look import export, ls, show, stuck
 from amends.cli.new import new
@@ -28,6 +29,7 @@ ACT: Final = "act"
 COMMANDS: Final[tuple[tuple[str, Callable[..., Any]], ...]] = (
     (BEGIN, new),
     (BEGIN, check),
+    (BEGIN, explore),
     (BEGIN, graph),
     (RUN, serve),
     (RUN, config),

@@ -19,6 +19,7 @@ from amends.core.evolve import fold
 from amends.core.keys import Phase, unit_name
 from amends.core.retry import Guard, Kind
 from amends.core.state import RunRecord, RunState, StepState
+from amends.testing.broken import BrokenPromise
 
 E = TypeVar("E", bound=e.Event)
 
@@ -88,10 +89,6 @@ class Evidence:
         """Whether a step can leave anything behind: it is of the saga and isn't neutral."""
         known = self.definition.steps.get(step)
         return known is not None and known.kind is not Kind.NEUTRAL
-
-
-class BrokenPromise(AssertionError):
-    """A run broke a promise; the message says which and how."""
 
 
 Promise: TypeAlias = Callable[[Evidence], str | None]

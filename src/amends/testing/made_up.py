@@ -42,10 +42,14 @@ Json: TypeAlias = Any
 
 
 class MadeUpValues:
-    """Values of any type that JSON has room for; no two texts or numbers of one name are the same."""
+    """Values of any type that JSON has room for; no two texts or numbers of one name are the same.
 
-    def __init__(self, codec: Codec) -> None:
+    `after`: the number after which they are counted, so that two makers of values needn't give the same.
+    """
+
+    def __init__(self, codec: Codec, *, after: int = 0) -> None:
         self._codec = codec
+        self._after = after
         self._numbers: Counter[str] = Counter()
 
     def json(self, type_: TypeForm, name: str) -> bytes:
@@ -72,7 +76,7 @@ class MadeUpValues:
 
     def _number(self, name: str) -> int:
         self._numbers[name] += 1
-        return self._numbers[name]
+        return self._after + self._numbers[name]
 
     def _value(self, schema: Schema, name: str, known: Schema, depth: int) -> Json:
         if "$ref" in schema:

@@ -1,41 +1,47 @@
 """A moment of one run, as a value: the log, who drives it, what is under way, what participants keep, what happened."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Self
+from functools import cached_property
+from typing import Self
 
 from amends.core import events as e
 from amends.core.definition import Definition
 from amends.core.keys import Phase
-from amends.core.owed import owed
 from amends.core.retry import Guard
 from amends.core.state import RunRecord
-from amends.testing.fingerprint import LATE_AFTER, of_counts, of_record, ranks
-from amends.testing.invariants import Effect, Evidence, broken
-from amends.testing.moves import Answer, Budget, Flying, Process, Request, is_of
+from amends.testing.fingerprint import LATE_AFTER, OpenPhase, of_counts, ranks
+from amends.testing.given import Given
+from amends.testing.history import History, net_of
+from amends.testing.invariants import Effect, Evidence
+from amends.testing.moves import USUAL_FAULTS, Answer, Budget, FaultKind, Flying, Process, Request, is_of
+from amends.testing.people import Sight
 from amends.testing.pretend import Naive, Row
 
-FAULTS: Final = frozenset({"timed-out", "duplicate", "not-sent", "misrouted", "halt", "fails"})
-"""Every kind of fault there is."""
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Setup:
-    """What doesn't change in a world. `may_wait`: steps whose service may take work on and answer later. `faults`:
-    which kinds are tried. `replies`: what a step's action gives, as JSON.
+    """What doesn't change in a world. `kinds`: which faults are tried. `services`: what the services really do, where
+    the saga was promised a barrier.
     """
 
-    definition: Definition
-    input: bytes
+    given: Given
     budget: Budget
-    may_wait: frozenset[str] = frozenset()
-    replies: Mapping[str, bytes] | None = None
-    deadline: int | None = None
-    faults: frozenset[str] = frozenset({"timed-out", "duplicate"})
+    kinds: frozenset[FaultKind] = USUAL_FAULTS
+    services: Guard = Guard.BARRIER
 
-    def reply(self, step: str) -> bytes:
-        """What a step's action gives."""
-        return (self.replies or {}).get(step, b'{"id":"' + step.encode() + b'"}')
+    @cached_property
+    def definition(self) -> Definition:
+        """The saga, loaded."""
+        return self.given.definition
+
+    def keeps_contract(self, guard: Guard) -> bool:
+        """Whether calls that were promised this are answered by a service with a barrier."""
+        return guard is Guard.BARRIER and self.services is Guard.BARRIER
+
+    def does_under(self, guard: Guard) -> Guard:
+        """What a service without a barrier does about repeats."""
+        return self.services if guard is Guard.BARRIER else guard
 
 
 class Moment:
@@ -43,12 +49,12 @@ class Moment:
 
     __slots__ = (
         "budget",
+        "cancelled",
         "epoch",
-        "events",
+        "history",
         "ledger",
         "now",
         "processes",
-        "record",
         "rows",
         "sent",
         "setup",
@@ -57,19 +63,19 @@ class Moment:
     )
 
     epoch: int
-    record: RunRecord
+    history: History
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
         self.now = 0
         self.epoch = 0
-        self.events: tuple[e.Event, ...] = ()
         self.processes: tuple[Process, ...] = ()
         self.wire: tuple[Request | Answer, ...] = ()
         self.rows: dict[tuple[str, str], Row] = {}
         self.ledger: tuple[Effect, ...] = ()
         self.sent: dict[tuple[str, str, Phase], tuple[bytes, int]] = {}
         self.budget = setup.budget
+        self.cancelled = 0
         self.wrong: str | None = None
 
     def copy(self) -> Self:
@@ -78,23 +84,33 @@ class Moment:
         new.setup = self.setup
         new.now = self.now
         new.epoch = self.epoch
-        new.record = self.record
-        new.events = self.events
+        new.history = self.history
         new.processes = self.processes
         new.wire = self.wire
         new.rows = self.rows
         new.ledger = self.ledger
         new.sent = self.sent
         new.budget = self.budget
+        new.cancelled = self.cancelled
         new.wrong = None
         return new
 
     # -- what can be said of it
 
     @property
+    def record(self) -> RunRecord:
+        """Where the run stands, by its log."""
+        return self.history.record
+
+    @property
+    def events(self) -> tuple[e.Event, ...]:
+        """The log."""
+        return self.history.events
+
+    @property
     def evidence(self) -> Evidence:
         """What the promises are asked of."""
-        return Evidence(self.setup.definition, self.events, self.ledger, self.record)
+        return self.history.evidence(self.ledger)
 
     @property
     def owner(self) -> Process | None:
@@ -104,34 +120,36 @@ class Moment:
 
     def broken(self, *, quiet: bool = False) -> str | None:
         """The first promise this world breaks."""
-        return self.wrong or broken(self.evidence, quiet=quiet)
+        return self.wrong or self.history.broken(self.ledger, quiet=quiet)
 
     def print(self) -> int:
-        """Equal for worlds whose futures are the same, as far as anybody can tell them apart."""
-        moments: list[int] = []
-        now, head = self.now, self.record
-        record = of_record(head, moments)
-        processes = tuple(
-            [
-                (
-                    each.epoch,
-                    each.flying,
-                    0 if each.seen is head else 1 if each.seen is None else of_record(each.seen, moments),
-                )
-                for each in self.processes
-            ]
-        )
+        """Equal for worlds whose futures are the same, as far as anybody can tell them apart, but for what may still go
+        wrong in them. `amends.testing.fingerprint` says what is left out, and why.
+        """
+        head = self.history.shape(self.epoch)
+        alive = sorted({self.epoch, *[each.epoch for each in self.processes], *[each.epoch for each in self.wire]})
+        age = {epoch: n for n, epoch in enumerate(alive)}
+        moments = list(head.moments)
+        processes: list[tuple[object, ...]] = []
+        for each in self.processes:
+            calls = frozenset([_call(flying, head.open) for flying in each.flying])
+            if each.seen is None or each.seen is self.history:
+                processes.append((age[each.epoch], calls, each.seen is None))
+            else:
+                shape = each.seen.shape(each.epoch)
+                processes.append((age[each.epoch], calls, shape.mark))
+                moments += shape.moments
         moments += [each.sent + LATE_AFTER for each in self.wire if isinstance(each, Request) and each.sent]
         return hash(
             (
-                record,
-                processes,
-                self.epoch,
-                frozenset(self.rows.items()),
-                tuple(sorted([hash(each) for each in self.wire])),
+                head.mark,
+                tuple(processes),
+                age[self.epoch],
+                self.cancelled,
+                frozenset([(vertex, _row(row, alive)) for vertex, row in self.rows.items()]),
+                tuple(sorted([hash(_message(each, age, head.open)) for each in self.wire])),
                 of_counts(self._counts()),
-                self.budget,
-                ranks(moments, now),
+                ranks(moments, self.now),
             )
         )
 
@@ -147,7 +165,7 @@ class Moment:
         """Whether a process that doesn't own the run any more, and doesn't know, has something to send."""
         if process.seen is None:
             return False
-        sends = owed(self.setup.definition, process.seen, self.now, process.epoch).sends
+        sends = process.seen.owed(self.now, process.epoch).sends
         flying = {each[:3] for each in process.flying}
         return any((each.step, each.item, each.phase) not in flying for each in sends)
 
@@ -155,15 +173,29 @@ class Moment:
         """Whether a message of this call is on its way."""
         return any(is_of(each, process.epoch, flying) for each in self.wire)
 
-    def behind_barrier(self, vertex: tuple[str, str]) -> bool:
-        """Whether a barrier protects this item's calls."""
+    def guard_of(self, vertex: tuple[str, str]) -> Guard:
+        """What was promised about repeats of this item's calls."""
         item = self.record.item(*vertex)
-        return item is None or item.behind_barrier
+        return Guard.BARRIER if item is None else item.guard
 
     def owes_notice(self) -> bool:
         """Whether somebody is still to be told how it ended."""
         notice = self.record.notice
         return notice is not None and notice.due is not None and not self.record.notice_delivered
+
+    def to_cancel(self) -> bool:
+        """Whether it is time for what the story gives: somebody asks the run to turn back after a step is done."""
+        after = self.setup.given.cancelled_after
+        if not after:
+            return False
+        succeeded = {event.step for event in self.events if isinstance(event, e.ActionSucceeded)}
+        done = sum(step in succeeded for step in after)
+        return self.cancelled < done
+
+    def sight(self) -> Sight:
+        """What somebody sees who looks into everything."""
+        setup = self.setup
+        return Sight(setup.definition, self.record, net_of(self.ledger), self.copies(), setup.given)
 
     def copies(self) -> frozenset[tuple[str, str]]:
         """Items that an unguarded call is under way for, or whose service hasn't done yet what it took on."""
@@ -172,5 +204,28 @@ class Moment:
             for each in self.wire
             if isinstance(each, Request) and each.guard is not Guard.BARRIER
         }
-        taken_on = {key for key, row in self.rows.items() if not self.behind_barrier(key) and Naive.can_finish(row)}
+        taken_on = {
+            key for key, row in self.rows.items() if self.guard_of(key) is not Guard.BARRIER and Naive.can_finish(row)
+        }
         return frozenset(flying | taken_on)
+
+
+def _call(flying: Flying, is_open: frozenset[OpenPhase]) -> tuple[object, ...]:
+    """What matters of a call under way: which attempt it is only while attempts count."""
+    return (flying[:3], flying.attempt if flying[:3] in is_open else 0)
+
+
+def _message(message: Request | Answer, age: Mapping[int, int], is_open: frozenset[OpenPhase]) -> tuple[object, ...]:
+    if isinstance(message, Answer):
+        key = (message.step, message.item, message.phase)
+        return (age[message.epoch], key, message.attempt if key in is_open else 0, message.outcome)
+    call = message.call
+    key = (call.step, call.item, call.phase)
+    attempt = message.attempt if key in is_open else 0
+    return (age[message.epoch], key, attempt, message.guard, call.body, call.seal, bool(message.sent))
+
+
+def _row(row: Row, alive: Sequence[int]) -> tuple[object, ...]:
+    """A row; of the epoch in it only which of those that may still call it is later than."""
+    older = sum(epoch < row.epoch for epoch in alive)
+    return (row.state, older, row.request, row.undo_request, row.reply, row.undone_by_hand)

@@ -1,13 +1,44 @@
 """What is under way in a world, who drives it, and what can happen to it next: values without behaviour."""
 
-from typing import NamedTuple
+from enum import StrEnum
+from typing import Final, NamedTuple
 
 from amends.core.answers import Cause, Outcome
 from amends.core.keys import Phase, unit_name
 from amends.core.retry import Guard
-from amends.core.state import RunRecord
+from amends.testing.history import History
 from amends.testing.people import Does
 from amends.testing.pretend import Called, Wants
+
+
+class FaultKind(StrEnum):
+    """What needn't happen, and may. Each costs one of `faults_max`.
+
+    `LOST`: nobody waits any longer, the call or its answer may still arrive. `REPEATED`: a message arrives once more.
+    `NOT_SENT`: no connection. `MISROUTED`: a wrong address or token. `UNREADABLE`: an answer that can't be read.
+    `HALTED`: an answer that says trying again is no use. `BROKE`: the service failed, nothing happened. `NO`: it
+    refused, or can't undo. `LATER`: it took the work on, and answers when it is done. `CANCEL`: somebody wants the run
+    to turn back. `DEADLINE`: it passes. `REPAIR`: a person retries or resolves. `GIVE_UP`: a person skips or abandons.
+    """
+
+    LOST = "lost"
+    REPEATED = "repeated"
+    NOT_SENT = "not-sent"
+    MISROUTED = "misrouted"
+    UNREADABLE = "unreadable"
+    HALTED = "halted"
+    BROKE = "broke"
+    NO = "no"
+    LATER = "later"
+    CANCEL = "cancel"
+    DEADLINE = "deadline"
+    REPAIR = "repair"
+    GIVE_UP = "give-up"
+
+
+EVERY_FAULT: Final = frozenset(FaultKind)
+USUAL_FAULTS: Final = EVERY_FAULT - {FaultKind.GIVE_UP}
+"""What is tried unless somebody says otherwise: whoever gives up ends a run as `abandoned`, which is what they want."""
 
 
 class Request(NamedTuple):
@@ -43,28 +74,30 @@ class Flying(NamedTuple):
 
 
 class Process(NamedTuple):
-    """Somebody who drives, or drove, the run. `seen` is the last record it read; `None`: it dropped the run."""
+    """Somebody who drives, or drove, the run. `seen` is as far as it has read; `None`: it dropped the run."""
 
     epoch: int
-    seen: RunRecord | None
-    flying: frozenset[Flying] = frozenset()
+    seen: History | None
+    flying: tuple[Flying, ...] = ()
 
 
 class Budget(NamedTuple):
-    """What may still go wrong. `verbs` are a person's; `noes` are services that say no; `laters` those that take
-    work on; `cancels` wishes to turn back.
+    """What may still go wrong: faults of any kind, and ends of processes, known or (another adopts the run) unknown to
+    them.
     """
 
     faults: int = 0
     crashes: int = 0
-    verbs: int = 0
-    noes: int = 0
-    laters: int = 0
-    cancels: int = 0
+
+    def without(self, move: "Move") -> "Budget":
+        """What is left after a move."""
+        return Budget(self.faults - (move.costs is not None), self.crashes - move.ends_process)
 
 
 class Move(NamedTuple):
-    """Something that can happen next. `free`: it needs no budget, so it is among what must happen in the end."""
+    """Something that can happen next. `again`: a copy of the message stays on its way. `dies`: the owner does, before
+    it acts on it. `costs` is what it is, where it needn't happen; `ends_process`: it takes one of the crashes.
+    """
 
     kind: str
     message: Request | Answer | None = None
@@ -75,7 +108,14 @@ class Move(NamedTuple):
     does: Does | None = None
     cause: Cause = Cause.TIMED_OUT
     dies: bool = False
-    free: bool = False
+    again: bool = False
+    costs: FaultKind | None = None
+    ends_process: bool = False
+
+    @property
+    def free(self) -> bool:
+        """It needs no budget, so it is among what must happen in the end."""
+        return self.costs is None and not self.ends_process
 
     @property
     def name(self) -> str:
@@ -97,7 +137,7 @@ class Move(NamedTuple):
         if self.does is not None:
             what = f" {self.does}"
         wants = f" -> {self.wants.value}" if self.kind in {"deliver", "finish"} else ""
-        return f"{self.kind}{what}{wants}{' and die' if self.dies else ''}"
+        return f"{self.kind}{what}{wants}{', and again' if self.again else ''}{' and die' if self.dies else ''}"
 
 
 def without(wire: tuple[Request | Answer, ...], message: Request | Answer) -> tuple[Request | Answer, ...]:

@@ -6,7 +6,7 @@ undone it. They may be wrong where the participant's barrier finds out.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal
 
 from amends.core import events as e
 from amends.core.commands import Abandon, Answer, Cancel, Resolve, Retry, Skip, Verb
@@ -15,10 +15,9 @@ from amends.core.events import Who
 from amends.core.keys import Phase, unit_name
 from amends.core.retry import Guard, Kind
 from amends.core.state import ASK, ItemRecord, Mark, RunRecord, StepState
+from amends.testing.given import Given
 
 SOMEBODY: Final = Who(by="ann", reason="it was looked into")
-ANSWER: Final = b'{"id":"answered"}'
-RESOLVED: Final = b'{"id":"resolved"}'
 
 Word = Literal["cancel", "compensate", "retry", "resolve", "skip", "abandon", "answer", "decline"]
 
@@ -40,11 +39,6 @@ class Does:
         return f"{self.word}{unit}{outcome}{' (by hand)' if self.undoes else ''}"
 
     @property
-    def cancels(self) -> bool:
-        """Whether it only asks the run to turn back."""
-        return self.word in {"cancel", "compensate"}
-
-    @property
     def signed_by(self) -> type[e.Event]:
         """The fact that must be in the log when it changed anything."""
         return _SIGNED_BY[self.word]
@@ -64,10 +58,12 @@ class Does:
             case "abandon":
                 return Abandon(at, 0, SOMEBODY)
             case "answer":
-                return Answer(at, 0, SOMEBODY, self.step, ANSWER, item)
+                return Answer(at, 0, SOMEBODY, self.step, self.reply, item)
             case "decline":
                 return Answer(at, 0, SOMEBODY, self.step, None, item)
 
+
+CANCEL: Final = Does("cancel")
 
 _SIGNED_BY: Final[Mapping[Word, type[e.Event]]] = {
     "cancel": e.CancelAsked,
@@ -81,18 +77,36 @@ _SIGNED_BY: Final[Mapping[Word, type[e.Event]]] = {
 }
 
 
-Net: TypeAlias = Mapping[tuple[str, str], int]
-Copies: TypeAlias = frozenset[tuple[str, str]]
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """A run as somebody sees it who looks into everything.
 
-
-def deeds(definition: Definition, record: RunRecord, net: Net, copies: Copies) -> Iterator[Does]:
-    """What somebody could ask for now. `net`: how often each item acted and wasn't undone, as who looks would find.
-    `copies`: items that an unguarded call is under way for, so that nobody can say yet what becomes of them.
+    `net`: how often each item acted and wasn't undone. `copies`: items that an unguarded call is under way for, so that
+    nobody can say yet what becomes of them.
     """
+
+    definition: Definition
+    record: RunRecord
+    net: Mapping[tuple[str, str], int]
+    copies: frozenset[tuple[str, str]]
+    given: Given
+
+    def left(self, item: ItemRecord) -> int:
+        """How often it acted and wasn't undone."""
+        return self.net.get((item.step, item.item), 0)
+
+    def is_under_way(self, item: ItemRecord) -> bool:
+        """Whether an unguarded call of it may still arrive."""
+        return (item.step, item.item) in self.copies
+
+
+def deeds(sight: Sight) -> Iterator[Does]:
+    """What somebody could ask for now."""
+    record = sight.record
     if record.ended is not None:
         return
     if record.turned is None and record.abort_requested is None:
-        yield Does("cancel")
+        yield CANCEL
     if record.marks:
         yield Does("compensate")
         yield Does("abandon")
@@ -102,31 +116,29 @@ def deeds(definition: Definition, record: RunRecord, net: Net, copies: Copies) -
             yield Does("skip", mark.step)
     for item in record.items():
         if item.request is not None:
-            key = (item.step, item.item)
-            yield from _about(definition, record, item, net.get(key, 0), under_way=key in copies)
+            yield from _about(sight, item)
 
 
-def _about(
-    definition: Definition, record: RunRecord, item: ItemRecord, left: int, *, under_way: bool
-) -> Iterator[Does]:
+def _about(sight: Sight, item: ItemRecord) -> Iterator[Does]:
     step, name = item.step, item.item
-    marked = record.item_has_mark(item)
+    left = sight.left(item)
     if item.state is StepState.ACTING and item.request is not None and item.request.participant == ASK:
-        yield Does("answer", step, name)
+        yield Does("answer", step, name, reply=sight.given.reply(sight.record, item))
         yield Does("decline", step, name)
-    if not marked and item.state not in {StepState.ACTING, StepState.UNKNOWN, StepState.COMPENSATING}:
+    open_ = {StepState.ACTING, StepState.UNKNOWN, StepState.COMPENSATING}
+    if item.state not in open_ and not sight.record.item_has_mark(item):
         return
-    if _may_repeat(item, left, under_way=under_way):
+    if _may_repeat(item, left, under_way=sight.is_under_way(item)):
         yield Does("retry", step, name)
     yield Does("skip", step, name)
-    neutral = definition.steps[step].kind is Kind.NEUTRAL
+    neutral = sight.definition.steps[step].kind is Kind.NEUTRAL
     if item.state in {StepState.ACTING, StepState.UNKNOWN}:
         if left > 0 or neutral:
-            yield Does("resolve", step, name, "succeeded", reply=RESOLVED)
-        if item.behind_barrier or (left == 0 and not under_way):
+            yield Does("resolve", step, name, "succeeded", reply=sight.given.by_hand(sight.record, item))
+        if item.behind_barrier or (left == 0 and not sight.is_under_way(item)):
             yield Does("resolve", step, name, "rejected")
     elif item.state is StepState.COMPENSATING:
-        if not under_way:
+        if not sight.is_under_way(item):
             yield from _undone(item, left)
     else:
         yield Does("resolve", step, name, "succeeded")
@@ -148,34 +160,40 @@ def _undone(item: ItemRecord, left: int) -> Iterator[Does]:
         yield Does("resolve", step, name, "undone")
 
 
-def remedies(record: RunRecord, net: Net, copies: Copies) -> Iterator[Does]:
+def remedies(sight: Sight) -> Iterator[Does]:
     """What a sensible person tries, in order, about the oldest reason why a run is stuck."""
+    record = sight.record
     mark = min(record.marks.values(), key=_age, default=None)
     if mark is None or record.ended is not None:
         return
     step, name = mark.step, mark.item
     item = record.item(step, name)
-    left = net.get((step, name), 0)
     if mark.reason in {"contradiction", "late-success"}:
         yield Does("resolve", step, name, "succeeded")
-        return
-    if mark.reason == "confirm-undone" and item is not None:
-        yield from _undone(item, left)
-        return
-    if mark.reason == "blocked":
+    elif mark.reason == "confirm-undone" and item is not None:
+        yield from _undone(item, sight.left(item))
+    elif mark.reason == "blocked":
         yield Does("skip", step, name)
-        return
-    under_way = (step, name) in copies
-    if item is not None and not _may_repeat(item, left, under_way=under_way):
+    elif mark.reason == "author-error":
+        yield from (Does("skip", step, name), Does("compensate"), Does("abandon"))  # no code gets better by a retry
+    elif item is not None:
+        yield from _moves_on(sight, item, mark)
+    else:
+        yield from (Does("retry", step, name), Does("skip", step, name))
+
+
+def _moves_on(sight: Sight, item: ItemRecord, mark: Mark) -> Iterator[Does]:
+    step, name, left = item.step, item.item, sight.left(item)
+    if not _may_repeat(item, left, under_way=sight.is_under_way(item)):
         if item.state is StepState.COMPENSATING:
             yield from _undone(item, left)
         elif left:
-            yield Does("resolve", step, name, "succeeded", reply=RESOLVED)
+            yield Does("resolve", step, name, "succeeded", reply=sight.given.by_hand(sight.record, item))
         return
-    if item is not None and item.guard is Guard.ONCE and not item.can_settle and mark.phase is Phase.ACTION:
+    if item.guard is Guard.ONCE and not item.can_settle and mark.phase is Phase.ACTION:
         yield Does("resolve", step, name, "rejected")
     yield Does("retry", step, name)
-    yield Does("answer", step, name)
+    yield Does("answer", step, name, reply=sight.given.reply(sight.record, item))
     yield Does("skip", step, name)
 
 

@@ -50,6 +50,13 @@ class Called(NamedTuple):
     seal: str = ""
 
 
+class Answers(NamedTuple):
+    """What a step's service says where it says anything: what its action gives, and how it refuses."""
+
+    reply: bytes
+    no: SaidNo
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """What a participant keeps of one step. `undone_by_hand`: sealed as undone, no code was run."""
@@ -76,7 +83,6 @@ class Said(NamedTuple):
 
 BLOCKED: Final = SaidNo("blocked", "its undo came first: it can't act any more", "blocked")
 NEVER: Final = SaidNo("noop", "it never acted and can't any more", "noop")
-NO: Final = SaidNo("declined", "declined")
 FAILED: Final = Unknown(Cause.SERVER_ERROR, "503")
 ABSENT: Final = Unknown(Cause.ABSENT, "nothing here yet")
 PENDING: Final = Pending()
@@ -111,20 +117,20 @@ class Barrier:
                 return False
 
     @staticmethod
-    def answer(row: Row | None, call: Called, wants: Wants, reply: bytes) -> Said:
-        """What it answers; `reply` is what an action that is done gives."""
+    def answer(row: Row | None, call: Called, wants: Wants, answers: Answers) -> Said:
+        """What it answers."""
         match call.phase:
             case Phase.ACTION:
-                return _act(row, call, wants, reply)
+                return _act(row, call, wants, answers)
             case Phase.COMPENSATION:
                 return _undo(row, call, wants)
             case Phase.PROBE:
-                return Said(None, ABSENT) if row is None else Said(row, _what_happened(row, call))
+                return Said(None, ABSENT) if row is None else Said(row, _what_happened(row, call, answers))
             case Phase.SEAL:
-                return _seal(row, call)
+                return _seal(row, call, answers)
 
     @staticmethod
-    def finish(row: Row, wants: Wants, reply: bytes) -> Said:
+    def finish(row: Row, wants: Wants, answers: Answers) -> Said:
         """Work that was taken on is over: what is posted to the callback."""
         if row.state is State.COMPENSATING:
             if wants is Wants.YES:
@@ -132,44 +138,61 @@ class Barrier:
             before = State.PENDING if row.reply is None else State.SUCCEEDED
             return Said(replace(row, state=before, undo_request=None), CANNOT)
         if wants is Wants.YES:
-            return Said(replace(row, state=State.SUCCEEDED, reply=reply), Succeeded(reply), "acted")
+            done = replace(row, state=State.SUCCEEDED, reply=answers.reply)
+            return Said(done, Succeeded(answers.reply), "acted")
         if row.kind is Kind.RETRIABLE:
-            return Said(None, NO)
-        return Said(replace(row, state=State.REJECTED), NO)
+            return Said(None, answers.no)
+        return Said(replace(row, state=State.REJECTED), answers.no)
 
     @staticmethod
     def can_finish(row: Row) -> bool:
         """Whether it has work that was taken on and isn't over."""
         return row.state is State.PENDING or row.state is State.COMPENSATING
 
+    @staticmethod
+    def is_settled(row: Row | None, call: Called) -> bool:
+        """Whether this call changes nothing, now or at any time, so that only its answer could matter."""
+        if call.phase is Phase.PROBE:
+            return True
+        if row is None or (row.state is State.PENDING and row.kind is Kind.RETRIABLE):
+            return False
+        match call.phase:
+            case Phase.ACTION:
+                return True
+            case Phase.SEAL:
+                return not call.seal
+            case Phase.COMPENSATION:
+                never = row.state in {State.BLOCKED, State.REJECTED} and row.undo_request == call.body
+                return never or row.state is State.COMPENSATED
 
-def _act(row: Row | None, call: Called, wants: Wants, reply: bytes) -> Said:
+
+def _act(row: Row | None, call: Called, wants: Wants, answers: Answers) -> Said:
     if row is None:
-        fresh = Row(State.SUCCEEDED, call.kind, call.epoch, request=call.body, reply=reply)
+        fresh = Row(State.SUCCEEDED, call.kind, call.epoch, request=call.body, reply=answers.reply)
         match wants:
             case Wants.YES:
-                return Said(fresh, Succeeded(reply), "acted")
+                return Said(fresh, Succeeded(answers.reply), "acted")
             case Wants.LATER:
                 return Said(replace(fresh, state=State.PENDING, reply=None), PENDING)
             case Wants.NO:
                 if call.kind is Kind.RETRIABLE:
-                    return Said(None, NO)  # remembered, it could never succeed
-                return Said(replace(fresh, state=State.REJECTED, reply=None), NO)
+                    return Said(None, answers.no)  # remembered, it could never succeed
+                return Said(replace(fresh, state=State.REJECTED, reply=None), answers.no)
             case Wants.FAILS:
                 return Said(None, FAILED)
     if row.state in _GONE:
         return Said(row, HALT_BLOCKED if call.kind is Kind.RETRIABLE else BLOCKED)
     if row.request != call.body:
         return Said(row, KEY_REUSED)
-    return Said(row, _what_happened(row, call))
+    return Said(row, _what_happened(row, call, answers))
 
 
-def _what_happened(row: Row, call: Called) -> Outcome:
+def _what_happened(row: Row, call: Called, answers: Answers) -> Outcome:
     match row.state:
         case State.SUCCEEDED:
             return Succeeded(row.reply or NULL)
         case State.REJECTED:
-            return NO
+            return answers.no
         case State.PENDING:
             return PENDING
         case State.ACTING:
@@ -211,7 +234,7 @@ def _undo(row: Row | None, call: Called, wants: Wants) -> Said:
             return Said(row, FAILED)
 
 
-def _seal(row: Row | None, call: Called) -> Said:
+def _seal(row: Row | None, call: Called, answers: Answers) -> Said:
     if row is None:
         return Said(Row(State.BLOCKED, call.kind, call.epoch), NEVER)
     if call.seal == "undone":
@@ -223,8 +246,8 @@ def _seal(row: Row | None, call: Called) -> Said:
         if row.state in {State.REJECTED, State.BLOCKED}:
             return Said(row, NEVER)
     if call.seal == "rejected" and row.state is State.PENDING:
-        return Said(replace(row, state=State.REJECTED, epoch=max(row.epoch, call.epoch)), NO)
-    return Said(row, _what_happened(row, call))
+        return Said(replace(row, state=State.REJECTED, epoch=max(row.epoch, call.epoch)), answers.no)
+    return Said(row, _what_happened(row, call, answers))
 
 
 class Naive:
@@ -239,26 +262,26 @@ class Naive:
         return call.phase in {Phase.ACTION, Phase.COMPENSATION}
 
     @staticmethod
-    def answer(row: Row | None, call: Called, wants: Wants, reply: bytes, guard: Guard) -> Said:
-        """What it answers."""
+    def answer(row: Row | None, call: Called, wants: Wants, answers: Answers, guard: Guard) -> Said:
+        """What it answers. It knows `idempotent` and `once`; whatever else it was asked under, it acts every time."""
         acted = row is not None and row.request is not None
         undone = row is not None and row.undo_request is not None
         match call.phase:
             case Phase.PROBE | Phase.SEAL:
                 if row is not None and row.state is State.PENDING:
                     return Said(row, PENDING)
-                return Said(row, Succeeded(reply) if acted else ABSENT)
+                return Said(row, Succeeded(answers.reply) if acted else ABSENT)
             case Phase.ACTION:
                 if wants is Wants.FAILS:
                     return Said(row, FAILED)
                 if wants is Wants.NO:
-                    return Said(row, NO)
+                    return Said(row, answers.no)
                 if row is not None and acted and guard is Guard.IDEMPOTENT:
-                    return Said(row, PENDING if row.state is State.PENDING else Succeeded(reply))
+                    return Said(row, PENDING if row.state is State.PENDING else Succeeded(answers.reply))
                 fresh = Row(State.SUCCEEDED, call.kind, call.epoch, request=call.body)
                 if wants is Wants.LATER:
                     return Said(replace(fresh, state=State.PENDING), PENDING)
-                return Said(fresh, Succeeded(reply), "acted")
+                return Said(fresh, Succeeded(answers.reply), "acted")
             case Phase.COMPENSATION:
                 if wants is Wants.FAILS:
                     return Said(row, FAILED)
@@ -269,11 +292,11 @@ class Naive:
                 return Said(replace(row, state=State.COMPENSATED, undo_request=call.body), UNDONE, "undone")
 
     @staticmethod
-    def finish(row: Row, wants: Wants, reply: bytes) -> Said:
+    def finish(row: Row, wants: Wants, answers: Answers) -> Said:
         """Work that was taken on is over."""
         if wants is Wants.YES:
-            return Said(replace(row, state=State.SUCCEEDED), Succeeded(reply), "acted")
-        return Said(None, NO)
+            return Said(replace(row, state=State.SUCCEEDED), Succeeded(answers.reply), "acted")
+        return Said(None, answers.no)
 
     @staticmethod
     def can_finish(row: Row) -> bool:

@@ -17,29 +17,30 @@ How things run here:
 * Time stands still until it jumps to the next moment that the owner waits for.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
 from amends.core.answers import Cause, Halt, Outcome, SaidNo, Succeeded, Unknown
 from amends.core.commands import Adopted, Begin, Command, Due, Refusal, Reply, Start
-from amends.core.decider import Decision, decide, start
-from amends.core.keys import Phase, unit_name
-from amends.core.owed import Send, owed
+from amends.core.keys import NOTICE, Phase, unit_name
+from amends.core.owed import Send
 from amends.core.retry import MICROSECONDS, Guard, Kind
 from amends.core.state import LOCAL, RunRecord
 from amends.testing.fingerprint import LATE_AFTER
+from amends.testing.history import History
 from amends.testing.invariants import Effect
 from amends.testing.moment import Moment, Setup
 from amends.testing.moves import Answer, Flying, Move, Process, Request, is_of, without
-from amends.testing.people import Does, deeds, remedies
-from amends.testing.pretend import Barrier, Called, Naive, Said, Wants
+from amends.testing.people import CANCEL, Does, remedies
+from amends.testing.possible import moves
+from amends.testing.pretend import Answers, Barrier, Called, Naive, Said, Wants
 
 RUN: Final = "run"
-IN_FLIGHT_MAX: Final = 10 * MICROSECONDS
-"""While a call is in flight time jumps no further than this: it would have timed out."""
 
-_WANTS_NO: Final = (Wants.NO, Wants.FAILS)
+
+_SENDS: Final = frozenset({"receive", "jump", "adopt", "poll", "lose", "halt", "deadline"})
+"""After these the owner sends what it owes, if it lives."""
 
 
 class World(Moment):
@@ -47,173 +48,66 @@ class World(Moment):
 
     __slots__ = ()
 
-    # -- what can happen next
-
     def moves(self) -> list[Move]:
         """Everything that can happen next, what is free first."""
-        found = [*self._messages(), *self._time(), *self._owners(), *self._pending()]
-        budget = self.budget
-        if budget.faults:
-            found += self._faults()
-        if budget.verbs or budget.cancels:
-            found += self._people()
-        return found
-
-    def _messages(self) -> Iterator[Move]:
-        for message in dict.fromkeys(self.wire):
-            if isinstance(message, Answer):
-                yield Move("receive", message, free=True)
-                if self.budget.crashes and message.epoch == self.epoch and self.owner is not None:
-                    yield Move("receive", message, dies=True)
-                continue
-            yield Move("deliver", message, free=True)
-            call = message.call
-            row = self.rows.get((call.step, call.item))
-            barrier = message.guard is Guard.BARRIER
-            if not (Barrier if barrier else Naive).runs_code(row, call):
-                continue
-            if self.budget.noes and (call.phase is Phase.ACTION or self.budget.faults):
-                yield Move("deliver", message, Wants.NO)
-            if self.budget.laters and call.step in self.setup.may_wait and (barrier or call.phase is Phase.ACTION):
-                yield Move("deliver", message, Wants.LATER)
-            if self.budget.faults and "fails" in self.setup.faults:
-                yield Move("deliver", message, Wants.FAILS)
-
-    def _time(self) -> Iterator[Move]:
-        owner = self.owner
-        if owner is None or owner.seen is None:
-            return
-        wake = owed(self.setup.definition, owner.seen, self.now, owner.epoch).wake
-        if wake is None:
-            return
-        if not owner.flying or wake - self.now <= IN_FLIGHT_MAX or wake == self.setup.deadline:
-            yield Move("jump", free=True)
-            if self.budget.crashes:
-                yield Move("jump", dies=True)
-
-    def _owners(self) -> Iterator[Move]:
-        owner = self.owner
-        if owner is None:
-            if self.record.ended is None or self.owes_notice():
-                yield Move("adopt", free=True)
-        else:
-            if owner.seen is not self.record:
-                yield Move("poll", free=True)
-            if self.budget.crashes:
-                yield Move("crash")
-                yield Move("adopt")
-        for process in self.processes:
-            if process.epoch != self.epoch and process.seen is not None and self.stale_sends(process):
-                yield Move("wake", epoch=process.epoch, free=True)
-        for process in self.processes:
-            for flying in process.flying:
-                if process.epoch == self.epoch and not self.under_way(process, flying):
-                    yield Move("lose", epoch=process.epoch, flying=flying, free=True)
-
-    def _pending(self) -> Iterator[Move]:
-        for vertex, row in self.rows.items():
-            if (Barrier if self.behind_barrier(vertex) else Naive).can_finish(row):
-                yield Move("finish", vertex=vertex, free=True)
-                if self.budget.noes:
-                    yield Move("finish", vertex=vertex, wants=Wants.NO)
-
-    def _faults(self) -> Iterator[Move]:
-        kinds = self.setup.faults
-        for process in self.processes:
-            if process.epoch != self.epoch or process.seen is None:
-                continue
-            for flying in process.flying:
-                messages = [each for each in self.wire if is_of(each, process.epoch, flying)]
-                if not messages:
-                    continue
-                if "timed-out" in kinds:
-                    yield Move("lose", epoch=process.epoch, flying=flying)
-                if any(isinstance(each, Answer) for each in messages):
-                    continue
-                for cause in (Cause.NOT_SENT, Cause.MISROUTED):
-                    if cause.value in kinds:
-                        yield Move("lose", epoch=process.epoch, flying=flying, cause=cause)
-                if "halt" in kinds:
-                    yield Move("halt", epoch=process.epoch, flying=flying, cause=Cause.PROTOCOL)
-        if "duplicate" in kinds:
-            for message in dict.fromkeys(self.wire):
-                if isinstance(message, Answer) or message.guard is Guard.BARRIER:
-                    yield Move("duplicate", message)
-
-    def _people(self) -> Iterator[Move]:
-        for does in deeds(self.setup.definition, self.record, self.evidence.net, self.copies()):
-            if (self.budget.cancels if does.cancels else self.budget.verbs) > 0:
-                yield Move("person", does=does)
-
-    # -- what happens
+        return moves(self)
 
     def apply(self, move: Move) -> "World":
         """The world after a move."""
         new = self.copy()
-        if not move.free:
-            new.pay(move)
+        new.budget = self.budget.without(move)
         match move.kind:
             case "deliver":
                 new.deliver(move)
             case "receive":
                 new.receive(move)
             case "jump":
-                new.jump(dies=move.dies)
+                new.jump()
             case "adopt":
                 new.adopt()
             case "poll":
                 new.poll()
-            case "crash":
-                new.crash()
-            case "wake":
-                new.send_owed(move.epoch)
             case "lose" | "halt":
                 new.lose(move)
-            case "duplicate" if move.message is not None:
-                new.wire = (*new.wire, move.message)
             case "finish":
                 new.finish(move.vertex, move.wants)
+            case "deadline":
+                new.pass_deadline()
             case "person" if move.does is not None:
+                new.cancelled += move.does == CANCEL and move.free
                 new.person(move.does)
+            case "crash":
+                new.crash()
             case _:
                 msg = f"no such move: {move.kind}"
                 raise ValueError(msg)
+        if move.dies:
+            new.crash()
+        elif move.kind in _SENDS:
+            new.send_owed(new.epoch)
+        if len(new.processes) > 1:
+            new.wake_former()
         new.tidy()
         return new
-
-    def pay(self, move: Move) -> None:
-        """Take what a move costs from the budget."""
-        budget = self.budget
-        if move.dies or move.kind in {"crash", "adopt"}:
-            budget = budget._replace(crashes=budget.crashes - 1)
-        elif move.does is not None:
-            if move.does.cancels:
-                budget = budget._replace(cancels=budget.cancels - 1)
-            else:
-                budget = budget._replace(verbs=budget.verbs - 1)
-        elif move.kind in {"deliver", "finish"} and move.wants is Wants.NO:
-            compensates = isinstance(move.message, Request) and move.message.call.phase is Phase.COMPENSATION
-            budget = budget._replace(noes=budget.noes - 1, faults=budget.faults - compensates)
-        elif move.kind == "deliver" and move.wants is Wants.LATER:
-            budget = budget._replace(laters=budget.laters - 1)
-        else:
-            budget = budget._replace(faults=budget.faults - 1)
-        self.budget = budget
 
     def deliver(self, move: Move) -> None:
         """A call reaches its participant."""
         message = move.message
         assert isinstance(message, Request)
-        self.wire = without(self.wire, message)
+        if not move.again:
+            self.wire = without(self.wire, message)
         call = message.call
         vertex = (call.step, call.item)
-        row, reply = self.rows.get(vertex), self.setup.reply(call.step)
-        if message.guard is Guard.BARRIER:
-            said = Barrier.answer(row, call, move.wants, reply)
+        setup, row = self.setup, self.rows.get(vertex)
+        silent = setup.given.silent.get(call.step) if call.phase is Phase.ACTION else None
+        if silent is False:
+            return  # it got lost on its way, as the story has it
+        if setup.keeps_contract(message.guard):
+            said = Barrier.answer(row, call, move.wants, self._answers(vertex))
         else:
-            said = Naive.answer(row, call, move.wants, reply, message.guard)
+            said = Naive.answer(row, call, move.wants, self._answers(vertex), setup.does_under(message.guard))
         self._happened(vertex, said)
-        if any(process.epoch == message.epoch for process in self.processes):
+        if silent is None and any(process.epoch == message.epoch for process in self.processes):
             answer = Answer(message.epoch, message.attempt, call.step, call.item, call.phase, said.outcome)
             self.wire = (*self.wire, answer)
 
@@ -221,10 +115,14 @@ class World(Moment):
         """A participant is done with what it took on, and posts the callback."""
         row = self.rows[vertex]
         phase = Phase.ACTION if row.state != "compensating" else Phase.COMPENSATION
-        participant = Barrier if self.behind_barrier(vertex) else Naive
-        said = participant.finish(row, wants, self.setup.reply(vertex[0]))
+        participant = Barrier if self.setup.keeps_contract(self.guard_of(vertex)) else Naive
+        said = participant.finish(row, wants, self._answers(vertex))
         self._happened(vertex, said)
         self.wire = (*self.wire, Answer(0, 0, *vertex, phase, said.outcome))
+
+    def _answers(self, vertex: tuple[str, str]) -> Answers:
+        given, item = self.setup.given, self.record.item(*vertex)
+        return Answers(b"null" if item is None else given.reply(self.record, item), given.no(vertex[0]))
 
     def _happened(self, vertex: tuple[str, str], said: Said) -> None:
         if said.row is not self.rows.get(vertex):
@@ -233,20 +131,17 @@ class World(Moment):
                 del self.rows[vertex]
             else:
                 self.rows[vertex] = said.row
-        if said.did:
+        if said.did and vertex[0] != NOTICE:
             self.ledger = (*self.ledger, Effect(*vertex, said.did))
 
     def receive(self, move: Move) -> None:
         """An answer arrives."""
         answer = move.message
         assert isinstance(answer, Answer)
-        self.wire = without(self.wire, answer)
+        if not move.again:
+            self.wire = without(self.wire, answer)
         self._land(answer.epoch, Flying(answer.step, answer.item, answer.phase, answer.attempt))
         self._take_in(answer)
-        if move.dies:
-            self.crash()
-        elif self.owner is not None and self.owner.epoch == answer.epoch:
-            self.send_owed(answer.epoch)
 
     def _take_in(self, answer: Answer) -> None:
         owner = self.owner
@@ -272,14 +167,13 @@ class World(Moment):
         self._land(move.epoch, flying)
         step, item, phase, attempt = flying
         self.decided(Reply(self.now, move.epoch, step, item, phase, attempt, outcome), owner=True)
-        self.send_owed(move.epoch)
 
-    def jump(self, *, dies: bool) -> None:
+    def jump(self) -> None:
         """Time goes on to the next moment that the owner waits for."""
         owner = self.owner
         assert owner is not None
         assert owner.seen is not None
-        wake = owed(self.setup.definition, owner.seen, self.now, owner.epoch).wake
+        wake = owner.seen.owed(self.now, owner.epoch).wake
         assert wake is not None
         self.now = wake
         self.wire = tuple(
@@ -288,24 +182,27 @@ class World(Moment):
             if isinstance(each, Answer) or not each.sent or each.local or wake < each.sent + LATE_AFTER
         )
         self.decided(Due(self.now, owner.epoch), owner=True)
-        if dies:
-            self.crash()
-        else:
-            self.send_owed(owner.epoch)
 
     def adopt(self) -> None:
         """A process claims the run; whoever drove it before doesn't know."""
         self.epoch += 1
-        self.processes = (*self.processes[-1:], Process(self.epoch, self.record))
+        self.processes = (*self.processes[-1:], Process(self.epoch, self.history))
         self.decided(Adopted(self.now, self.epoch), owner=True)
         self.decided(Due(self.now, self.epoch), owner=True)
-        self.send_owed(self.epoch)
 
     def poll(self) -> None:
         """The owner reads what visitors wrote."""
         self._reread()
         self.decided(Due(self.now, self.epoch), owner=True)
-        self.send_owed(self.epoch)
+
+    def pass_deadline(self) -> None:
+        """The moment at which the run's deadline is over turns out to be this one."""
+        self.processes = tuple(
+            each if each.seen is None else each._replace(seen=each.seen.due_at(self.now)) for each in self.processes
+        )
+        self.history = self.history.due_at(self.now)
+        if self.owner is not None:
+            self.decided(Due(self.now, self.epoch), owner=True)
 
     def crash(self) -> None:
         """The owner's process dies: what was sent stays on its way, its own work and its answers are lost."""
@@ -331,7 +228,7 @@ class World(Moment):
             return
         if isinstance(refused, Refusal):
             self.ledger = self.ledger[:-1]
-        elif not self.behind_barrier(does.undoes) and does.undoes in self.rows:
+        elif self.guard_of(does.undoes) is not Guard.BARRIER and does.undoes in self.rows:
             self.rows = {**self.rows, does.undoes: replace(self.rows[does.undoes], undo_request=b"by hand")}
 
     # -- the log and the wire
@@ -341,25 +238,20 @@ class World(Moment):
         again.
         """
         driver = self.owner if owner else None
-        if driver is not None and driver.seen is not None and driver.seen is not self.record:
-            guess = decide(self.setup.definition, driver.seen, command)
-            if isinstance(guess, Refusal) or not guess.events:
+        if driver is not None and driver.seen is not None and driver.seen is not self.history:
+            guess = driver.seen.after(command)
+            if isinstance(guess, Refusal) or guess is driver.seen:
                 return None
-        decision = decide(self.setup.definition, self.record, command)
-        if isinstance(decision, Refusal):
-            return decision
-        if decision.events:
-            self._append(decision)
+        decided = self.history.after(command)
+        if isinstance(decided, Refusal):
+            return decided
+        self.history = decided
         if driver is not None:
             self._reread()
         return None
 
     def _reread(self) -> None:
-        self.processes = (*self.processes[:-1], self.processes[-1]._replace(seen=self.record))
-
-    def _append(self, decision: Decision) -> None:
-        self.events = (*self.events, *decision.events)
-        self.record = decision.record
+        self.processes = (*self.processes[:-1], self.processes[-1]._replace(seen=self.history))
 
     def send_owed(self, epoch: int) -> None:
         """Send what a process owes by what it knows; what needs a fact first is refused to one that is stale."""
@@ -367,7 +259,7 @@ class World(Moment):
         if process is None or process.seen is None:
             return
         current = epoch == self.epoch
-        for send in owed(self.setup.definition, process.seen, self.now, epoch).sends:
+        for send in process.seen.owed(self.now, epoch).sends:
             flying = Flying(send.step, send.item, send.phase, send.attempt)
             if any(each[:3] == flying[:3] for each in process.flying):
                 continue
@@ -382,8 +274,8 @@ class World(Moment):
             process = next(each for each in self.processes if each.epoch == epoch)
             if process.seen is None:
                 return
-            self._check_send(send, process.seen)
-            process = process._replace(flying=process.flying | {flying})
+            self._check_send(send, process.seen.record)
+            process = process._replace(flying=(*process.flying, flying))
             self.processes = tuple(process if each.epoch == epoch else each for each in self.processes)
             sent = 0 if send.guard is Guard.BARRIER else self.now
             call = Called(send.step, send.item, send.phase, send.kind, send.body, epoch, send.seal)
@@ -391,6 +283,14 @@ class World(Moment):
             self.wire = (*self.wire, request)
         if current and self.record.ended is not None and not self.owes_notice():
             self._drop(epoch)
+
+    def wake_former(self) -> None:
+        """Whoever lost the run and doesn't know sends what it thinks it owes, at once: a message may take any time on
+        its way, so that one is sent later is as if it had been sent and arrived later.
+        """
+        for process in self.processes:
+            if process.epoch != self.epoch and process.seen is not None and self.stale_sends(process):
+                self.send_owed(process.epoch)
 
     def _is_begun(self, send: Send, epoch: int) -> bool:
         """Whether the log knows that this process makes this attempt."""
@@ -418,41 +318,86 @@ class World(Moment):
 
     def _drop(self, epoch: int) -> None:
         self.processes = tuple(
-            each._replace(seen=None, flying=frozenset()) if each.epoch == epoch else each for each in self.processes
+            each._replace(seen=None, flying=()) if each.epoch == epoch else each for each in self.processes
         )
 
     def _land(self, epoch: int, flying: Flying) -> None:
         self.processes = tuple(
-            each._replace(flying=each.flying - {flying}) if each.epoch == epoch else each for each in self.processes
+            each._replace(flying=tuple(one for one in each.flying if one != flying)) if each.epoch == epoch else each
+            for each in self.processes
         )
 
     def tidy(self) -> None:
-        """Forget what makes no difference any more."""
-        self.processes = tuple(
-            each
-            for each in self.processes
-            if each.seen is not None
-            or each.epoch == self.epoch
-            or any(message.epoch == each.epoch for message in self.wire)
-        )
+        """Forget what makes no difference any more, so that worlds that differ in nothing else are one."""
+        if len(self.processes) > 1:
+            self.processes = tuple(
+                each if each.epoch == self.epoch or self._may_send(each) else each._replace(seen=None, flying=())
+                for each in self.processes
+            )
+        heard = {each.epoch: each.seen is not None for each in self.processes}
+        self.wire = tuple([each for each in self.wire if not self._is_idle(each, heard)])
+        if self.record.ended is not None and self.wire:
+            self.wire = tuple([each for each in self.wire if not self._is_no_news(each)])
+        if len(self.processes) > 1:
+            awaited = {message.epoch for message in self.wire}
+            self.processes = tuple(
+                each
+                for each in self.processes
+                if each.seen is not None or each.epoch == self.epoch or each.epoch in awaited
+            )
+
+    def _is_idle(self, message: Request | Answer, heard: Mapping[int, bool]) -> bool:
+        """Whether its arrival never changes anything. `heard`: processes, and whether they have the run."""
+        if isinstance(message, Answer):
+            if message.epoch == 0 or isinstance(message.outcome, Succeeded | SaidNo):
+                return False
+            return not heard.get(message.epoch, False)
+        if message.epoch in heard or not self.setup.keeps_contract(message.guard):
+            return False
+        return Barrier.is_settled(self.rows.get((message.call.step, message.call.item)), message.call)
+
+    def _is_no_news(self, message: Request | Answer) -> bool:
+        """Whether it, or the answer to it, tells a run that has ended nothing that belongs in its log."""
+        if isinstance(message, Answer):
+            return self.history.after(self._offered(message)) is self.history
+        vertex = (message.call.step, message.call.item)
+        row = self.rows.get(vertex)
+        if row is None or not self.setup.keeps_contract(message.guard) or Barrier.can_finish(row):
+            return False
+        others = [each.call for each in self.wire if isinstance(each, Request) and each.call[:2] == vertex]
+        if not all(Barrier.is_settled(row, call) for call in others):
+            return False
+        said = Barrier.answer(row, message.call, Wants.YES, self._answers(vertex))
+        answer = Answer(message.epoch, message.attempt, *vertex, message.call.phase, said.outcome)
+        return self.history.after(self._offered(answer)) is self.history
+
+    def _offered(self, answer: Answer) -> Reply:
+        return Reply(self.now, 0, answer.step, answer.item, answer.phase, answer.attempt, answer.outcome)
+
+    def _may_send(self, process: Process) -> bool:
+        """Whether a process that doesn't know that it lost the run has, or will have, something to send.
+
+        If not, it only brings answers, as one that knows.
+        """
+        if process.seen is None:
+            return False
+        return self.stale_sends(process) or process.seen.owed(self.now, process.epoch).wake is not None
 
     # -- to the end
 
     def remedies(self) -> Iterator[Move]:
         """What a sensible person would try about the oldest reason why it is stuck."""
-        for does in remedies(self.record, self.evidence.net, self.copies()):
-            yield Move("person", does=does, free=True)
+        for does in remedies(self.sight()):
+            yield Move("person", does=does)
 
 
-def begin(setup: Setup) -> "World":
+def begin(setup: Setup) -> World:
     """The world right after the start was acknowledged."""
-    command = Start(at=MICROSECONDS, epoch=1, run=RUN, input=setup.input, deadline=setup.deadline)
-    started = start(setup.definition, command)
+    command = Start(at=MICROSECONDS, epoch=1, run=RUN, input=setup.given.input)
     world = World(setup)
     world.now = MICROSECONDS
     world.epoch = 1
-    world.record = started.record
-    world.events = started.events
-    world.processes = (Process(1, started.record),)
+    world.history = History.begin(setup.definition, command)
+    world.processes = (Process(1, world.history),)
     world.send_owed(1)
     return world

@@ -1,0 +1,197 @@
+"""What can happen next in a world: what must happen in the end for free, everything else for a price.
+
+Only what is possible is listed; whether it changes anything is for `World.apply` to find out. The order is that of the
+things themselves, so that a search that takes the first of the shortest stories tells the same one every time.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from amends.core.answers import Cause
+from amends.core.keys import Phase
+from amends.core.retry import MICROSECONDS, Guard
+from amends.core.state import ASK, StepState
+from amends.testing.moment import Moment
+from amends.testing.moves import Answer, FaultKind, Flying, Move, Process, is_of
+from amends.testing.people import CANCEL, Does, deeds
+from amends.testing.pretend import Barrier, Naive, State, Wants
+
+IN_FLIGHT_MAX: Final = 10 * MICROSECONDS
+"""While a call is in flight time jumps no further than this: it would have timed out."""
+
+_UNFINISHED: Final = frozenset({State.PENDING, State.COMPENSATING})
+
+_CAUSES: Final[Mapping[FaultKind, Cause]] = {
+    FaultKind.NOT_SENT: Cause.NOT_SENT,
+    FaultKind.MISROUTED: Cause.MISROUTED,
+}
+
+_DEEDS: Final[Mapping[str, FaultKind]] = {
+    "cancel": FaultKind.CANCEL,
+    "compensate": FaultKind.CANCEL,
+    "decline": FaultKind.NO,
+    "retry": FaultKind.REPAIR,
+    "resolve": FaultKind.REPAIR,
+    "skip": FaultKind.GIVE_UP,
+    "abandon": FaultKind.GIVE_UP,
+}
+
+
+def moves(world: Moment) -> list[Move]:
+    """Everything that can happen next, what is free first."""
+    found = [*_requests(world), *_answers(world), *_time(world), *_owners(world), *_pending(world), *_given(world)]
+    if world.budget.faults:
+        found += [*_faults(world), *_people(world)]
+        if _may_pass(world):
+            found.append(Move("deadline", costs=FaultKind.DEADLINE))
+    if world.budget.crashes and world.owner is not None:
+        deadly = [each for each in found if each.kind in _APPENDS and _is_owners(world, each)]
+        found += [each._replace(dies=True, ends_process=True) for each in deadly if world.budget.faults or each.free]
+        found.append(Move("crash", ends_process=True))
+        found.append(Move("adopt", ends_process=True))
+    return found
+
+
+_APPENDS: Final = frozenset({"receive", "jump", "poll", "lose", "halt", "deadline"})
+"""What the owner appends something about, and may not live to act on."""
+
+
+def _is_owners(world: Moment, move: Move) -> bool:
+    epoch = move.message.epoch if isinstance(move.message, Answer) else move.epoch or world.epoch
+    return epoch == world.epoch
+
+
+# -- messages
+
+
+def _requests(world: Moment) -> Iterator[Move]:
+    setup, budget = world.setup, world.budget
+    kinds = setup.kinds if budget.faults else frozenset[FaultKind]()
+    for message in dict.fromkeys(world.wire):
+        if isinstance(message, Answer):
+            continue
+        call = message.call
+        barrier = setup.keeps_contract(message.guard)
+        row = world.rows.get((call.step, call.item))
+        if not (Barrier if barrier else Naive).runs_code(row, call):
+            yield Move("deliver", message)
+            if FaultKind.REPEATED in kinds and message.guard is Guard.BARRIER:
+                yield Move("deliver", message, again=True, costs=FaultKind.REPEATED)
+            continue
+        action = call.phase is Phase.ACTION
+        if call.step in (setup.given.noes if action else setup.given.undo_noes):
+            yield Move("deliver", message, Wants.NO)
+            continue
+        yield Move("deliver", message)
+        if FaultKind.NO in kinds:
+            yield Move("deliver", message, Wants.NO, costs=FaultKind.NO)
+        if FaultKind.LATER in kinds and (barrier or action):
+            yield Move("deliver", message, Wants.LATER, costs=FaultKind.LATER)
+        if FaultKind.BROKE in kinds:
+            yield Move("deliver", message, Wants.FAILS, costs=FaultKind.BROKE)
+        if FaultKind.REPEATED in kinds and message.guard is Guard.BARRIER:
+            yield Move("deliver", message, again=True, costs=FaultKind.REPEATED)
+
+
+def _answers(world: Moment) -> Iterator[Move]:
+    repeats = world.budget.faults and FaultKind.REPEATED in world.setup.kinds
+    for message in dict.fromkeys(world.wire):
+        if isinstance(message, Answer):
+            yield Move("receive", message)
+            if repeats:
+                yield Move("receive", message, again=True, costs=FaultKind.REPEATED)
+
+
+def _faults(world: Moment) -> Iterator[Move]:
+    for process in world.processes:
+        if process.epoch == world.epoch and process.seen is not None:
+            for flying in process.flying:
+                yield from _ends(world, process, flying)
+
+
+def _ends(world: Moment, process: Process, flying: Flying) -> Iterator[Move]:
+    """How a call may end before its answer is there."""
+    kinds, epoch = world.setup.kinds, process.epoch
+    messages = [each for each in world.wire if is_of(each, epoch, flying)]
+    if not messages:
+        return
+    if FaultKind.LOST in kinds:
+        yield Move("lose", epoch=epoch, flying=flying, costs=FaultKind.LOST)
+    if any(isinstance(each, Answer) for each in messages):
+        if FaultKind.UNREADABLE in kinds:
+            yield Move("lose", epoch=epoch, flying=flying, cause=Cause.UNREADABLE, costs=FaultKind.UNREADABLE)
+        return
+    for kind, cause in _CAUSES.items():
+        if kind in kinds:
+            yield Move("lose", epoch=epoch, flying=flying, cause=cause, costs=kind)
+    if FaultKind.HALTED in kinds:
+        yield Move("halt", epoch=epoch, flying=flying, cause=Cause.PROTOCOL, costs=FaultKind.HALTED)
+
+
+def _pending(world: Moment) -> Iterator[Move]:
+    may_refuse = world.budget.faults and FaultKind.NO in world.setup.kinds
+    for vertex, row in world.rows.items():
+        if row.state not in _UNFINISHED:
+            continue
+        if (Barrier if world.setup.keeps_contract(world.guard_of(vertex)) else Naive).can_finish(row):
+            yield Move("finish", vertex=vertex)
+            if may_refuse:
+                yield Move("finish", vertex=vertex, wants=Wants.NO, costs=FaultKind.NO)
+
+
+# -- time and owners
+
+
+def _time(world: Moment) -> Iterator[Move]:
+    owner = world.owner
+    if owner is None or owner.seen is None:
+        return
+    wake = owner.seen.owed(world.now, owner.epoch).wake
+    if wake is not None and (not owner.flying or wake - world.now <= IN_FLIGHT_MAX):
+        yield Move("jump")
+
+
+def _may_pass(world: Moment) -> bool:
+    record = world.record
+    forward = record.turned is None and record.ended is None and record.deadline is None
+    return forward and FaultKind.DEADLINE in world.setup.kinds
+
+
+def _owners(world: Moment) -> Iterator[Move]:
+    owner = world.owner
+    if owner is None:
+        if world.record.ended is None or world.owes_notice():
+            yield Move("adopt")
+    elif owner.seen is not world.history:
+        yield Move("poll")
+    for process in world.processes:
+        for flying in process.flying:
+            if process.epoch == world.epoch and not world.under_way(process, flying):
+                yield Move("lose", epoch=process.epoch, flying=flying)
+
+
+# -- people
+
+
+def _given(world: Moment) -> Iterator[Move]:
+    """What people do as a matter of course: they answer what they are asked, and cancel where that is the story."""
+    given, record = world.setup.given, world.record
+    if record.ended is None and record.turned is None:
+        for item in record.items():
+            asked = item.request is not None and item.request.participant == ASK
+            if not asked or item.state is not StepState.ACTING or item.step in given.silent:
+                continue
+            if item.step in given.noes:
+                yield Move("person", does=Does("decline", item.step, item.item))
+            else:
+                yield Move("person", does=Does("answer", item.step, item.item, reply=given.reply(record, item)))
+    if world.to_cancel():
+        yield Move("person", does=CANCEL)
+
+
+def _people(world: Moment) -> Iterator[Move]:
+    kinds = world.setup.kinds
+    for does in deeds(world.sight()):
+        cost = _DEEDS.get(does.word)
+        if cost in kinds:
+            yield Move("person", does=does, costs=cost)

@@ -1,0 +1,41 @@
+"""Stories told by the names of their moves."""
+
+from collections.abc import Sequence
+
+from amends.core.state import RunState
+from amends.testing.calm import Stragglers, come_to_rest
+from amends.testing.moves import Budget
+from amends.testing.replaying import possible
+from amends.testing.world import World, begin
+from tests.exploration.sagas import setup
+
+ANYTHING = Budget(faults=99, crashes=99)
+
+
+def told(name: str, *moves: str) -> World:
+    """The world at the end of a story; each move must be possible, and no promise may break on the way or after."""
+    world = begin(setup(name, ANYTHING))
+    for name_of_move in moves:
+        known = {move.name: move for move in reversed(list(possible(world).values()))}
+        assert name_of_move in known, f"{name_of_move} can't happen here; what can is {', '.join(known)}"
+        world = world.apply(known[name_of_move])
+        sentence = world.broken()
+        assert sentence is None, sentence
+    for stragglers in Stragglers:
+        assert at_rest(world, stragglers).record.ended is not None
+    return world
+
+
+def at_rest(world: World, stragglers: Stragglers = Stragglers.IN_TURN) -> World:
+    rest = come_to_rest(world, stragglers=stragglers)
+    assert rest.broken is None, rest.broken
+    return rest.world
+
+
+def kinds(world: World) -> Sequence[str]:
+    return [type(event).__name__ for event in world.events]
+
+
+def ends(world: World) -> RunState | None:
+    """How it ends, if everything goes well from here."""
+    return at_rest(world).record.ended
