@@ -84,7 +84,7 @@ def test_a_body_is_of_its_kind_alone() -> None:
         codec.decode("AbortRequested", body, 5, 1)
 
 
-@pytest.mark.parametrize("text", ["", "short", "x" * 44, new_key()[:-4]])
+@pytest.mark.parametrize("text", ["", "short", "x" * 44, new_key()[:-4]], ids=["none", "short", "no key", "cut off"])
 def test_a_key_is_what_it_must_be(text: str) -> None:
     with pytest.raises(BadEncryptionKey, match="32 bytes in base64"):
         EncryptedEvents(EventCodec(), [text])

@@ -80,6 +80,7 @@ async def test_who_asks_stands_in_the_log(caller: Caller) -> None:
         "Bearer " + "x" * 600,
         "Bearer \xff\xfe",
     ],
+    ids=lambda header: f"{len(header)} characters",  # tokens are made anew in each process of the test run
 )
 async def test_what_is_no_token_of_ours_is_refused(caller: Caller, header: str) -> None:
     problem(await caller.get("/v1/runs", {"authorization": header}), 401, "unauthorized")
