@@ -27,9 +27,10 @@ from amends.ports.log import Append, Find, LiveRuns, LogReader, SagaKey, Start, 
 
 R = TypeVar("R")
 
-CHECKPOINT_ENTRIES: Final = 4_000
-"""Appends between two checkpoints that are asked for: some 5,000 pages, before SQLite makes one of its own in a commit
-(`CHECKPOINT_PAGES`).
+CHECKPOINT_ENTRIES: Final = 2_000
+"""Appends between two checkpoints that are asked for: some 2,400 pages, before SQLite makes one of its own in a commit
+(`CHECKPOINT_PAGES`). From the first on, the write-ahead log is written over and no longer grows, and to sync a file
+that doesn't grow takes less than half the time (measured: 120 us, 280 us while it grows).
 """
 
 
