@@ -441,7 +441,15 @@ async def test_a_run_whose_version_is_not_loaded_is_shown_all_the_same(tmp_path:
             await caller.start(start),
         ):
             assert answer.status == 200
-            assert answer.json() == before.json()
+            assert without_policy(answer.json()) == without_policy(before.json())
+
+
+def without_policy(run: dict[str, Any]) -> dict[str, Any]:
+    """A run without how hard its calls are tried: only who has loaded its saga knows that."""
+    for step in run["steps"]:
+        for name in ("attempts_max", "gives_up_at"):
+            step["action"].pop(name, None)
+    return run
 
 
 async def test_a_purged_run_still_says_how_it_ended() -> None:
