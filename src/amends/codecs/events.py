@@ -99,11 +99,11 @@ class _Shape(Generic[E]):
 
     def write(self, value: E) -> object:
         """The value as its struct."""
-        values = self._get(value)
-        if self._outward:
-            values = list(values)
-            for index, convert in self._outward:
-                values[index] = convert(values[index])
+        if not self._outward:
+            return self._struct(*self._get(value))
+        values = list(self._get(value))
+        for index, convert in self._outward:
+            values[index] = convert(values[index])
         return self._struct(*values)
 
     def read(self, struct: object, *columns: int) -> E:

@@ -10,6 +10,7 @@ well (the pages it couldn't write are forgotten): so nothing is written any more
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 from time import perf_counter
 from typing import TypeVar
@@ -153,17 +154,32 @@ class Writer:
                 raise _OneByOne
         rows = [self._owned_values(entry) for entry in owned]
         for begin, size in chunks(len(rows)):
-            values = [value for row in rows[begin : begin + size] for value in row]
-            if self._cursor.execute(APPEND_ALL_OWNED[size], (*values, self._worker)).rowcount != size:
+            values = list(chain.from_iterable(rows[begin : begin + size]))
+            values.append(self._worker)
+            if self._cursor.execute(APPEND_ALL_OWNED[size], values).rowcount != size:
                 raise _OneByOne
-        self._add_events([event for entry in batch for event in event_values(entry)])
+        self._add_events(list(chain.from_iterable(map(event_values, batch))))
         return [Written.ACCEPTED] * len(batch)
 
     def _owned_values(self, entry: Append) -> tuple[object, ...]:
         row = entry.row
+        current, steps, stuck = texts(row)
+        version = entry.expected + len(entry.events)
+        owner = None if entry.release else self._worker
         return (
-            *(entry.run, entry.expected, entry.epoch, entry.expected + len(entry.events), row.state, int(row.by_hand)),
-            *(None if entry.release else self._worker, row.due_at, *texts(row), entry.at, row.ended_at),
+            entry.run,
+            entry.expected,
+            entry.epoch,
+            version,
+            row.state,
+            int(row.by_hand),
+            owner,
+            row.due_at,
+            current,
+            steps,
+            stuck,
+            entry.at,
+            row.ended_at,
         )
 
     def _append_one_by_one(self, batch: Sequence[Start | Append]) -> Sequence[Written]:
@@ -186,12 +202,11 @@ class Writer:
 
     def _add_events(self, events: Sequence[EventValues]) -> None:
         for begin, size in chunks(len(events)):
-            values = [value for event in events[begin : begin + size] for value in event]
-            self._cursor.execute(ADD_EVENTS[size], values)
+            self._cursor.execute(ADD_EVENTS[size], list(chain.from_iterable(events[begin : begin + size])))
 
     def _start(self, entries: Sequence[Start]) -> int:
         """How many of these were new; the size of a chunk at the most."""
-        values = [value for entry in entries for value in self._start_values(entry)]
+        values = list(chain.from_iterable(map(self._start_values, entries)))
         started = self._cursor.execute(START[len(entries)], values).rowcount
         tags = [(name, value, entry.at, entry.run) for entry in entries for name, value in entry.tags.items()]
         if started == len(entries) and tags:
