@@ -478,7 +478,7 @@ class Worker:
         self._next(ready)
 
     def _make_room(self, lane: Lane[Ready]) -> None:
-        """When it is crowded, runs whose calls are all held wait in the log: an outage must keep no others from running.
+        """When it is crowded, runs whose calls are all held wait in the log: others must go on.
 
         They come back the later the longer it lasts.
         """
