@@ -10,7 +10,6 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import replace
 from functools import partial
 from itertools import count
 from typing import Final
@@ -28,12 +27,12 @@ from amends.core.owed import Owed, Send, deadline_of, owed, withdrawable
 from amends.core.retry import MICROSECONDS, Kind
 from amends.core.state import RunRecord
 from amends.engine.alarm import Alarm
-from amends.engine.circuit import is_outage
 from amends.engine.driven import Asked, CallKey, Driven, Ready
 from amends.engine.lanes import Lane
+from amends.engine.outages import Outages
 from amends.engine.projection import Projector
 from amends.engine.writer import Writer
-from amends.ports.clock import LOOP_TIMERS, Clock, Timer, Timers
+from amends.ports.clock import LOOP_TIMERS, Clock, Timers
 from amends.ports.events import EventCodec
 from amends.ports.log import Append, StoredEvent, TransactionLog, Written
 from amends.ports.transport import Outgoing
@@ -92,7 +91,7 @@ class Worker:
         self._timers = timers
         self._alarm = Alarm(clock, self._ring, timers)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._trials: dict[str, Timer] = {}
+        self._outages = Outages(clock, timers, self._go, self._make_room)
         self._closing = False
 
     # -- taking runs on and letting them go
@@ -117,8 +116,7 @@ class Worker:
         """Send nothing more."""
         self._closing = True
         self._alarm.close()
-        for each in self._trials.values():
-            each.cancel()
+        self._outages.close()
 
     async def close(self, grace_seconds: float) -> None:
         """Send nothing more, give calls in flight their time, then stop.
@@ -468,8 +466,7 @@ class Worker:
     def _answered(self, ready: Ready, outcome: Outcome) -> None:
         driven, send = ready.driven, ready.send
         del driven.calls[send.step, send.item, send.phase]
-        if ready.lane.circuit is not None:
-            outcome = self._heard(ready, outcome)
+        outcome = self._outages.heard(ready, outcome)
         self._back(ready)
         if not driven.dropped:
             self.offer(driven, Asked(self._reply(driven, send, outcome)))
@@ -480,43 +477,13 @@ class Worker:
             ready.driven.tasks.discard(ready.task)
         self._next(ready)
 
-    def _heard(self, ready: Ready, outcome: Outcome) -> Outcome:
-        """Tell the participant's circuit how a call ended. A trial that failed uses up no attempt of its run."""
-        lane, circuit = ready.lane, ready.lane.circuit
-        assert circuit is not None
-        if not is_outage(outcome):
-            if circuit.answered():
-                _LOGGER.info("%s is back", lane.participant)
-                for each in lane.let_through() if not self._closing else ():
-                    self._go(each)
-            return outcome
-        assert isinstance(outcome, Unknown)
-        if circuit.failed(self._clock.now(), outcome.detail):
-            _LOGGER.warning("%s is down: %s", lane.participant, outcome.detail)
-            self._try_later(lane)
-        return replace(outcome, counted=False) if ready.trial else outcome
-
-    def _try_later(self, lane: Lane[Ready]) -> None:
-        assert lane.circuit is not None
-        self._trials[lane.participant] = self._timers.call_later(lane.circuit.probe_seconds, partial(self._try, lane))
-
-    def _try(self, lane: Lane[Ready]) -> None:
-        """Let one call through to a participant that is down; runs that only wait for it leave when it gets crowded."""
-        if not lane.is_down or self._closing:
-            del self._trials[lane.participant]
-            return
-        self._try_later(lane)
-        trial = lane.trial()
-        if trial is not None:
-            self._go(trial)
-        if self._patience == EVICT_AFTER_CROWDED:
-            self._make_room(lane)
-
     def _make_room(self, lane: Lane[Ready]) -> None:
-        """Runs whose calls are all held wait in the log: an outage must not keep others from running.
+        """When it is crowded, runs whose calls are all held wait in the log: others must go on.
 
         They come back the later the longer it lasts.
         """
+        if self._patience != EVICT_AFTER_CROWDED:
+            return
         circuit, now = lane.circuit, self._clock.now()
         assert circuit is not None
         assert circuit.since is not None

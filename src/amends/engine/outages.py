@@ -1,0 +1,74 @@
+"""Participants that are down: hears how calls ended, lets a trial leave now and then, and all the others once they are
+back.
+
+Its timers are the worker's; which runs make room while they only wait is the worker's to say.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from amends.core.answers import Outcome, Unknown
+from amends.engine.circuit import is_outage
+from amends.engine.driven import Ready
+from amends.engine.lanes import Lane
+from amends.ports.clock import Clock, Timer, Timers
+
+_LOGGER = logging.getLogger("amends.engine")
+
+
+class Outages:
+    """Watches the circuits of all lanes. `go` sends a call that has its slot; `waited` is told of a lane whose calls
+    have waited once more.
+    """
+
+    def __init__(
+        self, clock: Clock, timers: Timers, go: Callable[[Ready], None], waited: Callable[[Lane[Ready]], None]
+    ) -> None:
+        self._clock = clock
+        self._timers = timers
+        self._go = go
+        self._waited = waited
+        self._closed = False
+        self.trials: dict[str, Timer] = {}
+
+    def close(self) -> None:
+        """Let nothing through any more."""
+        self._closed = True
+        for each in self.trials.values():
+            each.cancel()
+
+    def heard(self, ready: Ready, outcome: Outcome) -> Outcome:
+        """Tell the participant's circuit how a call ended. A trial that failed uses up no attempt of its run."""
+        lane, circuit = ready.lane, ready.lane.circuit
+        if circuit is None:
+            return outcome
+        if not is_outage(outcome):
+            if circuit.answered():
+                _LOGGER.info("%s is back", lane.participant)
+                for each in lane.let_through() if not self._closed else ():
+                    self._go(each)
+            return outcome
+        assert isinstance(outcome, Unknown)
+        if circuit.failed(self._clock.now(), outcome.detail):
+            _LOGGER.warning("%s is down: %s", lane.participant, outcome.detail)
+            self._try_later(lane)
+        return replace(outcome, counted=False) if ready.trial else outcome
+
+    def _try_later(self, lane: Lane[Ready]) -> None:
+        assert lane.circuit is not None
+        if not self._closed:
+            seconds = lane.circuit.probe_seconds
+            self.trials[lane.participant] = self._timers.call_later(seconds, partial(self._try, lane))
+
+    def _try(self, lane: Lane[Ready]) -> None:
+        """Let one call through, if the participant is still down."""
+        del self.trials[lane.participant]
+        if not lane.is_down or self._closed:
+            return
+        self._try_later(lane)
+        trial = lane.trial()
+        if trial is not None:
+            self._go(trial)
+        self._waited(lane)
