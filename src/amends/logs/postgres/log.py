@@ -10,6 +10,8 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from typing_extensions import override
+
 from amends.core.errors import LogUnavailable
 from amends.logs.postgres import schema
 from amends.logs.postgres.batches import arrays, first_version
@@ -36,6 +38,7 @@ class PostgresLog(PostgresReader):
         self._writing = Link(self.place)
 
     @property
+    @override
     def lease(self) -> WorkerLease | None:
         return self._lease
 

@@ -8,7 +8,17 @@ from amends.logs.postgres import schema
 from amends.logs.postgres.connections import Links, Place
 from amends.logs.postgres.rows import find_statement, keys_of_json, stored, whole_run
 from amends.logs.postgres.statements import SQL
-from amends.ports.log import Find, LiveRuns, LogReader, SagaKey, StoredEvent, StoredRun, WorkerRow, WorkerState
+from amends.ports.log import (
+    Find,
+    LiveRuns,
+    LogReader,
+    SagaKey,
+    StoredEvent,
+    StoredRun,
+    WorkerLease,
+    WorkerRow,
+    WorkerState,
+)
 
 
 class PostgresReader:
@@ -17,6 +27,11 @@ class PostgresReader:
     def __init__(self, url: str) -> None:
         self.place = Place(url)
         self._links: Links | None = None
+
+    @property
+    def lease(self) -> WorkerLease | None:
+        """None: who only reads owns nothing."""
+        return None
 
     async def start(self) -> None:
         """Connect, and see that the tables are this program's."""

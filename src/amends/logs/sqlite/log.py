@@ -56,6 +56,11 @@ class ReadingThread:
         self._lane: Lane | None = None
         self._reader: Reader | None = None
 
+    @property
+    def lease(self) -> WorkerLease | None:
+        """None: who only reads owns nothing."""
+        return None
+
     async def start(self) -> None:
         lane = Lane("amends-log-reader")
         try:
