@@ -8,6 +8,7 @@ error that names it.
 import asyncio
 import importlib
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from types import TracebackType
@@ -40,7 +41,7 @@ from amends.engine.engine import GRACE_SECONDS, Engine, Started
 from amends.engine.lanes import Lane, Standing, standing
 from amends.ports.clock import LOOP_TIMERS, Clock, SystemClock, Timers
 from amends.ports.events import EventCodec
-from amends.ports.log import TransactionLog
+from amends.ports.log import LogReader, TransactionLog
 from amends.ports.runs import Run
 from amends.ports.transport import Outgoing, Reloadable, Transport
 from amends.transports.in_process import LocalTransport, LocalWork, local_action, local_compensation
@@ -53,7 +54,9 @@ LOCAL_AT_ONCE: Final = 256
 
 
 def open_log(url: str) -> TransactionLog:
-    """The log that a URL names, not opened yet: `memory:` or `sqlite:///path` (`sqlite:////absolute/path`)."""
+    """The log that a URL names, not opened yet: `memory:`, `sqlite:///path` (`sqlite:////absolute/path`) or
+    `postgresql://user@host/database`.
+    """
     scheme, _, rest = url.partition(":")
     match scheme:
         case "memory":
@@ -68,9 +71,46 @@ def open_log(url: str) -> TransactionLog:
                 msg = f"{url}: expected sqlite:///file.db, or sqlite:////absolute/file.db."
                 raise AmendsError(msg)
             return SqliteLog(path)
+        case "postgresql" | "postgres":
+            opened, _ = _postgres()
+            return opened(url)
         case _:
-            msg = f"{url}: no log is known by {scheme or 'this'}:. Known are memory: and sqlite:///file.db."
+            msg = (
+                f"{url}: no log is known by {scheme or 'this'}:. "
+                "Known are memory:, sqlite:///file.db and postgresql://host/database."
+            )
             raise AmendsError(msg)
+
+
+def open_reader(url: str) -> AbstractAsyncContextManager[LogReader]:
+    """A look into the log that a URL names, for as long as it is entered; who works on it isn't disturbed."""
+    scheme, _, rest = url.partition(":")
+    path = rest.removeprefix("///")
+    if scheme in {"postgresql", "postgres"}:
+        _, looked_into = _postgres()
+        return looked_into(url)
+    if scheme == "memory":
+        msg = "a memory: log is in the process that runs it, and nowhere else. Ask its server."
+        raise AmendsError(msg)
+    if scheme != "sqlite" or not rest.startswith("///") or not path:
+        msg = f"{url}: expected sqlite:///file.db, sqlite:////absolute/file.db or postgresql://host/database."
+        raise AmendsError(msg)
+    from amends.logs.sqlite.log import open_readonly
+
+    return open_readonly(path)
+
+
+def _postgres() -> tuple[Callable[[str], TransactionLog], Callable[[str], AbstractAsyncContextManager[LogReader]]]:
+    """How a log on PostgreSQL is opened, and how it is looked into."""
+    try:
+        from amends.logs.postgres.log import PostgresLog
+        from amends.logs.postgres.reader import open_readonly
+    except ModuleNotFoundError as error:
+        if error.name != "asyncpg":
+            raise
+        msg = 'a log on PostgreSQL has an extra: pip install "amends[postgres]"'
+        raise AmendsError(msg) from error
+    return PostgresLog, open_readonly
 
 
 def open_events(settings: Settings) -> EventCodec:

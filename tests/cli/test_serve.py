@@ -124,7 +124,7 @@ def test_a_changed_saga_of_the_same_version_is_refused(folder: Path) -> None:
     asyncio.run(begin())
     told = amends(folder, "serve", "mine:quick", "--listen", "127.0.0.1:0")
     assert told.code == 1
-    assert "quick v1 is not the quick v1 that runs in this log began with" in told.err
+    assert "quick v1 is not the quick v1 that 1 live run began with" in told.err
 
 
 async def test_a_log_is_looked_into_while_a_server_works_on_it(folder: Path) -> None:

@@ -93,9 +93,11 @@ class MortalLog(SqliteLog):
         return other
 
     @override
-    async def claim(self, known: Sequence[SagaKey], now: int, limit: int) -> Sequence[StoredRun]:
+    async def claim(
+        self, known: Sequence[SagaKey], now: int, limit: int, *, suspects: int | None = None
+    ) -> Sequence[StoredRun]:
         self._fate.passing("before-upkeep")
-        claimed = await super().claim(known, now, limit)
+        claimed = await super().claim(known, now, limit, suspects=suspects)
         self._fate.passing("after-upkeep")
         return claimed
 

@@ -61,9 +61,11 @@ class Ailing(SlowLog):
         return await super().release(run, epoch, version, due_at)
 
     @override
-    async def claim(self, known: Sequence[SagaKey], now: int, limit: int) -> Sequence[StoredRun]:
+    async def claim(
+        self, known: Sequence[SagaKey], now: int, limit: int, *, suspects: int | None = None
+    ) -> Sequence[StoredRun]:
         self._check()
-        return await super().claim(known, now, limit)
+        return await super().claim(known, now, limit, suspects=suspects)
 
     def _check(self) -> None:
         if self.broken:
@@ -298,7 +300,7 @@ async def test_a_log_in_use_and_a_file_that_is_none_are_told_at_the_door(tmp_pat
         async with Orchestrator([order], log=f"sqlite:///{tmp_path}/b.db", routes=routes):
             pass
     with pytest.raises(AmendsError, match="no log is known"):
-        async with Orchestrator([order], log="postgres://x", routes=routes):
+        async with Orchestrator([order], log="oracle://x", routes=routes):
             pass
     async with Orchestrator([order], log=f"sqlite:///{tmp_path}/a.db", routes=routes):
         pass  # nothing of the failures holds it

@@ -16,6 +16,7 @@ from amends.cli.graph import graph
 from amends.cli.look import export, ls, show, stuck
 from amends.cli.new import new
 from amends.cli.purge import purge
+from amends.cli.schema import schema
 from amends.cli.serve import serve
 from amends.cli.start import start
 from amends.cli.token import token
@@ -67,6 +68,8 @@ app.command(
     rich_help_panel=BEGIN,
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
 )(demo)
+
+app.add_typer(schema, name="schema", rich_help_panel=RUN)
 
 for panel, command in COMMANDS:
     app.command(command.__name__, rich_help_panel=panel)(command)

@@ -1,14 +1,18 @@
 """`amends check`: every mistake in the definitions, before anything runs."""
 
+import asyncio
 import textwrap
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from amends.cli.against import as_told, findings, note_of, story, verdict_line
 from amends.cli.output import Json, as_json
 
 if TYPE_CHECKING:
+    from amends.cli.against import Findings
     from amends.core.saga import Saga
 
 COLUMN_MIN: Final = 13
@@ -20,9 +24,12 @@ BY_ITSELF: Final = "If its effect is in a database, make it an operation of a Se
 def check(
     sagas: Annotated[list[str], typer.Argument(metavar="MODULE[:NAME]...", help="Where the sagas are.")],
     *,
+    against: Annotated[
+        str | None, typer.Option(metavar="LOG", help="Also what the live runs in this log need; it is only read.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Find every mistake in sagas. Exit code 1 if there is one."""
+    """Find every mistake in sagas. Exit code 1 if there is one, or if live runs need what isn't here."""
     from amends.cli.modules import find_sagas
     from amends.core.check import check_sagas
 
@@ -31,6 +38,7 @@ def check(
     known = {mistake for each in mistakes for mistake in each}
     together = [each for each in check_sagas(found) if each not in known]
     notes = [[] if wrong else _notes(each) for each, wrong in zip(found, mistakes, strict=True)]
+    said = None if against is None or known or together else asyncio.run(_held_against(against, found))
     if json:
         as_json(
             {
@@ -45,12 +53,23 @@ def check(
                     for saga, wrong, note in zip(found, mistakes, notes, strict=True)
                 ],
                 "mistakes": together,
+                **({} if said is None else {"against": as_told(said)}),
             }
         )
     else:
-        _print(found, mistakes, notes, together)
-    if known or together:
+        _print(found, mistakes, notes, together, sagas_from=sagas, said=said)
+    if known or together or (said is not None and not said.is_fine):
         raise typer.Exit(1)
+
+
+async def _held_against(url: str, sagas: "Sequence[Saga[Any]]") -> "Findings":
+    from amends.codecs.json import JsonCodec
+    from amends.compose import open_reader
+    from amends.core.definition import define
+
+    codec = JsonCodec()
+    async with open_reader(url) as log:
+        return await findings(log, [define(each, codec) for each in sagas])
 
 
 def _mistakes(saga: "Saga[Any]") -> list[str]:
@@ -85,18 +104,36 @@ def _print(
     mistakes: Sequence[Sequence[str]],
     notes: Sequence[Sequence[str]],
     together: Sequence[str],
+    *,
+    sagas_from: Sequence[str],
+    said: "Findings | None",
 ) -> None:
     titles = [f"{each.name} v{each.version}" for each in sagas]
-    width = max(COLUMN_MIN, *(len(each) + GAP for each in titles))
+    missing = [] if said is None else [each.title for each in said.needed]
+    width = max(COLUMN_MIN, *(len(each) + GAP for each in (*titles, *missing)))
     for title, saga, wrong, note in zip(titles, sagas, mistakes, notes, strict=True):
-        verdict = _counted(len(wrong), "mistake") if wrong else "fine"
-        print(f"{title:<{width}}{_counted(len(saga.steps), 'step')}, {verdict}")
+        verdict = f"{_counted(len(saga.steps), 'step')}, {_counted(len(wrong), 'mistake') if wrong else 'fine'}"
+        print(verdict_line(title, verdict, "" if said is None else note_of(saga.name, saga.version, said), width))
         for each in wrong:
             print(_wrapped("error", each))
         for each in note:
             print(_wrapped("note", each))
     for each in together:
         print(_wrapped("error", each))
+    if said is not None:
+        _print_needed(said, sagas_from, width)
+
+
+def _print_needed(said: "Findings", modules: Sequence[str], width: int) -> None:
+    now = time.time_ns() // 1_000
+    for each in said.needed:
+        count = f"{_counted(each.count, 'live run')} {'needs' if each.count == 1 else 'need'} it"
+        print(verdict_line(each.title, f"not in {', '.join(modules)}", count, width))
+    for each in said.needed:
+        for line in story(each, modules, now):
+            print(line)
+    for refusal in said.refusals:
+        print(f"error   {refusal}".replace("\n", "\n        "))
 
 
 def _wrapped(word: str, text: str) -> str:

@@ -1,6 +1,8 @@
 """`amends serve`: sagas over HTTP, until told to stop."""
 
 import logging
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from amends.config.loading import Flag
     from amends.config.settings import Settings
     from amends.ports.log import TransactionLog
+    from amends.server.setup import Setup
 
 LOG_DEFAULT: Final = "sqlite:///amends.db"
 
@@ -28,7 +31,10 @@ def serve(
     ] = None,
     *,
     log: Annotated[
-        str | None, typer.Option(metavar="URL", help=f"memory: or sqlite:///file.db; {LOG_DEFAULT} unless set.")
+        str | None,
+        typer.Option(
+            metavar="URL", help=f"sqlite:///file.db, postgresql://host/db or memory:; {LOG_DEFAULT} unless set."
+        ),
     ] = None,
     route: Annotated[
         list[str] | None,
@@ -40,6 +46,9 @@ def serve(
     public_url: Annotated[
         str | None, typer.Option(metavar="URL", help="How participants reach this server, for later answers.")
     ] = None,
+    workers: Annotated[
+        int, typer.Option(metavar="N", min=1, max=64, help="So many processes behind one address; PostgreSQL only.")
+    ] = 1,
     config: Config = None,
     json: Json = False,
 ) -> None:
@@ -53,6 +62,7 @@ def serve(
     from amends.server.access import BadToken
     from amends.server.listen import BadAddress
     from amends.server.setup import set_up
+    from amends.server.supervisor import INHERITED
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     said = [
@@ -82,10 +92,31 @@ def serve(
             print(f"amends   {url}   {where}   {', '.join(titles)}", flush=True)
 
     try:
+        if workers > 1 and INHERITED not in os.environ:
+            _check_workers(workers, settings)
+            _supervise(workers, setup)
+            return
         process.serve(found, setup, log=_log(settings), ready=ready)
     except NoRoute as error:
         msg = f"{error}\nOn the command line: --route PARTICIPANT=http://..."
         raise NoRoute(msg) from error
+
+
+def _check_workers(workers: int, settings: "Settings") -> None:
+    if settings.log.partition(":")[0] not in {"postgresql", "postgres"}:
+        msg = f"--workers {workers}: one process per log in a file or in memory. For more: --log postgresql://HOST/DATABASE"
+        raise BadUsage(msg)
+    _log(settings)
+
+
+def _supervise(workers: int, setup: "Setup") -> None:
+    """Run the same command so many times, on one socket."""
+    from amends.server.listen import listen_on
+    from amends.server.supervisor import supervise
+
+    command = [sys.executable, "-m", "amends.cli.main", *sys.argv[1:]]
+    with listen_on(*setup.address) as listening:
+        supervise(command, workers, listening, grace_seconds=setup.settings.server.grace)
 
 
 def _log(settings: "Settings") -> "TransactionLog":

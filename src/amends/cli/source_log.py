@@ -50,15 +50,13 @@ async def _opened(url: str, definitions: "Sequence[Definition]", purpose: Purpos
     if scheme == "memory":
         msg = "a memory: log is in the process that runs it, and nowhere else. Ask its server: --server URL"
         raise BadUsage(msg)
-    if purpose is Purpose.LOOK and scheme == "sqlite" and rest.removeprefix("///"):
-        from amends.logs.sqlite.log import open_readonly
+    from amends.compose import open_log, open_reader
 
-        if rest.startswith("///"):
-            async with open_readonly(rest.removeprefix("///")) as reader:
-                yield _engine(cast("TransactionLog", reader), definitions)
-            return
-    from amends.compose import open_log
-
+    readable = scheme in {"postgresql", "postgres"} or (rest.startswith("///") and rest.removeprefix("///"))
+    if purpose is Purpose.LOOK and readable:
+        async with open_reader(url) as reader:
+            yield _engine(cast("TransactionLog", reader), definitions)
+        return
     try:
         log = open_log(url)
     except AmendsError as error:

@@ -127,8 +127,16 @@ class LogUnavailable(AmendsError):
     """The log can't be written or reached now; what was not acknowledged isn't stored."""
 
 
+class LogUnclear(LogUnavailable):
+    """It isn't known whether what was being written is stored: it is settled by sending the same once more."""
+
+
 class LogBroken(LogUnavailable):
     """The log can't be written any more by this process: stop it, and resume by starting anew."""
+
+
+class SchemaMismatch(AmendsError):
+    """The log's tables are older or newer than this program, or not there; the message says what to do."""
 
 
 class DefinitionNotHere(AmendsError):

@@ -1,6 +1,11 @@
 """Taking over runs that need somebody.
 
-At the start, when they are due, when slots get free. Forever, never only at start-up.
+At the start, when they are due, when slots get free, when somebody says so, and every now and then. Forever, never only
+at start-up: what is heard is for speed, the truth is what is found by looking.
+
+A run that was taken over before, from an owner that was gone, may be what its owners die of. Such suspects are claimed
+one at a time, so that one of them doesn't take the others along; and one that was taken over five times in a row is
+left to a person, as is one whose history can't be read.
 """
 
 import asyncio
@@ -9,16 +14,22 @@ from collections.abc import Mapping
 from typing import Final
 
 from amends.core.definition import Definition
-from amends.core.errors import LogBroken, LogDamaged, LogUnavailable
+from amends.core.errors import LogBroken, LogDamaged, LogUnavailable, LogUnclear
 from amends.core.retry import MICROSECONDS
+from amends.engine.lease import BEATS
+from amends.engine.quarantine import CLAIMS_MAX, CRASH_LOOP, SUSPECT_CLAIMS, UNREADABLE, Quarantine
 from amends.engine.reading import record_of
 from amends.engine.worker import Worker
+from amends.engine.writer import Writer
 from amends.ports.clock import LOOP_TIMERS, Clock, Timers, timeout
 from amends.ports.events import EventCodec
-from amends.ports.log import SagaKey, TransactionLog
+from amends.ports.log import SagaKey, StoredRun, TransactionLog
 
 POLL_SECONDS: Final = 1.0
 SLICE_MAX: Final = 200
+
+CLEARED_SECONDS: Final = 10.0
+"""A suspect that was held so long without harm no longer keeps the next one waiting."""
 
 _LOGGER = logging.getLogger("amends.engine")
 
@@ -30,6 +41,7 @@ class Claims:
         self,
         log: TransactionLog,
         worker: Worker,
+        writer: Writer,
         definitions: Mapping[SagaKey, Definition],
         events: EventCodec,
         clock: Clock,
@@ -39,20 +51,30 @@ class Claims:
     ) -> None:
         self._log = log
         self._worker = worker
+        self._writer = writer
         self._definitions = definitions
         self._events = events
         self._clock = clock
         self._runs_max = runs_max
         self._timers = timers
-        self._poll_seconds = poll_seconds
+        lease = log.lease
+        self._lease = lease
+        self._poll_seconds = poll_seconds if lease is None else min(poll_seconds, lease.seconds / BEATS)
+        self._quarantine = Quarantine(writer, events, clock)
         self._look = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._more = False
         self._visited = False
+        self._visits_due = 0.0
+        self._strays_due = 0.0
+        self._suspect: tuple[str, float] | None = None
         self.unreadable: dict[str, str] = {}
 
     def start(self) -> None:
         """Begin to claim."""
+        if self._lease is not None:
+            self._lease.listen(self.visited)
+            self._strays_due = self._clock.monotonic() + self._lease.seconds
         self._task = asyncio.create_task(self._run(), name="amends-claims")
 
     async def close(self) -> None:
@@ -70,11 +92,19 @@ class Claims:
         """Something needs somebody now."""
         self._look.set()
 
+    def moved(self, run: str) -> None:
+        """A run got on, or left memory: had it been suspected, it isn't what its owners died of."""
+        if self._suspect is not None and self._suspect[0] == run:
+            self._suspect = None
+            self._look.set()
+
     def freed(self) -> None:
         """A slot got free; look, if more is waiting than the slots could hold.
 
         Who hardly polls also has to look when the run that left may be due before the next poll.
         """
+        if self._suspect is not None and self._suspect[0] not in self._worker.runs:
+            self.moved(self._suspect[0])
         if self._more or self._poll_seconds > POLL_SECONDS:
             self._look.set()
 
@@ -90,6 +120,8 @@ class Claims:
             except LogUnavailable as error:
                 _LOGGER.warning("runs can't be claimed: %s", error)
                 again, due, wait = False, None, POLL_SECONDS
+                if isinstance(error, LogUnclear):
+                    self._strays_due = 0.0  # perhaps it was a claim, and its answer is what was lost
             except Exception:  # a bug here must not leave every waiting run to itself
                 _LOGGER.exception("runs can't be claimed")
                 again, due, wait = False, None, POLL_SECONDS
@@ -97,7 +129,7 @@ class Claims:
                 continue
             if due is not None and not self._more:
                 wait = min(wait, max(0.01, (due - self._clock.now()) / MICROSECONDS))
-            await self._wait(wait)
+            await self._wait(wait if self._suspect is None else min(wait, CLEARED_SECONDS))
 
     async def _wait(self, seconds: float) -> None:
         try:
@@ -108,6 +140,7 @@ class Claims:
 
     async def sweep(self) -> bool:
         """Claim what there are slots for; whether there may be more for slots that are still free."""
+        await self._look_for_strays()
         await self._tell_visits()
         free = min(self._runs_max - len(self._worker.runs) - self._worker.expected, SLICE_MAX)
         if free <= 0:
@@ -115,25 +148,54 @@ class Claims:
             return False
         self._worker.expected += free
         try:
-            claimed = await self._log.claim(list(self._definitions), self._clock.now(), free)
+            known = list(self._definitions)
+            claimed = await self._log.claim(known, self._clock.now(), free, suspects=self._suspects_wanted())
         finally:
             self._worker.expected -= free
         self._more = len(claimed) >= free
         for stored in claimed:
-            definition = self._definitions[SagaKey(stored.saga, stored.saga_version, stored.digest)]
-            try:
-                record = record_of(stored, self._events)
-            except LogDamaged as error:
-                self.unreadable[stored.run] = str(error)
-                _LOGGER.exception("%s can't be driven", stored.run)
-                continue
-            self._worker.adopt(definition, record, stored.epoch)
+            self._take(stored)
         return self._more and len(self._worker.runs) + self._worker.expected < self._runs_max
 
+    def _suspects_wanted(self) -> int:
+        if self._suspect is not None and self._clock.monotonic() - self._suspect[1] > CLEARED_SECONDS:
+            self._suspect = None
+        return 1 if self._suspect is None else 0
+
+    def _take(self, stored: StoredRun) -> None:
+        definition = self._definitions[SagaKey(stored.saga, stored.saga_version, stored.digest)]
+        try:
+            record = record_of(stored, self._events)
+        except LogDamaged as error:
+            self.unreadable[stored.run] = str(error)
+            _LOGGER.exception("%s can't be driven", stored.run)
+            self._quarantine.unread(stored, UNREADABLE)
+            return
+        if stored.claims >= CLAIMS_MAX and record.ended is None:
+            _LOGGER.error("%s was left by %d owners in a row that were gone: nobody drives it", stored.run, CLAIMS_MAX)
+            self._quarantine.read(stored, definition, record, CRASH_LOOP)
+            return
+        if stored.claims >= SUSPECT_CLAIMS:
+            self._suspect = (stored.run, self._clock.monotonic())
+        self._worker.adopt(definition, record, stored.epoch)
+
     async def _tell_visits(self) -> None:
-        """A run that was claimed while a visitor decided on it doesn't know what he wrote."""
-        if not self._visited:
+        """A run that was claimed while a visitor decided on it doesn't know what he wrote; nor do runs that visitors of
+        other processes wrote to.
+        """
+        now = self._clock.monotonic()
+        if not self._visited and (self._lease is None or now < self._visits_due):
             return
         self._visited = False
+        self._visits_due = now + self._poll_seconds
         for run, version in await self._log.nudged(self._clock.now()):
             self._worker.look_again(run, version)
+
+    async def _look_for_strays(self) -> None:
+        """Runs that the log takes for ours and that we know nothing of: the answer to their claim was lost."""
+        if self._lease is None or self._clock.monotonic() < self._strays_due:
+            return
+        self._strays_due = self._clock.monotonic() + self._lease.seconds
+        held = self._writer.runs.union(self._worker.runs)
+        for run in await self._lease.let_go_of_strays(held, self._clock.now()):
+            _LOGGER.warning("%s was ours without our knowing: let go of", run)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from hashlib import sha256
 from typing import Final
 
@@ -24,6 +25,7 @@ from amends.core.errors import (
     InputInvalid,
     LogBroken,
     LogUnavailable,
+    LogUnclear,
     NoSuchRun,
     Overloaded,
     RunExists,
@@ -36,13 +38,17 @@ from amends.core.state import RunRecord
 from amends.engine.claims import POLL_SECONDS, Claims
 from amends.engine.differing import input_difference
 from amends.engine.driven import Asked, Driven
+from amends.engine.elsewhere import Elsewhere
 from amends.engine.lanes import Standing
+from amends.engine.lease import LeaseKeeper
+from amends.engine.log_clock import LogClock
+from amends.engine.needs import another_graph_text, missing_text, needed, unclaimable
 from amends.engine.projection import Projector
 from amends.engine.reading import record_of
 from amends.engine.visits import VISITS_MAX, Ask, Preview, Visits, keeps_changing, refused
 from amends.engine.worker import EVICT_AFTER, LaneOf, Moved, Worker, append_ids, stored
 from amends.engine.writer import Writer
-from amends.ports.clock import LOOP_TIMERS, Clock, Timers
+from amends.ports.clock import LOOP_TIMERS, Clock, Timers, elapsed, pause
 from amends.ports.events import EventCodec
 from amends.ports.log import Append, SagaKey, Start, StoredRun, TransactionLog, Written
 
@@ -53,6 +59,13 @@ STARTS_WAITING_MAX: Final = 20_000
 """Appends that may wait for the log before new runs are turned away."""
 
 GRACE_SECONDS: Final = 10.0
+
+LOOKS_FOR_OTHERS: Final = 12
+LOOK_SECONDS: Final = 0.25
+"""A process that lacks what live runs need looks for another worker that has it, so often and so far apart."""
+
+UNCLEAR_SECONDS: Final = 5.0
+"""How long somebody waits to learn whether what he asked for was written, while the log can't be asked."""
 
 _LOGGER = logging.getLogger("amends.engine")
 
@@ -95,14 +108,26 @@ class Engine:
         self.participants = participants
         self._canonical = canonical
         self.events = events
-        self._clock = clock
+        lease = log.lease
+        self._clock = clock = clock if lease is None else LogClock(clock, elapsed)
+        self._lease: LeaseKeeper | None = None
+        if lease is not None:
+            assert isinstance(clock, LogClock)
+            self._lease = LeaseKeeper(lease, clock, elapsed, timers, self._lease_lost, self._lease_kept)
+        self._timers = timers
         self._runs_max = runs_max
         self._append_ids = append_ids()
         self._projector = Projector(events)
         self._watchers: dict[str, list[asyncio.Future[RunRecord]]] = {}
         self._writer = Writer(log, self._log_broke, timers)
-        self.worker = Worker(log, self._writer, lane_of, events, clock, self._changed, self._freed, runs_max, timers)
-        self._claims = Claims(log, self.worker, self.definitions, events, clock, runs_max, timers, poll_seconds)
+        may_send = None if self._lease is None else self._lease.may_send
+        self.worker = Worker(
+            log, self._writer, lane_of, events, clock, self._changed, self._freed, runs_max, timers, may_send
+        )
+        self._claims = Claims(
+            log, self.worker, self._writer, self.definitions, events, clock, runs_max, timers, poll_seconds
+        )
+        self._elsewhere = Elsewhere(log, self._watched_elsewhere, self._hear_of, timers)
         self.visits = Visits(self.read, self._write, lane_of, events, clock, self._append_ids, self._visited)
         self._followers: dict[str, set[asyncio.Event]] = {}
         self._observers: list[Observer] = []
@@ -115,12 +140,20 @@ class Engine:
         """Open the log, tell it the graphs, and go on with everything that is unfinished."""
         await self.log.open()
         try:
+            if self._lease is not None:
+                await self._lease.start()
             await self._define()
+            await self.log.announce(list(self.definitions))
+            await self._ensure_drivable()
         except BaseException:
+            if self._lease is not None:
+                await self._lease.close()
             await self.log.close()
             raise
         self._writer.start()
         self._claims.start()
+        if self._lease is not None:
+            self._elsewhere.start()
 
     async def open_for_visits(self) -> None:
         """Open the log for looking, and for what people ask; no run is claimed or driven here."""
@@ -131,9 +164,12 @@ class Engine:
         """No new claims and sends; calls in flight get their time; what they said is written; the log is closed."""
         try:
             await self._claims.close()
+            await self._elsewhere.close()
             await self.worker.close(grace_seconds)
             await self._writer.close()
         finally:
+            if self._lease is not None:
+                await self._lease.close()
             await self.log.close()
             self.worker.forget()
             for run, watchers in self._watchers.items():
@@ -143,14 +179,39 @@ class Engine:
 
     async def _define(self) -> None:
         mistakes: list[str] = []
+        wanted = await needed(self.log)
         for key, definition in self.definitions.items():
-            if await self.log.define(key, definition.graph()) is not None:
-                mistakes.append(
-                    f"{key.name} v{key.version} is not the {key.name} v{key.version} that runs in this log began with. "
-                    f"Set version={key.version + 1} on this one and keep the old one loaded, or take the change back."
-                )
+            graph = definition.graph()
+            other = await self.log.define(key, graph)
+            if other is not None:
+                mistakes.append(another_graph_text(key, other, graph, wanted))
         if mistakes:
             raise DefinitionInvalid(mistakes)
+
+    async def _ensure_drivable(self) -> None:
+        """Refuse to start where that would leave live runs of our own sagas to nobody.
+
+        Where there can be other workers they are given a moment: those that start together must see each other.
+        """
+        for _ in range(0 if self._lease is None else LOOKS_FOR_OTHERS):
+            if not await self._missing():
+                return
+            await pause(self._timers, LOOK_SECONDS)
+        missing = await self._missing()
+        if missing:
+            raise DefinitionInvalid(missing_text(missing))
+
+    async def _missing(self) -> Mapping[SagaKey, int]:
+        """Graphs of our own sagas that live runs need, and neither we nor any other live worker has."""
+        names = {key.name for key in self.definitions}
+        return {key: n for key, n in (await unclaimable(self.log, self.definitions)).items() if key.name in names}
+
+    @property
+    def trouble(self) -> str | None:
+        """Why this process can't drive runs just now, though it will again by itself; `None` if it can."""
+        if self._lease is not None and not self._lease.may_send():
+            return self._lease.trouble or "the lease isn't confirmed: nothing is sent until it is"
+        return self._writer.trouble
 
     @property
     def appends_waiting(self) -> int:
@@ -241,7 +302,14 @@ class Engine:
         """The verdict; `follow` is called with it too, also when nobody waits for it any more."""
         answer: asyncio.Future[Written] = asyncio.get_running_loop().create_future()
 
+        def give_up(reason: LogUnclear) -> None:
+            if not answer.done():
+                answer.set_exception(reason)
+
         def done(verdict: Written | LogUnavailable) -> None:
+            if isinstance(verdict, LogUnclear):  # it goes on being settled, and `follow` hears how
+                self._timers.call_later(UNCLEAR_SECONDS, partial(give_up, verdict))
+                return
             try:
                 follow(verdict)
             finally:
@@ -361,6 +429,7 @@ class Engine:
         self._claims.visited()
 
     def _changed(self, definition: Definition, record: RunRecord) -> None:
+        self._claims.moved(record.run)
         self.last_append = record.at
         for follower in self._followers.get(record.run, ()):
             follower.set()
@@ -371,6 +440,27 @@ class Engine:
             for each in watchers:
                 if not each.done():
                     each.set_result(record)
+
+    def _watched_elsewhere(self) -> list[str]:
+        """The runs that somebody waits for and this process doesn't drive."""
+        return [run for run in self._watchers if run not in self.worker.runs]
+
+    async def _hear_of(self, run: str) -> None:
+        """A run that another process drives is settled, by its row: whoever waits for it is told."""
+        try:
+            _, definition, record = await self.read(run)
+        except AmendsError as error:
+            for each in self._watchers.get(run, ()):
+                if not each.done():
+                    each.set_exception(error)
+        else:
+            self._changed(definition, record)
+
+    def _lease_lost(self) -> None:
+        self.worker.forget()
+
+    def _lease_kept(self) -> None:
+        self.worker.send_on()
 
     def _freed(self) -> None:
         self._claims.freed()

@@ -46,7 +46,7 @@ class Projector:
             due_at,
             self._names(tuple(current)) if current else _EMPTY,
             b"[" + b",".join(steps) + b"]",
-            self._stuck(record) if record.marks else _EMPTY,
+            self._stuck(record) if record.marks or record.quarantined is not None else _EMPTY,
             record.ended_at,
         )
 
@@ -73,17 +73,21 @@ class Projector:
         return found
 
     def _stuck(self, record: RunRecord) -> bytes:
+        aside = {"step": None, "phase": None, "reason": record.quarantined, "attempts": 0, "since": record.at}
         return self._codec.plain(
             [
-                {
-                    "step": mark.name,
-                    "phase": mark.phase,
-                    "reason": mark.reason,
-                    "code": mark.code,
-                    "attempts": mark.attempts,
-                    "since": mark.since,
-                }
-                for mark in record.marks.values()
+                *([] if record.quarantined is None else [aside]),
+                *(
+                    {
+                        "step": mark.name,
+                        "phase": mark.phase,
+                        "reason": mark.reason,
+                        "code": mark.code,
+                        "attempts": mark.attempts,
+                        "since": mark.since,
+                    }
+                    for mark in record.marks.values()
+                ),
             ]
         )
 

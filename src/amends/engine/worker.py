@@ -75,7 +75,9 @@ class Worker:
         freed: Callable[[], None],
         runs_max: int,
         timers: Timers = LOOP_TIMERS,
+        may_send: Callable[[], bool] | None = None,
     ) -> None:
+        """`may_send`: whether calls may leave now; `None`: always."""
         self.runs: dict[str, Driven] = {}
         self.expected = 0
         self._log = log
@@ -93,6 +95,9 @@ class Worker:
         self._tasks: set[asyncio.Task[None]] = set()
         self._outages = Outages(clock, timers, self._go, self._make_room)
         self._closing = False
+        self._may_send = may_send
+        self._held: list[Ready] = []
+        self._handing_over = False
 
     # -- taking runs on and letting them go
 
@@ -126,7 +131,11 @@ class Worker:
         self.halt()
         flying = {task for driven in self.runs.values() for task in driven.tasks}
         if flying:
+            self._handing_over = self._log.lease is not None
+            for driven in list(self.runs.values()):
+                self._hand_over(driven)
             await asyncio.wait(flying, timeout=grace_seconds)
+            self._handing_over = False
         for driven in list(self.runs.values()):
             for task in driven.tasks:
                 task.cancel()
@@ -134,10 +143,25 @@ class Worker:
             task.cancel()
         await asyncio.gather(*flying, *self._tasks, return_exceptions=True)
 
+    def _hand_over(self, driven: Driven) -> None:
+        """Others needn't wait for runs whose calls are all back; the rest follow with what their calls answer."""
+        if not self._handing_over or driven.dropped or driven.appending or driven.tasks or driven.commands:
+            return
+        now = self._clock.now()
+        owing = owed(driven.definition, driven.record, now, driven.epoch)
+        self._start_release(driven, now if owing.sends else owing.wake)
+
     def forget(self) -> None:
         """Let go of every run, once nothing is written any more. Who still asks something of one asks the log."""
         for driven in list(self.runs.values()):
             self._drop(driven)
+
+    def send_on(self) -> None:
+        """Calls may leave again: those that were held do."""
+        held, self._held = self._held, []
+        for ready in held:
+            if not (ready.gone or ready.sent or ready.driven.dropped or self._closing):
+                self._dispatch(ready)
 
     def look_again(self, run: str, version: int) -> None:
         """A visitor wrote up to this version: if the run is here and doesn't know, it reads what was written."""
@@ -220,6 +244,8 @@ class Worker:
 
     def _may_wait_in_the_log(self, driven: Driven, record: RunRecord, owing: Owed, at: int) -> bool:
         """Nothing to do for a while, or for good: no memory is held for it."""
+        if self._closing:
+            return not any(each.sent for each in driven.calls.values())
         if owing.sends or driven.calls:
             return False
         return record.ended is not None or owing.wake is None or owing.wake - at > self._patience
@@ -332,6 +358,7 @@ class Worker:
         `owing` is what was owed when the record was decided: what came due since then has its moment in it.
         """
         if self._closing or driven.dropped:
+            self._hand_over(driven)
             return
         if owing is None:
             owing = owed(driven.definition, driven.record, self._clock.now(), driven.epoch)
@@ -418,6 +445,9 @@ class Worker:
             self._dispatch(ready)
 
     def _dispatch(self, ready: Ready) -> None:
+        if self._may_send is not None and not self._may_send():
+            self._held.append(ready)
+            return
         ready.sent = True
         ready.task = asyncio.get_running_loop().create_task(self._call(ready))
         ready.driven.tasks.add(ready.task)

@@ -2,7 +2,9 @@
 
 One batch is in flight at a time. Whoever put an entry in is called back once its verdict is durable; nothing of a run
 leaves before. While the log can't be written, appends wait and are sent again as they are (same `append_id`, so an
-unclear commit is settled by the log itself), and starts are given back: nobody was told yet that they happened.
+unclear commit is settled by the log itself), and starts are given back: nobody was told yet that they happened. But a
+start of which it isn't known whether it was written waits as well, until that is known: it may be there, ours, and
+then somebody must drive it.
 """
 
 import asyncio
@@ -10,13 +12,13 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from amends.core.errors import LogBroken, LogUnavailable
+from amends.core.errors import LogBroken, LogUnavailable, LogUnclear
 from amends.ports.clock import LOOP_TIMERS, Timers, timeout
 from amends.ports.log import Append, Start, TransactionLog, Written
 
 BATCH_MAX: Final = 1_000
 BACKOFF_FIRST_SECONDS: Final = 0.05
-BACKOFF_CAP_SECONDS: Final = 5.0
+BACKOFF_CAP_SECONDS: Final = 2.0
 
 Done = Callable[[Written | LogUnavailable], None]
 Entry = tuple[Start | Append, Done]
@@ -37,6 +39,15 @@ class Writer:
         self._task: asyncio.Task[None] | None = None
         self._closing = False
         self._over: LogUnavailable | None = None
+        self._in_flight: list[Entry] = []
+        self.trouble: str | None = None
+        """Why the last batch couldn't be written; `None` once one could."""
+        self._unclear: set[bytes] = set()
+
+    @property
+    def runs(self) -> set[str]:
+        """The runs of all entries that have no verdict yet."""
+        return {entry.run for entry, _ in (*self._waiting, *self._in_flight)}
 
     @property
     def waiting(self) -> int:
@@ -56,7 +67,10 @@ class Writer:
             await self._task
 
     def put(self, entry: Start | Append, done: Done) -> None:
-        """Write this with the next batch, and call `done` with the verdict."""
+        """Write this with the next batch, and call `done` with the verdict.
+
+        Where nobody owns what is written (a start, a visit), `done` hears of `LogUnclear` first, for whoever waits.
+        """
         if self._over is not None:
             asyncio.get_running_loop().call_soon(self._tell, done, self._over)
             return
@@ -79,10 +93,14 @@ class Writer:
                 self._idle = None
                 continue
             await self._let_others_come()
-            batch = self._gather()
+            batch = self._in_flight = self._gather()
             try:
                 await self._write(batch)
+                self._in_flight = []
+                self.trouble = None
             except LogUnavailable as error:
+                self._in_flight = []
+                self.trouble = str(error)
                 final = self._closing or isinstance(error, LogBroken)
                 if final:
                     self._over = error
@@ -144,7 +162,8 @@ class Writer:
             _LOGGER.exception("%s: the log can't take this append", entry.run)
             self._tell(done, LogUnavailable(f"{entry.run}: the log can't take this append: {error}"))
             return
-        for (_, done), verdict in zip(batch, verdicts, strict=True):
+        for (entry, done), verdict in zip(batch, verdicts, strict=True):
+            self._unclear.discard(entry.append_id)
             self._tell(done, verdict)
 
     def _tell(self, done: Done, verdict: Written | LogUnavailable) -> None:
@@ -157,9 +176,14 @@ class Writer:
         again: list[Entry] = []
         if final:
             batch, self._waiting = batch + self._waiting, []
+        if isinstance(error, LogUnclear):
+            self._unclear.update(entry.append_id for entry, _ in batch)
         for entry, done in batch:
-            if isinstance(entry, Start) or final:
+            is_open = entry.append_id in self._unclear
+            if final or (isinstance(entry, Start) and not is_open):
                 self._tell(done, error)
-            else:
-                again.append((entry, done))
+                continue
+            again.append((entry, done))
+            if isinstance(error, LogUnclear) and (isinstance(entry, Start) or entry.epoch is None):
+                self._tell(done, error)
         self._waiting = again + self._waiting

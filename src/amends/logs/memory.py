@@ -8,12 +8,26 @@ No method waits for anything, so each is atomic as it stands.
 """
 
 import json
+import os
+import socket
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from amends.core.errors import LogUnavailable
-from amends.ports.log import Append, Find, LiveRuns, SagaKey, Start, StoredEvent, StoredRun, Written
+from amends.ports.log import (
+    Append,
+    Find,
+    LiveRuns,
+    SagaKey,
+    Start,
+    StoredEvent,
+    StoredRun,
+    WorkerLease,
+    WorkerRow,
+    WorkerState,
+    Written,
+)
 
 
 @dataclass(slots=True)
@@ -43,6 +57,11 @@ class MemoryLog:
     def __init__(self, store: MemoryStore | None = None) -> None:
         self.store = MemoryStore() if store is None else store
         self._worker: str | None = None
+        self._known: Sequence[SagaKey] = ()
+
+    @property
+    def lease(self) -> WorkerLease | None:
+        return None
 
     async def open(self) -> None:
         self.store.openings += 1
@@ -51,7 +70,11 @@ class MemoryLog:
     async def close(self) -> None:
         if self._worker is not None and self.store.live == self._worker:
             self.store.live = None
+            for kept in self.store.runs.values():
+                if kept.row.owner == self._worker:
+                    kept.row = replace(kept.row, owner=None, claims=0)
         self._worker = None
+        self._known = ()
 
     def _ensure_open(self) -> str:
         """Give the worker's id."""
@@ -68,6 +91,10 @@ class MemoryLog:
             return self.store.graphs[others[-1]]
         self.store.graphs[saga] = graph
         return None
+
+    async def announce(self, known: Sequence[SagaKey]) -> None:
+        self._ensure_open()
+        self._known = tuple(known)
 
     async def append(self, batch: Sequence[Start | Append]) -> Sequence[Written]:
         assert len({entry.run for entry in batch}) == len(batch), "a run stands in a batch once"
@@ -150,7 +177,9 @@ class MemoryLog:
         kept = self.store.runs.get(run)
         return () if kept is None else tuple(kept.events[after:])
 
-    async def claim(self, known: Sequence[SagaKey], now: int, limit: int) -> Sequence[StoredRun]:
+    async def claim(
+        self, known: Sequence[SagaKey], now: int, limit: int, *, suspects: int | None = None
+    ) -> Sequence[StoredRun]:
         me = self._ensure_open()
         if me != self.store.live:
             return ()  # declared gone by a later opening
@@ -161,6 +190,10 @@ class MemoryLog:
             and (is_due(kept.row, now) if kept.row.owner is None else kept.row.owner != self.store.live)
         ]
         needy.sort(key=lambda kept: (kept.row.due_at is None, kept.row.due_at or 0))
+        if suspects is not None:
+            suspected = [kept for kept in needy if kept.row.owner is not None and kept.row.claims]
+            suspected.sort(key=lambda kept: kept.row.claims)
+            needy = [kept for kept in needy if kept not in suspected[suspects:]]
         for kept in needy[:limit]:
             row = kept.row
             kept.row = replace(row, owner=me, epoch=row.epoch + 1, claims=row.claims + (row.owner is not None))
@@ -171,7 +204,7 @@ class MemoryLog:
         kept = self.store.runs.get(run)
         if kept is None or (kept.row.owner, kept.row.epoch, kept.row.version) != (me, epoch, version):
             return False
-        kept.row = replace(kept.row, owner=None, due_at=due_at)
+        kept.row = replace(kept.row, owner=None, due_at=due_at, claims=0)
         return True
 
     async def nudged(self, now: int) -> Sequence[tuple[str, int]]:
@@ -208,6 +241,18 @@ class MemoryLog:
                 oldest=min(row.created_at for row in found),
             )
             for (saga, state), found in rows.items()
+        ]
+
+    async def standing(self, runs: Sequence[str]) -> Mapping[str, tuple[int, str]]:
+        self._ensure_open()
+        rows = {run: self.store.runs[run].row for run in runs if run in self.store.runs}
+        return {run: (row.version, row.state) for run, row in rows.items()}
+
+    async def workers(self) -> Sequence[WorkerRow]:
+        me = self._ensure_open()
+        owned = sum(row.owner == me for row in self._rows())
+        return [
+            WorkerRow(me, WorkerState.LIVE, socket.gethostname(), os.getpid(), None, None, None, self._known, owned)
         ]
 
     async def graph(self, saga: SagaKey) -> bytes | None:

@@ -32,6 +32,14 @@ class SystemClock:
         return time.monotonic()
 
 
+def elapsed() -> float:
+    """Seconds since some moment, counting those in which the machine slept (macOS counts them anyway)."""
+    return time.clock_gettime(_ELAPSING)
+
+
+_ELAPSING: Final[int] = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
 class Timer(Protocol):
     """Something that rings later."""
 
@@ -68,3 +76,13 @@ async def timeout(timers: Timers, seconds: float) -> AsyncGenerator[None]:
             yield
         finally:
             timer.cancel()
+
+
+async def pause(timers: Timers, seconds: float) -> None:
+    """`asyncio.sleep`, by these timers."""
+    over = asyncio.Event()
+    timer = timers.call_later(seconds, over.set)
+    try:
+        await over.wait()
+    finally:
+        timer.cancel()

@@ -11,12 +11,15 @@ The rules every implementation keeps, whatever it is built on:
 - A claim raises the run's epoch by one; a run's id is never free again.
 - A visitor's append makes the run due at once (unless it has ended and nobody owns it): its owner, or whoever may
   become it, will look. So no visit is slept through.
+- Where several processes can write, each is a worker with a lease (`WorkerLease`). A worker that lets its lease run out
+  may be declared gone, for good, and its runs claimed. That is only about who *may* claim: what keeps two from driving
+  one run is the first rule, which needs no clock.
 
 Times are microseconds UTC. Bodies are bytes the log doesn't look into. `LogUnavailable` means: nothing of this batch
 may be acknowledged.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import field
 from typing import Protocol
 
@@ -73,8 +76,9 @@ class Start:
 class Append:
     """More facts about a run. `epoch` is the owner's, `None` for a visitor. `release`: the owner lets go of the run.
 
-    There is at least one event. A visitor's append leaves `due_at` at the earliest of what it was, `row.due_at` and
-    `at`; only of a run that has ended and has no owner it is `row.due_at` alone: nobody needs to look.
+    There is at least one event. An owner's append to a run that was due and still is may leave `due_at` as it was. A
+    visitor's append leaves `due_at` at the earliest of what it was, `row.due_at` and `at`; only of a run that has ended
+    and has no owner it is `row.due_at` alone: nobody needs to look.
     """
 
     run: str
@@ -109,7 +113,8 @@ class Written(Words):
 class StoredRun:
     """A run as the log has it. `events` is empty where only the row was asked for, and once they are purged.
 
-    `claims` counts how often the run was taken over from an owner that was gone, since an owner last appended to it.
+    `claims` counts how often the run was taken over from an owner that was gone, since an owner last appended to it or
+    let go of it.
     """
 
     run: str
@@ -176,6 +181,35 @@ class LiveRuns:
     oldest: int
 
 
+class WorkerState(Words):
+    """Of a worker, as the log has it."""
+
+    LIVE = "live"
+    DEAD = "dead"
+    """It let its lease run out."""
+
+    LEFT = "left"
+    """It ended in good order."""
+
+
+@value
+class WorkerRow:
+    """A process that may own runs, or might lately. `expires_at`: when its lease is over; `None`: a lock is its lease.
+
+    `sagas`: what it has loaded, where it said so; `runs`: how many it has.
+    """
+
+    id: str
+    state: WorkerState
+    host: str
+    pid: int
+    started_at: int | None
+    heard_at: int | None
+    expires_at: int | None
+    sagas: Sequence[SagaKey]
+    runs: int
+
+
 class LogReader(Protocol):
     """What can be asked of a log without owning it."""
 
@@ -203,20 +237,66 @@ class LogReader(Protocol):
         """What hasn't ended, by graph and state; it costs as much as there are such runs, ended ones are free."""
         ...
 
+    async def standing(self, runs: Sequence[str]) -> Mapping[str, tuple[int, str]]:
+        """Version and state of those of these runs that there are."""
+        ...
+
+    async def workers(self) -> Sequence[WorkerRow]:
+        """Who may own runs, and who might lately, the oldest first."""
+        ...
+
     async def graph(self, saga: SagaKey) -> bytes | None:
         """The graph kept for a saga (JSON)."""
+        ...
+
+
+class WorkerLease(Protocol):
+    """How a worker shows the others that it lives, and hears of them. Only a log for several processes has one."""
+
+    @property
+    def seconds(self) -> float:
+        """How long a worker may be silent before the others may declare it gone."""
+        ...
+
+    async def renew(self) -> int | None:
+        """Begin the lease anew, and declare gone whoever let his run out. Gives the log's own time, by which all
+        workers go; `None` if this worker was declared gone itself: it owns nothing any more.
+        """
+        ...
+
+    async def begin_anew(self) -> None:
+        """Be a new worker, under a new id, after the old one was declared gone."""
+        ...
+
+    def listen(self, heard: Callable[[], None]) -> None:
+        """Call this when somebody says that a run needs somebody. Not everything said is heard: it spares waiting for
+        the next look, and nothing rests on it.
+        """
+        ...
+
+    async def let_go_of_strays(self, held: Collection[str], now: int) -> Sequence[str]:
+        """Let go of runs that are ours by the log but not among those `held`: the answer to a claim was lost."""
         ...
 
 
 class TransactionLog(LogReader, Protocol):
     """See the module. Every method may raise `LogUnavailable`; opening may raise `LogInUse` or `LogDamaged`."""
 
+    @property
+    def lease(self) -> WorkerLease | None:
+        """What this worker must renew; `None` where only one process may have the log open, and a lock is its lease."""
+        ...
+
     async def open(self) -> None:
-        """Take the log over (where only one process may) and make it ready. Runs of workers that are gone get free."""
+        """Take the log over (where only one process may) or join the others. Runs of workers that are gone get free."""
         ...
 
     async def close(self) -> None:
-        """Let go of it. What was accepted stays."""
+        """Let go of it, and of every run of ours: others may claim them at once. What was accepted stays."""
+        ...
+
+    async def announce(self, known: Sequence[SagaKey]) -> None:
+        """Say which sagas this worker has loaded, for `workers` to show."""
         ...
 
     async def define(self, saga: SagaKey, graph: bytes, *, beside: bool = False) -> bytes | None:
@@ -231,11 +311,15 @@ class TransactionLog(LogReader, Protocol):
         """Write a batch, atomically per entry, durably on return: a verdict per entry. A run stands in it once."""
         ...
 
-    async def claim(self, known: Sequence[SagaKey], now: int, limit: int) -> Sequence[StoredRun]:
+    async def claim(
+        self, known: Sequence[SagaKey], now: int, limit: int, *, suspects: int | None = None
+    ) -> Sequence[StoredRun]:
         """Become the owner of up to `limit` runs that need somebody and whose saga is known here, most overdue first.
 
         Needs somebody: it has no owner and is due by `now`, or its owner is gone (last of all where it isn't due by
-        itself). Gives them with their events and new epoch.
+        itself). Gives them with their events and new epoch. `suspects`: at most so many of them may have been taken
+        over before (`claims`), since whoever had them may have died of them; those taken over least often come first,
+        so that others' deaths aren't laid to one of them alone.
         """
         ...
 

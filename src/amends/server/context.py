@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -12,14 +13,14 @@ from amends.engine.driven import Driven, Ready
 from amends.engine.engine import Engine
 from amends.engine.lanes import Lane
 from amends.ports.clock import Clock, SystemClock
-from amends.ports.log import StoredRun
+from amends.ports.log import StoredRun, WorkerState
 from amends.server.access import Access
 from amends.server.callback_tokens import CallbackTokens
 from amends.server.counting import Metrics
 from amends.server.protocol import CONNECTIONS_MAX, HEAD_BYTES_MAX, HEAD_SECONDS
 from amends.server.rate import Buckets, Failures
 from amends.server.stored import Graphs, stored_view
-from amends.server.views import RunView, WorkerView, run_view
+from amends.server.views import RunView, WorkerView, moment, run_view
 
 BODY_BYTES_MAX: Final = REQUEST_BYTES_MAX + (64 << 10)
 """A run's input, which has its own limit, and what is said around it."""
@@ -80,8 +81,21 @@ class Context:
         return await stored_view(self.engine.log, run, self.graphs)
 
     async def workers(self) -> list[WorkerView]:
-        """Who drives runs of this log: where it is one process's alone, this one, whose lease is the lock."""
-        return [WorkerView(str(os.getpid()), "live", here=True, runs=len(self.engine.worker.runs), expires_at=None)]
+        """Who drives runs of this log, and who is gone and still has some."""
+        here = (socket.gethostname(), os.getpid())
+        return [
+            WorkerView(
+                id=each.id,
+                state=each.state.value,
+                host=each.host,
+                here=(each.host, each.pid) == here,
+                runs=each.runs,
+                expires_at=None if each.expires_at is None else moment(each.expires_at),
+                sagas=[f"{saga.name} v{saga.version}" for saga in each.sagas],
+            )
+            for each in await self.engine.log.workers()
+            if each.state is WorkerState.LIVE or each.runs
+        ]
 
     def driven(self, driven: Driven, tags: Mapping[str, str]) -> tuple[int, RunView]:
         """A run that this process drives, as it durably stands, and its history's version; the log isn't asked."""

@@ -52,6 +52,8 @@ async def _against(context: Context) -> list[str]:
         return ["this process is stopping"]
     if context.engine.broken.is_set():
         return ["the log can't be written any more by this process"]
+    if context.engine.trouble is not None:
+        return [context.engine.trouble]
     try:
         async with asyncio.timeout(READY_SECONDS):
             await context.engine.log.next_due([])

@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from amends.core.retry import MICROSECONDS
 from amends.core.state import RunState
+from amends.engine.needs import unclaimable
 from amends.ports.log import Find, LiveRuns
 from amends.server.access import Caller
 from amends.server.context import Context
@@ -36,7 +37,7 @@ async def gather(context: Context) -> list[Metric]:
     return [
         *_runs(ended, live, now),
         *_stuck(by_cause.causes),
-        *_unclaimable(context, live),
+        *await _unclaimable(context),
         await _late(context, now),
         *_here(context, live),
     ]
@@ -70,14 +71,15 @@ def _stuck(found: Iterable[CauseView]) -> list[Metric]:
     return [stuck]
 
 
-def _unclaimable(context: Context, live: Iterable[LiveRuns]) -> list[Metric]:
+async def _unclaimable(context: Context) -> list[Metric]:
     found = GaugeMetricFamily(
-        "amends_unclaimable_runs", "Live runs whose saga and version isn't loaded here.", labels=["saga", "version"]
+        "amends_unclaimable_runs",
+        "Live runs whose saga and version no live worker has loaded.",
+        labels=["saga", "version"],
     )
     counts: Counted[tuple[str, str]] = Counted()
-    for each in live:
-        if each.saga not in context.engine.definitions:
-            counts[each.saga.name, str(each.saga.version)] += each.count
+    for saga, count in (await unclaimable(context.engine.log, context.engine.definitions)).items():
+        counts[saga.name, str(saga.version)] += count
     for labels, count in counts.items():
         found.add_metric(labels, count)
     return [found]

@@ -34,6 +34,7 @@ from amends.server.listen import listen_on, url_of
 from amends.server.observing import Observing
 from amends.server.protocol import guarded
 from amends.server.setup import Setup, access_of, load_certificates
+from amends.server.supervisor import inherited
 
 GRACE_SECONDS: Final = 5
 """How long answers that are on their way may take once the server stops."""
@@ -64,7 +65,7 @@ async def serve_until_stopped(
     settings, callbacks = setup.settings, CallbackTokens()
     public_url = settings.server.public_url
     around = None if public_url is None else calling_back(callbacks, public_url)
-    with listen_on(*setup.address) as listening:
+    with inherited() or listen_on(*setup.address) as listening:
         async with (
             Orchestrator(sagas, log=log, settings=settings, around=around, grace=settings.server.grace) as runs,
             Observing(runs.engine, webhooks_of(settings), links_of(settings)),

@@ -183,13 +183,18 @@ class RunsView(msgspec.Struct, frozen=True):
 
 
 class WorkerView(msgspec.Struct, frozen=True):
-    """A process that drives runs. `expires_at`: when its lease is over; `null` where a lock on the log is the lease."""
+    """A process that drives runs. `expires_at`: when its lease is over; `null` where a lock on the log is the lease.
+
+    `here`: it is the one that answers. `sagas`: what it has loaded, as `place-order v2`.
+    """
 
     id: str
     state: str
+    host: str
     here: bool
     runs: int | None
     expires_at: datetime | None
+    sagas: list[str]
 
 
 class WorkersView(msgspec.Struct, frozen=True):

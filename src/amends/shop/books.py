@@ -175,7 +175,7 @@ async def _faults(db: AsyncConnection, of: type[records.FaultRecord]) -> dict[st
 async def read_runs(url: str) -> list[LoggedRun]:
     """Every run, how it stands, and what was ordered."""
     statement = """
-        select runs.id, runs.saga, runs.state, runs.by_hand, runs.steps, events.body
+        select runs.id, runs.saga, runs.state, runs.by_hand, cast(runs.steps as text) as steps, events.body
         from {schema}runs as runs join {schema}events as events on events.run = runs.id and events.version = 1
         order by runs.created_at, runs.id
     """

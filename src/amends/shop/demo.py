@@ -47,6 +47,12 @@ def demo_command(
     inventory_port: Annotated[int, typer.Option(min=0, max=65_535, help="A service's.")] = 0,
     payment_port: Annotated[int, typer.Option(min=0, max=65_535, help="A service's.")] = 0,
     shipping_port: Annotated[int, typer.Option(min=0, max=65_535, help="A service's.")] = 0,
+    postgres: Annotated[
+        bool, typer.Option("--postgres", help="Log and databases on a PostgreSQL server of the demo's own.")
+    ] = False,
+    workers: Annotated[
+        int, typer.Option(min=1, max=8, help="Orchestrator processes on one log; more than one needs --postgres.")
+    ] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="The result as one JSON object, the last line.")] = False,
 ) -> None:
     """See it work: a shop of three services, orders under faults, the orchestrator killed in the middle, an audit."""
@@ -55,6 +61,8 @@ def demo_command(
     from amends.shop.demo_settings import ORCHESTRATOR, Impossible, Settings, usable_folder, usable_ports
 
     told = {ORCHESTRATOR: port, "inventory": inventory_port, "payment": payment_port, "shipping": shipping_port}
+    if workers > 1 and not postgres:
+        _fail(f"--workers {workers} needs --postgres: a log in a file is one process's.", 2)
     try:
         ports = usable_ports(told)
         settings = Settings(
@@ -65,6 +73,8 @@ def demo_command(
             seed=secrets.randbelow(SEEDS) if seed is None else seed,
             work_ms=work_ms,
             ports=ports,
+            postgres=postgres,
+            workers=workers,
         )
     except Impossible as error:
         _fail(str(error), 2)
@@ -83,10 +93,12 @@ def show(result: "Result", console: "Console") -> None:
         console.print(f"\nthe story of {story.run} ({story.saga}), which was turned back, from the log:")
         console.print(str(story))
     console.print(f"\n{result}")
-    console.print(f"data          {result.folder} (inventory.db, payment.db, shipping.db, log.db); seed {result.seed}")
+    there = "postgres" if result.postgres else "inventory.db, payment.db, shipping.db, log.db"
+    console.print(f"data          {result.folder} ({there}); seed {result.seed}")
 
 
 def _given(settings: "Settings", console: "Console") -> "Result":
+    from amends.core.errors import AmendsError
     from amends.shop.demo_run import demonstrate
     from amends.shop.service_process import NotReady
 
@@ -113,7 +125,7 @@ def _given(settings: "Settings", console: "Console") -> "Result":
             f"stopped by {stopped_by[0].name}; nothing runs any more. The data are in {settings.folder}",
             128 + stopped_by[0],
         )
-    except NotReady as error:
+    except (NotReady, AmendsError) as error:
         _fail(f"{error}\nThe data are in {settings.folder}", 1)
 
 

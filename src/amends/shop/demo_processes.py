@@ -4,12 +4,15 @@ None outlives the demo: each watches its standard input and stops when it ends.
 """
 
 import asyncio
+import os
+import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Self
 
+import aiohttp
 from typing_extensions import override
 
 from amends.shop import demo_child, saga
@@ -25,6 +28,7 @@ class OrchestratorProcess(ServiceProcess):
     """`amends serve` with both of the shop's sagas; `database` is its log."""
 
     routes: Mapping[str, str] = field(default_factory=dict[str, str])
+    workers: int = 1
 
     @override
     def command(self) -> list[str]:
@@ -33,7 +37,7 @@ class OrchestratorProcess(ServiceProcess):
         listen = f"--listen={HOST}:{self.port}"
         return [
             *(sys.executable, "-m", demo_child.__name__, "amends.cli.main", "serve", saga.__name__),
-            *(f"--log={self.database}", listen, *routes),
+            *(f"--log={self.database}", listen, f"--workers={self.workers}", *routes),
         ]
 
 
@@ -45,8 +49,9 @@ class Processes:
         self.services = [_service(name, settings, catalogue) for name in SERVICES]
         self.orchestrator = OrchestratorProcess(
             ORCHESTRATOR,
-            settings.log,
+            settings.log_for_workers,
             settings.folder,
+            workers=settings.workers,
             port=settings.ports[ORCHESTRATOR],
             routes={each.name: each.saga for each in self.services},
         )
@@ -70,6 +75,26 @@ class Processes:
         self._down_on_purpose = True
         await self.orchestrator.kill()
         self.kills += 1
+
+    async def live_workers(self) -> list[int]:
+        """The process ids of the workers that share the log."""
+        async with aiohttp.ClientSession() as session, session.get(f"{self.orchestrator.url}/v1/workers") as answer:
+            told = await answer.json()
+        return [int(each["id"].partition("-")[0]) for each in told["workers"] if each["state"] == "live"]
+
+    async def kill_worker(self) -> None:
+        """SIGKILL to one of them; its supervisor starts another."""
+        os.kill((await self.live_workers())[0], signal.SIGKILL)
+        self.kills += 1
+
+    async def stop_worker_for(self, seconds: float) -> None:
+        """SIGSTOP to one of them, and SIGCONT when it has long been taken for gone."""
+        worker = (await self.live_workers())[-1]
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            os.kill(worker, signal.SIGCONT)
 
     async def start_orchestrator(self) -> None:
         """Start it again, at the same address and over the same log."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from amends.shop.audit import audit
-from amends.shop.demo_settings import SERVICES, log_in
+from amends.shop.demo_settings import SERVICES, Settings
 from amends.shop.demo_story import Story, choose_story
 from amends.shop.demo_times import RunTime, Spread, Times, read_run_times, read_worked, times_of
 
@@ -51,6 +51,7 @@ class Result:
     kills: Kills
     seconds: float
     findings: Findings
+    postgres: bool = False
 
     @property
     def audit_ok(self) -> bool:
@@ -125,15 +126,17 @@ async def examine(
     acknowledged: Collection[str] = (),
     refusals: Sequence[str] = (),
     kills: Kills | None = None,
+    settings: Settings | None = None,
 ) -> Findings:
     """Read what a demo left in its folder and judge it.
 
     `placed`: ids of all orders; each must have ended. What its customers know is judged too, where it is given: that
     what was `acknowledged` is in the log, that nothing was refused, that the kill hit work in progress.
     """
-    databases = {service: f"sqlite:///{folder / service}.db" for service in SERVICES}
-    report = await audit(log=log_in(folder), **databases)
-    runs = await read_run_times(log_in(folder))
+    settings = settings or Settings(folder=folder)
+    databases = {service: settings.database(service) for service in SERVICES}
+    report = await audit(log=settings.log, **databases)
+    runs = await read_run_times(settings.log)
     violations = [*report.violations, *refusals, *_not_ended(runs, placed, acknowledged)]
     if kills is not None and kills.count and not kills.unfinished:
         violations.append("The kill found no order in progress, so it proved nothing.")
@@ -147,7 +150,7 @@ async def examine(
         undone={kind: count for kind, count in report.undone.items() if count},
         faults=report.faults_fired,
         times=times_of(runs, await read_worked(databases)),
-        story=await choose_story(log_in(folder)),
+        story=await choose_story(settings.log),
         violations=tuple(violations),
     )
 

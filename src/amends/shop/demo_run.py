@@ -3,8 +3,9 @@ stop everything, and only then read from the files what came of it.
 """
 
 import asyncio
-from collections.abc import Awaitable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Awaitable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from time import monotonic
 from typing import Final
 
@@ -17,10 +18,16 @@ from amends.shop.demo_customers import Customers
 from amends.shop.demo_picture import LOOK_SECONDS, Picture, Scene, follow_faults, picture_of
 from amends.shop.demo_processes import Processes
 from amends.shop.demo_result import Kills, Result, examine
-from amends.shop.demo_settings import Settings
+from amends.shop.demo_settings import LEASE_SECONDS, LOG_DATABASE, SERVICES, Settings
 
 KILL_SHARE: Final = 0.5
 """The orchestrator dies when this share of the orders has been acknowledged."""
+
+STOP_SHARE: Final = 0.7
+"""Where there are several workers: another one is stopped when this share has been acknowledged."""
+
+ASLEEP_SECONDS: Final = 3.0
+"""Longer than the lease."""
 
 OUTAGE_SECONDS: Final = 0.5
 """How long nobody is there: long enough for customers to notice, and for services to finish what the dead one asked."""
@@ -36,7 +43,11 @@ async def demonstrate(settings: Settings, console: Console) -> Result:
     catalogue = catalogue_for(settings.orders)
     placed = orders(settings.seed, settings.orders, catalogue)
     scene = Scene(settings.orders)
-    async with picture_of(scene, console) as picture, Processes(settings) as processes:
+    async with (
+        picture_of(scene, console) as picture,
+        server_for(settings, picture) as settings,  # noqa: PLR1704 - the same, and where its server is
+        Processes(settings) as processes,
+    ):
         picture.say(f"the data are in {settings.folder}")
         picture.say("starting three services and the orchestrator")
         await processes.start()
@@ -70,6 +81,7 @@ async def demonstrate(settings: Settings, console: Console) -> Result:
             acknowledged=customers.acknowledged,
             refusals=customers.refusals,
             kills=kills,
+            settings=settings,
         )
     return Result(
         folder=settings.folder,
@@ -80,6 +92,7 @@ async def demonstrate(settings: Settings, console: Console) -> Result:
         kills=kills,
         seconds=monotonic() - began,
         findings=findings,
+        postgres=settings.postgres,
     )
 
 
@@ -87,7 +100,8 @@ async def _play(
     customers: Customers, processes: Processes, picture: Picture, scene: Scene, settings: Settings
 ) -> Kills:
     shopping = asyncio.create_task(customers.run())
-    killing = asyncio.create_task(_kill_in_the_middle(customers, processes, picture, scene, settings))
+    strike = _kill_in_the_middle if settings.workers == 1 else _strike_workers
+    killing = asyncio.create_task(strike(customers, processes, picture, scene, settings))
     try:
         await asyncio.wait({shopping, killing}, return_when=asyncio.FIRST_EXCEPTION)
         for each in (shopping, killing):
@@ -122,6 +136,50 @@ async def _kill_in_the_middle(
         if unfinished or customers.done:
             return Kills(count=processes.kills, unfinished=unfinished, acknowledged=acknowledged)
         mark = len(acknowledged) + 1
+
+
+async def _strike_workers(
+    customers: Customers, processes: Processes, picture: Picture, scene: Scene, settings: Settings
+) -> Kills:
+    """Kill one of the workers in the middle, and stop another for longer than its lease a little later."""
+    await customers.reached(max(1, round(settings.orders * KILL_SHARE)))
+    acknowledged = list(customers.acknowledged)
+    unfinished = await count_unfinished(settings.log)
+    await processes.kill_worker()
+    scene.orchestrator = "a worker killed"
+    picture.say(
+        f"one of {settings.workers} workers killed with SIGKILL: {len(acknowledged)} orders were acknowledged, "
+        f"{unfinished} in the log are unfinished; the others adopt its own when its lease of {LEASE_SECONDS} s is over"
+    )
+    await customers.reached(max(1, round(settings.orders * STOP_SHARE)))
+    picture.say(f"another one stopped with SIGSTOP for {ASLEEP_SECONDS:.0f} s, longer than its lease")
+    await processes.stop_worker_for(ASLEEP_SECONDS)
+    scene.orchestrator = "up"
+    picture.say("it was woken with SIGCONT: the log refuses what it still believes, and it begins anew")
+    return Kills(count=processes.kills, unfinished=unfinished, acknowledged=acknowledged)
+
+
+@asynccontextmanager
+async def server_for(settings: Settings, picture: Picture) -> AsyncGenerator[Settings]:
+    """A PostgreSQL server for this demo alone, with the databases that it needs; nothing where files will do."""
+    if not settings.postgres:
+        yield settings
+        return
+    from amends.logs.postgres import schema
+    from amends.testing.postgres_server import PostgresServer
+
+    server = PostgresServer(settings.folder / "postgres", settings={"max_connections": "200"})
+    picture.say("starting PostgreSQL")
+    await asyncio.to_thread(server.start)
+    try:
+        for each in (*SERVICES, LOG_DATABASE):
+            await asyncio.to_thread(server.create, each)
+        await schema.apply(f"{server.url}/{LOG_DATABASE}")
+        await asyncio.to_thread(server.sql, f"ALTER DATABASE {LOG_DATABASE} SET search_path = amends, public")
+        picture.say(f"  postgres {server.url}")
+        yield replace(settings, server=server.url)
+    finally:
+        await asyncio.to_thread(server.stop)
 
 
 async def count_unfinished(log: str) -> int:

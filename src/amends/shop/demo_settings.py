@@ -12,6 +12,8 @@ from typing import Final
 SERVICES: Final = ("inventory", "payment", "shipping")
 ORCHESTRATOR: Final = "orchestrator"
 HOST: Final = "127.0.0.1"
+LOG_DATABASE: Final = "orders"
+LEASE_SECONDS: Final = 2
 
 
 class Impossible(Exception):
@@ -20,7 +22,11 @@ class Impossible(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What was asked for. `work_ms`: how long a service works on a call, more or less. `ports` by name; 0 is any."""
+    """What was asked for. `work_ms`: how long a service works on a call, more or less. `ports` by name; 0 is any.
+
+    `postgres`: the log and the services' databases are on a PostgreSQL server that is started for the demo, at `server`
+    once it is. `workers`: so many orchestrator processes share the log.
+    """
 
     folder: Path
     orders: int = 200
@@ -29,15 +35,25 @@ class Settings:
     seed: int = 0
     work_ms: int = 10
     ports: Mapping[str, int] = field(default_factory=dict[str, int])
+    postgres: bool = False
+    server: str = ""
+    workers: int = 1
 
     def database(self, service: str) -> str:
         """The URL of a service's database."""
+        if self.postgres:
+            return f"{self.server}/{service}"
         return f"sqlite:///{self.folder / service}.db"
 
     @property
     def log(self) -> str:
         """The URL of the orchestrator's log."""
-        return log_in(self.folder)
+        return f"{self.server}/{LOG_DATABASE}" if self.postgres else log_in(self.folder)
+
+    @property
+    def log_for_workers(self) -> str:
+        """The same for those that work on it, with a lease short enough for a demonstration."""
+        return f"{self.log}?lease_seconds={LEASE_SECONDS}" if self.postgres else self.log
 
 
 def log_in(folder: Path) -> str:

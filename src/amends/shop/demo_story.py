@@ -173,4 +173,7 @@ def _worth(history: Sequence[e.Event]) -> tuple[int, ...]:
 async def _events(db: AsyncConnection, run: str, codec: EventCodec) -> list[e.Event]:
     wanted = text("select kind, body, at, epoch from events where run = :run order by version")
     rows = (await db.execute(wanted, {"run": run})).all()
-    return [codec.decode(kind, str(body).encode(), at, epoch) for kind, body, at, epoch in rows]
+    return [
+        codec.decode(kind, body if isinstance(body, bytes) else str(body).encode(), at, epoch)  # bytes on PostgreSQL
+        for kind, body, at, epoch in rows
+    ]

@@ -12,7 +12,20 @@ from amends.codecs.events import EventCodec
 from amends.core import events as e
 from amends.core.errors import LogUnavailable
 from amends.core.keys import Phase
-from amends.ports.log import Append, Find, LiveRuns, SagaKey, Start, StoredEvent, StoredRun, TransactionLog, Written
+from amends.logs.memory import MemoryLog
+from amends.ports.log import (
+    Append,
+    Find,
+    LiveRuns,
+    SagaKey,
+    Start,
+    StoredEvent,
+    StoredRun,
+    TransactionLog,
+    WorkerLease,
+    WorkerRow,
+    Written,
+)
 from amends.testing.conductor import Activity
 
 R = TypeVar("R")
@@ -51,11 +64,16 @@ class WatchedLog:
         self._activity = activity
         self._reached = reached
 
+    @property
+    def lease(self) -> WorkerLease | None:
+        return self._inner.lease
+
     async def open(self) -> None:
         await self._inner.open()
 
     async def close(self) -> None:
-        await self._inner.close()
+        if not (self._life.dead and isinstance(self._inner, MemoryLog)):  # which holds nothing that must be let go of
+            await self._inner.close()
 
     async def append(self, batch: Sequence[Start | Append]) -> Sequence[Written]:
         verdicts = await self._ask(lambda: self._inner.append(batch))
@@ -70,8 +88,13 @@ class WatchedLog:
     async def define(self, saga: SagaKey, graph: bytes, *, beside: bool = False) -> bytes | None:
         return await self._ask(lambda: self._inner.define(saga, graph, beside=beside))
 
-    async def claim(self, known: Sequence[SagaKey], now: int, limit: int) -> Sequence[StoredRun]:
-        return await self._ask(lambda: self._inner.claim(known, now, limit))
+    async def announce(self, known: Sequence[SagaKey]) -> None:
+        await self._ask(lambda: self._inner.announce(known))
+
+    async def claim(
+        self, known: Sequence[SagaKey], now: int, limit: int, *, suspects: int | None = None
+    ) -> Sequence[StoredRun]:
+        return await self._ask(lambda: self._inner.claim(known, now, limit, suspects=suspects))
 
     async def release(self, run: str, epoch: int, version: int, due_at: int | None) -> bool:
         return await self._ask(lambda: self._inner.release(run, epoch, version, due_at))
@@ -105,6 +128,12 @@ class WatchedLog:
 
     async def live(self, now: int) -> Sequence[LiveRuns]:
         return await self._ask(lambda: self._inner.live(now))
+
+    async def standing(self, runs: Sequence[str]) -> Mapping[str, tuple[int, str]]:
+        return await self._ask(lambda: self._inner.standing(runs))
+
+    async def workers(self) -> Sequence[WorkerRow]:
+        return await self._ask(self._inner.workers)
 
     async def graph(self, saga: SagaKey) -> bytes | None:
         return await self._ask(lambda: self._inner.graph(saga))

@@ -12,6 +12,7 @@ import secrets
 import sqlite3
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
@@ -23,7 +24,19 @@ from amends.logs.sqlite.opening import connect, open_for_reading
 from amends.logs.sqlite.pace import Pace
 from amends.logs.sqlite.reader import Reader
 from amends.logs.sqlite.writer import Held, Writer
-from amends.ports.log import Append, Find, LiveRuns, LogReader, SagaKey, Start, StoredEvent, StoredRun, Written
+from amends.ports.log import (
+    Append,
+    Find,
+    LiveRuns,
+    LogReader,
+    SagaKey,
+    Start,
+    StoredEvent,
+    StoredRun,
+    WorkerLease,
+    WorkerRow,
+    Written,
+)
 
 R = TypeVar("R")
 
@@ -42,6 +55,11 @@ class ReadingThread:
         self._connecting = connecting
         self._lane: Lane | None = None
         self._reader: Reader | None = None
+
+    @property
+    def lease(self) -> WorkerLease | None:
+        """None: who only reads owns nothing."""
+        return None
 
     async def start(self) -> None:
         lane = Lane("amends-log-reader")
@@ -84,6 +102,12 @@ class ReadingThread:
     async def live(self, now: int) -> Sequence[LiveRuns]:
         return await self.call(lambda reader: reader.live(now))
 
+    async def standing(self, runs: Sequence[str]) -> Mapping[str, tuple[int, str]]:
+        return await self.call(lambda reader: reader.standing(runs))
+
+    async def workers(self) -> Sequence[WorkerRow]:
+        return await self.call(lambda reader: reader.workers())
+
     async def graph(self, saga: SagaKey) -> bytes | None:
         return await self.call(lambda reader: reader.graph(saga))
 
@@ -111,6 +135,11 @@ class SqliteLog:
         self._worker = ""
         self._pace = Pace()
         self._uncarried = 0
+        self._known: Sequence[SagaKey] = ()
+
+    @property
+    def lease(self) -> WorkerLease | None:
+        return None
 
     async def open(self) -> None:
         assert self._lane is None, "it is open already"
@@ -184,8 +213,13 @@ class SqliteLog:
                 return verdicts
         return await self.write(lambda writer: writer.append(batch))
 
-    async def claim(self, known: Sequence[SagaKey], now: int, limit: int) -> Sequence[StoredRun]:
-        return await self.write(lambda writer: writer.claim(known, now, limit))
+    async def announce(self, known: Sequence[SagaKey]) -> None:
+        self._known = tuple(known)
+
+    async def claim(
+        self, known: Sequence[SagaKey], now: int, limit: int, *, suspects: int | None = None
+    ) -> Sequence[StoredRun]:
+        return await self.write(lambda writer: writer.claim(known, now, limit, suspects))
 
     async def release(self, run: str, epoch: int, version: int, due_at: int | None) -> bool:
         return await self.write(lambda writer: writer.release(run, epoch, version, due_at))
@@ -219,6 +253,13 @@ class SqliteLog:
 
     async def live(self, now: int) -> Sequence[LiveRuns]:
         return await self._read(lambda reader: reader.live(now))
+
+    async def standing(self, runs: Sequence[str]) -> Mapping[str, tuple[int, str]]:
+        return await self._read(lambda reader: reader.standing(runs))
+
+    async def workers(self) -> Sequence[WorkerRow]:
+        rows = await self._read(lambda reader: reader.workers())
+        return [replace(each, sagas=self._known) if each.id == self._worker else each for each in rows]
 
     async def graph(self, saga: SagaKey) -> bytes | None:
         return await self._read(lambda reader: reader.graph(saga))

@@ -49,13 +49,19 @@ SELECT owner, epoch, format, (SELECT append_id FROM events WHERE run = id AND ve
 SELECT append_id FROM events WHERE run = ? AND version = 1;
 
 -- name: claimable
--- Runs that need somebody and whose saga is known, most overdue first. (+saga: by who has them, not by all runs of a saga.)
+-- Runs that need somebody and whose saga is known, most overdue first; of those taken over before only so many (-1: any number), the least often first.
+-- (+saga: by who has them, not by all runs of a saga.)
 WITH needy (id, due_at) AS (
     SELECT id, due_at FROM runs WHERE owner IS NULL AND due_at <= :now AND (+saga, saga_version, digest) IN (
         SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]') FROM json_each(:known))
     UNION ALL
-    SELECT id, due_at FROM runs WHERE (owner < :me OR owner > :me) AND (+saga, saga_version, digest) IN (
+    SELECT id, due_at FROM runs WHERE (owner < :me OR owner > :me) AND claims = 0 AND (+saga, saga_version, digest) IN (
         SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]') FROM json_each(:known))
+    UNION ALL
+    SELECT id, due_at FROM (
+        SELECT id, due_at FROM runs WHERE (owner < :me OR owner > :me) AND claims > 0 AND (+saga, saga_version, digest) IN (
+            SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]') FROM json_each(:known))
+        ORDER BY claims, due_at IS NULL, due_at LIMIT :suspects)
 )
 SELECT id FROM needy ORDER BY due_at IS NULL, due_at LIMIT :limit;
 
@@ -64,8 +70,8 @@ SELECT id FROM needy ORDER BY due_at IS NULL, due_at LIMIT :limit;
 UPDATE runs SET claims = claims + (owner IS NOT NULL), owner = ?, epoch = epoch + 1 WHERE id = ?;
 
 -- name: release
--- Let go of a run, unless somebody wrote meanwhile.
-UPDATE runs SET owner = NULL, due_at = ? WHERE id = ? AND owner = ? AND epoch = ? AND version = ?;
+-- Let go of a run, unless somebody wrote meanwhile. Its owner lived through it, so it isn't suspected of harming anybody.
+UPDATE runs SET owner = NULL, due_at = ?, claims = 0 WHERE id = ? AND owner = ? AND epoch = ? AND version = ?;
 
 -- name: nudged
 -- Runs of ours that are due.
@@ -144,6 +150,14 @@ SELECT state, count(*) FROM runs GROUP BY state;
 SELECT saga, saga_version, digest, state, count(*), sum(owner IS NULL AND due_at IS NOT NULL AND due_at <= ?), min(created_at)
 FROM runs WHERE ended_at IS NULL GROUP BY saga, saga_version, digest, state;
 
+-- name: standing
+-- Version and state of some runs (JSON).
+SELECT id, version, state FROM runs WHERE id IN (SELECT value FROM json_each(?));
+
+-- name: workers
+-- Who has the file, and who had it and still has runs, and how many.
+SELECT id, state, (SELECT count(*) FROM runs WHERE owner = workers.id) FROM workers ORDER BY id;
+
 -- name: graph
 -- The graph of one digest.
 SELECT CAST(graph AS BLOB) FROM sagas WHERE name = ? AND version = ? AND digest = ?;
@@ -175,6 +189,10 @@ DELETE FROM workers WHERE state <> 'live' AND id NOT IN (SELECT owner FROM runs 
 -- name: begin_work
 -- This worker may own runs from now on.
 INSERT INTO workers (id, state, expires_at) VALUES (?, 'live', NULL);
+
+-- name: hand_over
+-- Let go of all runs of a worker that ends in good order. Each is due when its row says.
+UPDATE runs SET owner = NULL, claims = 0 WHERE owner = ?;
 
 -- name: end_work
 -- This worker is gone, in good order.

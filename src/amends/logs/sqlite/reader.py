@@ -1,6 +1,7 @@
 """Reading the log: what every connection can do, the writer's own included."""
 
 import json
+import socket
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import TypeAlias, TypeVar
 
 from amends.core.errors import LogUnavailable
 from amends.logs.sqlite.statements import SQL
-from amends.ports.log import Find, LiveRuns, SagaKey, StoredEvent, StoredRun
+from amends.ports.log import Find, LiveRuns, SagaKey, StoredEvent, StoredRun, WorkerRow, WorkerState
 
 R = TypeVar("R")
 
@@ -47,6 +48,19 @@ class Reader:
             return [LiveRuns(SagaKey(*row[:3]), *row[3:]) for row in rows]
 
         return self._at_one_moment(ask)
+
+    def standing(self, runs: Sequence[str]) -> Mapping[str, tuple[int, str]]:
+        asked = (as_json(list(runs)),)
+        rows = self._at_one_moment(lambda: self.connection.execute(SQL["standing"], asked).fetchall())
+        return {run: (version, state) for run, version, state in rows}
+
+    def workers(self) -> Sequence[WorkerRow]:
+        rows = self._at_one_moment(lambda: self.connection.execute(SQL["workers"]).fetchall())
+        here = socket.gethostname()
+        return [
+            WorkerRow(worker, WorkerState(state), here, int(worker.partition("-")[0]), None, None, None, (), owned)
+            for worker, state, owned in rows
+        ]
 
     def graph(self, saga: SagaKey) -> bytes | None:
         return self._at_one_moment(lambda: self.value(SQL["graph"], (saga.name, saga.version, saga.digest)))

@@ -103,11 +103,15 @@ class Writer:
         self.connection.execute(SQL["forget_workers"])
         self.connection.execute(SQL["begin_work"], (self._worker,))
 
+    def _end_work(self) -> None:
+        self.connection.execute(SQL["hand_over"], (self._worker,))
+        self.connection.execute(SQL["end_work"], (self._worker,))
+
     def close(self) -> None:
         """Say goodbye, if the file can still be written."""
         try:
             if self.broken is None:
-                self.transact(lambda: self.connection.execute(SQL["end_work"], (self._worker,)))
+                self.transact(self._end_work)
         except LogUnavailable:
             pass  # the next opening counts this worker as gone whether it said so or not
         finally:
@@ -275,12 +279,12 @@ class Writer:
 
     # -- owning
 
-    def claim(self, known: Sequence[SagaKey], now: int, limit: int) -> Sequence[StoredRun]:
-        return self.transact(lambda: self._claim(known, now, limit))
+    def claim(self, known: Sequence[SagaKey], now: int, limit: int, suspects: int | None) -> Sequence[StoredRun]:
+        return self.transact(lambda: self._claim(known, now, limit, -1 if suspects is None else suspects))
 
-    def _claim(self, known: Sequence[SagaKey], now: int, limit: int) -> Sequence[StoredRun]:
+    def _claim(self, known: Sequence[SagaKey], now: int, limit: int, suspects: int) -> Sequence[StoredRun]:
         keys = keys_as_json(known)
-        asked = {"known": keys, "now": now, "me": self._worker, "limit": limit}
+        asked = {"known": keys, "now": now, "me": self._worker, "limit": limit, "suspects": suspects}
         ids: list[tuple[str]] = self.connection.execute(SQL["claimable"], asked).fetchall()
         self._cursor.executemany(SQL["claim"], [(self._worker, run) for (run,) in ids])
         return [claimed for (run,) in ids if (claimed := self._reader.whole_run(run)) is not None]

@@ -9,49 +9,29 @@ class TestMyLog(LogContract):
         return lambda: MyLog(tmp_path / "my.log")
 ```
 
-Only one worker is open at a time; the next one finds the former gone.
+and says how a worker dies without a farewell (`die`). Only one worker is open at a time; the next one finds the former
+gone.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import os
 from dataclasses import replace
 
 import pytest
-import pytest_asyncio
 
 from amends.core.errors import LogUnavailable
-from amends.ports.log import Append, Find, RunRow, Start, StoredEvent, StoredRun, TransactionLog, Written
+from amends.ports.log import Append, Find, RunRow, Start, StoredEvent, StoredRun, TransactionLog, WorkerState, Written
+from amends.testing.contracts.log_base import Opener
 from amends.testing.contracts.log_entries import ORDERS, TRIPS, append, must_read, row, start, write
-
-Opener = Callable[[], TransactionLog]
+from amends.testing.contracts.log_owners import OwnersContract
 
 BIG_BYTES = 2**20
 """As large as a request or a reply may be."""
 
 
 @pytest.mark.asyncio
-class LogContract:
+class LogContract(OwnersContract):
     """The suite. See the module."""
-
-    @pytest.fixture
-    def opener(self) -> Opener:
-        """Make workers on one log that is empty at first."""
-        raise NotImplementedError
-
-    @pytest_asyncio.fixture
-    async def log(self, opener: Opener) -> AsyncIterator[TransactionLog]:
-        """An open log; a test may close it."""
-        log = opener()
-        await log.open()
-        yield log
-        await log.close()
-
-    async def reopened(self, log: TransactionLog, opener: Opener) -> TransactionLog:
-        """The same data under the next worker."""
-        await log.close()
-        again = opener()
-        await again.open()
-        return again
 
     # -- starting
 
@@ -307,106 +287,6 @@ class LogContract:
         assert list(await log.nudged(now=5_000)) == []
         await log.close()
 
-    # -- claiming and letting go
-
-    async def test_runs_of_a_worker_that_is_gone_are_claimed(self, log: TransactionLog, opener: Opener) -> None:
-        """Due or not, with their events and a higher epoch, once; each such claim is counted."""
-        await write(log, start("a"), start("b", shown=row(due_at=99_000)))
-        former = (await must_read(log, "a")).owner
-        log = await self.reopened(log, opener)
-        claimed = await log.claim([ORDERS], now=2_000, limit=10)
-        assert {(run.run, run.epoch, run.version, run.claims) for run in claimed} == {("a", 2, 1, 1), ("b", 2, 1, 1)}
-        assert [[event.kind for event in run.events] for run in claimed] == [["RunStarted"]] * 2
-        assert former not in {run.owner for run in claimed}
-        assert list(claimed) == [await must_read(log, run.run) for run in claimed]
-        assert list(await log.claim([ORDERS], now=2_000, limit=10)) == []
-        log = await self.reopened(log, opener)
-        assert {(run.epoch, run.claims) for run in await log.claim([ORDERS], now=2_000, limit=10)} == {(3, 2)}
-        await log.close()
-
-    async def test_an_owners_append_ends_the_count_of_claims(self, log: TransactionLog, opener: Opener) -> None:
-        """A run that gets on isn't what makes its owners crash; a visit tells nothing of the kind."""
-        await write(log, start("a"))
-        log = await self.reopened(log, opener)
-        await log.claim([ORDERS], now=0, limit=10)
-        await write(log, append("a", 1, epoch=None, number=2))
-        assert (await must_read(log, "a")).claims == 1
-        await write(log, append("a", 2, epoch=2, number=3))
-        assert (await must_read(log, "a")).claims == 0
-        await log.close()
-
-    async def test_only_what_is_due_is_claimed_most_overdue_first(self, log: TransactionLog) -> None:
-        """Up to the limit; runs that have an owner stay with it."""
-        for run, due_at in (("late", 100), ("later", 300), ("latest", 200), ("soon", 9_000), ("never", None)):
-            await write(log, start(run, owned=False, shown=row(due_at=due_at)))
-        await write(log, start("ours", shown=row(due_at=1)))
-        assert await log.next_due() == 100
-        assert [run.run for run in await log.claim([ORDERS], now=300, limit=2)] == ["late", "latest"]
-        assert await log.next_due() == 300
-        assert [run.run for run in await log.claim([ORDERS], now=300, limit=2)] == ["later"]
-        assert await log.next_due() == 9_000
-        assert list(await log.claim([ORDERS], now=8_999, limit=2)) == []
-
-    async def test_orphans_that_are_due_come_before_those_that_wait(self, log: TransactionLog, opener: Opener) -> None:
-        """Without a due time: last."""
-        await write(log, start("waits"), start("second", shown=row(due_at=200)), start("first", shown=row(due_at=100)))
-        await write(log, start("nobody's", owned=False, shown=row(due_at=150)))
-        log = await self.reopened(log, opener)
-        claimed = await log.claim([ORDERS], now=1_000, limit=10)
-        assert [run.run for run in claimed] == ["first", "nobody's", "second", "waits"]
-        await log.close()
-
-    async def test_only_known_sagas_are_claimed(self, log: TransactionLog, opener: Opener) -> None:
-        """Name, version and digest must all be loaded."""
-        await write(log, start("a"), start("b", saga=TRIPS), start("c", saga=replace(ORDERS, version=2)))
-        await write(log, start("d", saga=replace(ORDERS, digest="d9")))
-        await write(log, start("e", saga=TRIPS, owned=False, shown=row(due_at=1)))
-        log = await self.reopened(log, opener)
-        assert list(await log.claim([], now=9_000, limit=10)) == []
-        assert await log.next_due() == 1
-        assert [await log.next_due([saga]) for saga in (ORDERS, TRIPS)] == [None, 1]
-        assert await log.next_due([]) is None
-        assert [run.run for run in await log.claim([ORDERS], now=9_000, limit=10)] == ["a"]
-        assert {run.run for run in await log.claim([ORDERS, TRIPS], now=9_000, limit=10)} == {"b", "e"}
-        await log.close()
-
-    async def test_a_run_let_go_can_be_claimed_when_it_is_due(self, log: TransactionLog) -> None:
-        """By the same worker too, under a new epoch; that is no takeover, so it isn't counted."""
-        await write(log, start("a"))
-        assert await log.release("a", epoch=1, version=1, due_at=3_000)
-        assert (await must_read(log, "a")).owner is None
-        assert await log.next_due() == 3_000
-        assert list(await log.claim([ORDERS], now=2_999, limit=10)) == []
-        assert [(run.epoch, run.claims) for run in await log.claim([ORDERS], now=3_000, limit=10)] == [(2, 0)]
-
-    async def test_an_append_can_let_go(self, log: TransactionLog) -> None:
-        """In the same act."""
-        await write(log, start("a"), start("b"))
-        await write(log, append("a", 1, shown=row("completed", ended_at=2_000), release=True))
-        await write(log, append("b", 1, shown=row(due_at=3_000), release=True))
-        assert [(await must_read(log, run)).owner for run in "ab"] == [None, None]
-        assert [run.run for run in await log.claim([ORDERS], now=9_000, limit=10)] == ["b"]
-
-    async def test_letting_go_is_refused_after_a_visit(self, log: TransactionLog) -> None:
-        """Or the visit would be slept through."""
-        await write(log, start("a"))
-        await write(log, append("a", 1, epoch=None))
-        before = await must_read(log, "a")
-        assert not await log.release("a", epoch=1, version=1, due_at=None)
-        assert not await log.release("a", epoch=2, version=2, due_at=None)
-        assert not await log.release("b", epoch=1, version=1, due_at=None)
-        assert await must_read(log, "a") == before
-        assert await log.release("a", epoch=1, version=2, due_at=None)
-        assert not await log.release("a", epoch=1, version=2, due_at=None)
-
-    async def test_nothing_is_due_in_an_empty_log(self, log: TransactionLog) -> None:
-        """Nor found, nor counted."""
-        assert await log.next_due() is None
-        assert await log.next_due([ORDERS]) is None
-        assert list(await log.claim([ORDERS], now=9_000, limit=10)) == []
-        assert list(await log.find(Find())) == []
-        assert dict(await log.count()) == {}
-
     # -- finding
 
     async def test_lists_are_paged_newest_first(self, log: TransactionLog) -> None:
@@ -468,6 +348,21 @@ class LogContract:
         assert summed == {(ORDERS.name, "running", 2, 0, 5), (TRIPS.name, "running", 1, 1, 7)}
         assert [run.run for run in await log.find(Find(late_by=21))] == ["a"]
         assert list(await log.find(Find(late_by=20))) == []
+
+    async def test_how_runs_stand_is_told_of_those_asked_for(self, log: TransactionLog) -> None:
+        """Not of others, nor of those that aren't there."""
+        await write(log, start("a"), start("b", shown=row("stuck")), start("c"))
+        await write(log, append("a", 1, kinds=("One", "Two")))
+        assert dict(await log.standing(["a", "b", "no"])) == {"a": (3, "running"), "b": (1, "stuck")}
+        assert dict(await log.standing([])) == {}
+
+    async def test_workers_say_what_they_have(self, log: TransactionLog) -> None:
+        """Which sagas are loaded, how many runs are owned."""
+        await write(log, start("a"), start("b", owned=False))
+        await log.announce([ORDERS, TRIPS])
+        (worker,) = [each for each in await log.workers() if each.state is WorkerState.LIVE]
+        assert worker.id == (await must_read(log, "a")).owner
+        assert (worker.pid, worker.runs, tuple(worker.sagas)) == (os.getpid(), 1, (ORDERS, TRIPS))
 
     # -- what is kept once
 

@@ -1,0 +1,178 @@
+"""`amends check --against LOG`: what live runs need, against what is about to be deployed. Only reads."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from amends.core.definition import Definition
+    from amends.core.difference import Change
+    from amends.ports.log import LogReader, SagaKey, StoredRun
+
+RUNS_SHOWN_MAX: Final = 10
+NOTE_COLUMN: Final = 79
+NAME_WIDTH: Final = 13
+GAP: Final = 3
+
+UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+
+
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """A graph that live runs need and that isn't given: how many, the first of them, and how it differs from the
+    newest version that is given (`None` where that saga isn't given at all).
+    """
+
+    key: "SagaKey"
+    count: int
+    runs: "Sequence[StoredRun]"
+    newest: int | None
+    changes: "Sequence[Change]"
+    loaded_elsewhere: bool
+
+    @property
+    def title(self) -> str:
+        """`place-order v1`."""
+        return f"{self.key.name} v{self.key.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a log says to sagas that are about to be deployed. `refusals`: versions whose graph is another there."""
+
+    runs: "Mapping[SagaKey, int]"
+    known: "frozenset[SagaKey]"
+    needed: Sequence[Needed]
+    refusals: Sequence[str]
+
+    @property
+    def is_fine(self) -> bool:
+        """Nothing live would be left to nobody."""
+        return not self.refusals and all(each.loaded_elsewhere for each in self.needed)
+
+
+async def findings(log: "LogReader", definitions: "Sequence[Definition]") -> Findings:
+    """Hold definitions against a log."""
+    from amends.core.difference import differences
+    from amends.engine.needs import another_graph_text, loaded_by_workers, needed
+    from amends.ports.log import Find, SagaKey
+
+    given = {SagaKey(each.saga, each.version, each.digest): each for each in definitions}
+    wanted, elsewhere = await needed(log), await loaded_by_workers(log)
+    names = {each.saga for each in definitions}
+    missing: list[Needed] = []
+    refusals: list[str] = []
+    for key, count in sorted(wanted.items(), key=lambda item: (item[0].name, -item[0].version)):
+        if key in given or key.name not in names:
+            continue
+        kept = await log.graph(key) or b'{"steps":[],"input":{}}'
+        newest = max((each for each in definitions if each.saga == key.name), key=lambda each: each.version)
+        same = next((each for each in given if (each.name, each.version) == (key.name, key.version)), None)
+        if same is not None:
+            refusals.append(another_graph_text(key, kept, given[same].graph(), wanted))
+            continue
+        live = Find(states=("running", "compensating", "stuck"), saga=key.name, saga_version=key.version)
+        runs = [run for run in await log.find(live) if run.digest == key.digest]
+        changes = differences(kept, newest.graph())
+        missing.append(Needed(key, count, runs[::-1], newest.version, changes, key in elsewhere))
+    known = frozenset([key for key in given if await log.graph(key) is not None])
+    return Findings({key: wanted.get(key, 0) for key in given}, known, missing, refusals)
+
+
+def verdict_line(title: str, verdict: str, note: str, width: int) -> str:
+    """`place-order v2   5 steps, fine        new, 0 runs`, with notes under each other."""
+    return f"{title:<{width}}{verdict:<{NOTE_COLUMN - width}}{note}".rstrip()
+
+
+def note_of(name: str, version: int, found: Findings) -> str:
+    """What the log knows of a saga that is given."""
+    key = next(each for each in found.runs if (each.name, each.version) == (name, version))
+    count = found.runs[key]
+    return f"{'' if key in found.known else 'new, '}{count} {'live ' if count else ''}run{'' if count == 1 else 's'}"
+
+
+def story(needed: Needed, modules: Sequence[str], now: int) -> Iterator[str]:
+    """What changed, the runs that need the old graph, and what there is to choose from."""
+    key = needed.key
+    if needed.changes:
+        yield ""
+        yield f"  changed from v{key.version} to v{needed.newest}"
+        for change in needed.changes:
+            line = f"    {change.sign} {change.what:<6} {change.name:<{NAME_WIDTH - 1}} {change.detail}"
+            note = f"v{key.version} {change.note}" if change.note else ""
+            yield f"{line:<{NOTE_COLUMN}}{note}".rstrip()
+    yield ""
+    yield f"  the {needed.count} runs" if needed.count != 1 else "  the one run"
+    width = max((len(run.run) for run in needed.runs[:RUNS_SHOWN_MAX]), default=0) + GAP
+    for run in needed.runs[:RUNS_SHOWN_MAX]:
+        yield f"    {run.run:<{width}}{run.state:<15}{age(now - since(run)):<8}{trouble(run)}".rstrip()
+    if needed.count > RUNS_SHOWN_MAX:
+        yield f"    and {needed.count - RUNS_SHOWN_MAX} more"
+    yield ""
+    yield from choices(key, modules, loaded_elsewhere=needed.loaded_elsewhere)
+
+
+def choices(key: "SagaKey", modules: Sequence[str], *, loaded_elsewhere: bool) -> Iterator[str]:
+    """What to do about runs of a version that isn't given."""
+    version = f"v{key.version}"
+    old = [_old_module(each, version) for each in modules]
+    both = f"amends serve {' '.join([*modules, *old])}"
+    if loaded_elsewhere:
+        yield f"  Another live worker has {version}. Before the last one that has it stops:"
+    else:
+        yield f"  A process without {version} will not start while no other live worker has it. Choose:"
+    yield f"    load both      {both:<45} then delete {version} when this list is empty"
+    yield f"    wait           amends ls --saga {key.name} --version {key.version} --live --watch"
+    yield f"    end them       amends compensate --where 'saga={key.name} version={key.version}' --dry-run"
+
+
+def _old_module(module: str, version: str) -> str:
+    """Where a copy of the old file would be: `shop.sagas` in `shop.v1.sagas`."""
+    package, dot, name = module.partition(":")[0].rpartition(".")
+    return f"{package}{dot}{version}.{name}"
+
+
+def since(run: "StoredRun") -> int:
+    """When it came to stand as it stands."""
+    import json
+
+    marks: list[dict[str, Any]] = json.loads(run.stuck)
+    return min((mark["since"] for mark in marks), default=run.updated_at)
+
+
+def age(micros: int) -> str:
+    """`2 s`, `6 h`: the largest unit that there is one of."""
+    seconds = max(0, micros // 1_000_000)
+    size, unit = next((each for each in UNITS if seconds >= each[0]), UNITS[-1])
+    return f"{seconds // size} {unit}"
+
+
+def trouble(run: "StoredRun") -> str:
+    """Why it is stuck: the step, and what went wrong there last."""
+    import json
+
+    marks: list[dict[str, Any]] = json.loads(run.stuck)
+    errors = {step["name"]: step["error"] for step in json.loads(run.steps)}
+    return ", ".join(f"{mark['step'] or 'the run'}: {errors.get(mark['step']) or mark['reason']}" for mark in marks)
+
+
+def as_told(found: Findings) -> dict[str, object]:
+    """The same for programs."""
+    return {
+        "needed": [
+            {
+                "saga": each.key.name,
+                "version": each.key.version,
+                "digest": each.key.digest,
+                "live_runs": each.count,
+                "loaded_by_another_worker": each.loaded_elsewhere,
+                "changes": [
+                    {"sign": one.sign, "what": one.what, "name": one.name, "detail": one.detail, "note": one.note}
+                    for one in each.changes
+                ],
+                "runs": [run.run for run in each.runs],
+            }
+            for each in found.needed
+        ],
+        "refused": list(found.refusals),
+    }

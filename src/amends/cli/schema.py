@@ -1,0 +1,85 @@
+"""`amends schema`: the tables of a log on PostgreSQL, shown or made."""
+
+import asyncio
+from enum import StrEnum
+from typing import Annotated, Final
+
+import typer
+
+from amends.cli.errors import BadUsage
+from amends.cli.output import Json, as_json
+
+
+class Dialect(StrEnum):
+    """Databases of services."""
+
+    POSTGRESQL = "postgresql"
+    SQLITE = "sqlite"
+
+
+schema: Final = typer.Typer(help="The tables of a log on PostgreSQL.", no_args_is_help=True)
+
+Log = Annotated[str, typer.Option("--log", metavar="URL", help="postgresql://USER@HOST/DATABASE")]
+AnyLog = Annotated[
+    str | None, typer.Option("--log", metavar="URL", help="Only what the log there lacks; without it: everything.")
+]
+
+
+Barrier = Annotated[
+    Dialect | None, typer.Option("--barrier", help="A service's barrier tables instead, for its own database.")
+]
+
+
+@schema.command()
+def show(*, log: AnyLog = None, barrier: Barrier = None, json: Json = False) -> None:
+    """Print the statements, for whoever applies them by other means."""
+    if barrier is not None:
+        _show_barrier(barrier, json=json)
+        return
+    from amends.logs.postgres import schema as tables
+
+    found = 0 if log is None else asyncio.run(tables.found_version(_postgres(log)))
+    script = tables.script(found) if found < tables.LATEST else ""
+    if json:
+        as_json({"found": found, "latest": tables.LATEST, "sql": script})
+    else:
+        print(script or f"-- The log has schema {found}: there is nothing to be done.", end="" if script else "\n")
+
+
+@schema.command()
+def apply(*, log: Log, json: Json = False) -> None:
+    """Make the tables, or bring them up to date. Two at once are one after the other."""
+    from amends.logs.postgres import schema as tables
+
+    before, after = asyncio.run(tables.apply(_postgres(log)))
+    if json:
+        as_json({"before": before, "after": after})
+    elif before == after:
+        print(f"the log has schema {after} already")
+    else:
+        print(f"the log has schema {after} now" + (f", it had {before}" if before else ""))
+
+
+def _show_barrier(dialect: Dialect, *, json: bool) -> None:
+    from importlib import import_module
+
+    from sqlalchemy import MetaData
+    from sqlalchemy.schema import CreateTable
+
+    from amends.inboxes.sqlalchemy import barrier_table
+
+    metadata = MetaData()
+    barrier_table(metadata)
+    spoken = import_module(f"sqlalchemy.dialects.{dialect.value}").dialect()
+    sql = "".join(f"{str(CreateTable(each).compile(dialect=spoken)).strip()};\n" for each in metadata.sorted_tables)
+    if json:
+        as_json({"sql": sql})
+    else:
+        print(sql, end="")
+
+
+def _postgres(url: str) -> str:
+    if url.partition(":")[0] not in {"postgresql", "postgres"}:
+        msg = f"--log {url}: only a log on PostgreSQL has tables that are made beforehand: postgresql://USER@HOST/DATABASE"
+        raise BadUsage(msg)
+    return url

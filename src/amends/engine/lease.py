@@ -1,0 +1,109 @@
+"""Keeping this process's lease, and stopping where it can't be kept.
+
+The heartbeat comes from the event loop that does the work: a loop that hangs must lose its lease. Whoever let it run
+out may be declared gone by the others, for good; told so, this process drops every run and begins as a new worker.
+
+Until it is told, the send gate bounds what it may do: nothing leaves unless the last heartbeat that was confirmed began
+less than the lease, minus a margin, ago, on a clock that goes on while the machine sleeps or the process is stopped. A
+process that wakes late has at most the calls that were already leaving. Safety doesn't rest on this: the log's
+conditions and the participants' barriers do it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from amends.core.errors import LogUnavailable
+from amends.engine.log_clock import LogClock
+from amends.ports.clock import Timers, pause, timeout
+from amends.ports.log import WorkerLease
+
+BEATS: Final = 3
+"""Heartbeats in the time of a lease: two may be lost."""
+
+MARGIN: Final = 0.25
+"""This part of the lease before its end nothing is sent any more: a call that leaves takes its time."""
+
+_LOGGER = logging.getLogger("amends.engine")
+
+
+class LeaseKeeper:
+    """Renews one lease for ever. `lost` is called when this worker was declared gone, `kept` at every heartbeat."""
+
+    def __init__(  # noqa: PLR0917 - what it takes to keep a lease
+        self,
+        lease: WorkerLease,
+        clock: LogClock,
+        elapsed: Callable[[], float],
+        timers: Timers,
+        lost: Callable[[], None],
+        kept: Callable[[], None],
+    ) -> None:
+        self._lease = lease
+        self._clock = clock
+        self._elapsed = elapsed
+        self._timers = timers
+        self._lost = lost
+        self._kept = kept
+        self._confirmed: float | None = None
+        self._task: asyncio.Task[None] | None = None
+        self.lost_times = 0
+        """How often this process was declared gone."""
+        self.trouble: str | None = None
+        """Why the last heartbeat failed; `None` once one was confirmed."""
+
+    def may_send(self) -> bool:
+        """Whether the lease is far enough from its end for a call to leave."""
+        return self._confirmed is not None and self._elapsed() - self._confirmed < (1 - MARGIN) * self._lease.seconds
+
+    async def start(self) -> None:
+        """Confirm the lease, take over the log's time, and go on renewing."""
+        await self._beat()
+        self._task = asyncio.create_task(self._run(), name="amends-lease")
+
+    async def close(self) -> None:
+        """Renew no more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        period = self._lease.seconds / BEATS
+        while True:
+            await pause(self._timers, period)
+            try:
+                async with timeout(self._timers, period):
+                    await self._beat()
+            except TimeoutError:
+                self._warn(f"no answer for {period:g} s")
+            except LogUnavailable as error:
+                self._warn(str(error))
+            except Exception:  # a bug here must not end the lease of a process that is well
+                _LOGGER.exception("the lease can't be renewed")
+
+    def _warn(self, reason: str) -> None:
+        self.trouble = f"the lease can't be renewed: {reason}"
+        _LOGGER.warning("%s", self.trouble)
+
+    async def _beat(self) -> None:
+        began = self._elapsed()
+        now = await self._lease.renew()
+        if now is None:
+            _LOGGER.error(
+                "this process was taken for gone: it had been silent for longer than its lease of %g s. "
+                "It drops its runs, which others go on with, and begins anew",
+                self._lease.seconds,
+            )
+            self.lost_times += 1
+            self._confirmed = None
+            self._lost()
+            await self._lease.begin_anew()
+            began = self._elapsed()
+            now = await self._lease.renew()
+            if now is None:
+                return  # gone again already: at the next heartbeat
+        self._clock.set(now, (began + self._elapsed()) / 2)
+        self._confirmed = began
+        self.trouble = None
+        self._kept()

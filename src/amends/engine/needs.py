@@ -1,0 +1,66 @@
+"""Who can drive what: the graphs that live runs need, against those that live workers have loaded."""
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+
+from amends.core.difference import CHANGED, Change, differences
+from amends.ports.log import LogReader, SagaKey, WorkerState
+
+
+async def loaded_by_workers(log: LogReader) -> frozenset[SagaKey]:
+    """Every graph that some live worker says it has loaded."""
+    return frozenset(
+        saga for worker in await log.workers() if worker.state is WorkerState.LIVE for saga in worker.sagas
+    )
+
+
+async def needed(log: LogReader) -> Mapping[SagaKey, int]:
+    """The graphs that runs which haven't ended began with, and how many each."""
+    counts: Counter[SagaKey] = Counter()
+    for each in await log.live(0):
+        counts[each.saga] += each.count
+    return counts
+
+
+async def unclaimable(log: LogReader, here: Collection[SagaKey] = ()) -> Mapping[SagaKey, int]:
+    """Graphs that live runs need and no live worker has, nor whoever asks (`here`); and how many runs each."""
+    loaded = await loaded_by_workers(log)
+    return {key: count for key, count in (await needed(log)).items() if key not in loaded and key not in here}
+
+
+def missing_text(missing: Mapping[SagaKey, int]) -> Sequence[str]:
+    """Why a process won't start: what it lacks, and what to do."""
+    return [
+        f"{key.name} v{key.version} isn't loaded, and {runs(count)} it. A process without v{key.version} will not "
+        "start while no other live worker has it.\n"
+        f"Load it too, or see what there is to choose from: amends check MODULE --against LOG"
+        for key, count in missing.items()
+    ]
+
+
+def another_graph_text(key: SagaKey, kept: bytes, given: bytes, needed: Mapping[SagaKey, int]) -> str:
+    """Why a graph is refused that isn't the one its version began with, what changed, and what to do."""
+    count = sum(n for other, n in needed.items() if (other.name, other.version) == (key.name, key.version))
+    began = f"{count} live {'run' if count == 1 else 'runs'}" if count else "runs in this log"
+    changes = sorted(differences(kept, given), key=lambda change: change.sign != CHANGED)
+    return "\n".join(
+        [
+            f"{key.name} v{key.version} is not the {key.name} v{key.version} that {began} began with.",
+            *(
+                f"  {change.sign} {change.what:<6} {change.name} {change.detail}".rstrip()
+                for change in changes
+                if is_graphs(change)
+            ),
+            f"Set version={key.version + 1} on this one and keep the old file loaded, or take the change back.",
+        ]
+    )
+
+
+def is_graphs(change: Change) -> bool:
+    """Whether a change is one that the digest covers: all but types, which may gain fields."""
+    return change.what not in {"input", "request", "reply"}
+
+
+def runs(count: int) -> str:
+    """`1 live run needs`, `3 live runs need`."""
+    return "1 live run needs" if count == 1 else f"{count} live runs need"

@@ -1,0 +1,83 @@
+"""Leaving a run to a person: one that its owners may have died of, or whose history can't be read.
+
+It is an event in the run's log like any other, written by the owner that claimed the run to do so. Nothing is sent for
+the run any more until a person asks for it with `retry`.
+"""
+
+import logging
+from functools import partial
+from typing import Final
+
+from amends.core import events as e
+from amends.core.definition import Definition
+from amends.core.errors import LogUnavailable
+from amends.core.evolve import apply
+from amends.core.state import RunRecord
+from amends.engine.projection import Projector
+from amends.engine.worker import append_ids, stored
+from amends.engine.writer import Writer
+from amends.ports.clock import Clock
+from amends.ports.events import EventCodec
+from amends.ports.log import Append, RunRow, StoredRun, Written
+
+SUSPECT_CLAIMS: Final = 2
+"""Taken over so often in a row, a run is driven with no other suspect beside it."""
+
+CLAIMS_MAX: Final = 5
+"""Taken over so often in a row, it isn't driven any more."""
+
+CRASH_LOOP: Final = "crash-loop"
+UNREADABLE: Final = "unreadable"
+
+_LOGGER = logging.getLogger("amends.engine")
+
+
+class Quarantine:
+    """Puts runs aside."""
+
+    def __init__(self, writer: Writer, events: EventCodec, clock: Clock) -> None:
+        self._writer = writer
+        self._events = events
+        self._clock = clock
+        self._projector = Projector(events)
+        self._append_ids = append_ids()
+
+    def read(self, run: StoredRun, definition: Definition, record: RunRecord, reason: str) -> None:
+        """Put a run aside whose history is known."""
+        event = e.Quarantined(max(self._clock.now(), record.at), run.epoch, reason)
+        after = record.copy()
+        apply(after, event)
+        self._write(run, event, self._projector.row(definition, after, None))
+
+    def unread(self, run: StoredRun, reason: str) -> None:
+        """Put a run aside of which only the row is known; one that has ended stays as it ended."""
+        at = max(self._clock.now(), run.updated_at)
+        mark = {"step": None, "phase": None, "reason": reason, "attempts": run.claims, "since": at}
+        ended = run.ended_at is not None
+        row = RunRow(
+            state=run.state if ended else "stuck",
+            by_hand=run.by_hand,
+            due_at=None,
+            current=run.current,
+            steps=run.steps,
+            stuck=run.stuck if ended else self._events.plain([mark]),
+            ended_at=run.ended_at,
+        )
+        self._write(run, e.Quarantined(at, run.epoch, reason), row)
+
+    def _write(self, run: StoredRun, event: e.Quarantined, row: RunRow) -> None:
+        entry = Append(
+            run=run.run,
+            expected=run.version,
+            epoch=run.epoch,
+            append_id=self._append_ids(),
+            at=event.at,
+            events=stored(self._events, [event]),
+            row=row,
+            release=True,
+        )
+        self._writer.put(entry, partial(self._written, run.run))
+
+    def _written(self, run: str, verdict: Written | LogUnavailable) -> None:
+        if verdict is not Written.ACCEPTED:
+            _LOGGER.warning("%s can't be put aside now, it will be tried again: %s", run, verdict)

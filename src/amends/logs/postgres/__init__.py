@@ -1,0 +1,1 @@
+"""The transaction log in PostgreSQL, for many processes."""

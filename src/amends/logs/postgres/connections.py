@@ -1,0 +1,186 @@
+"""Connections to the database: what each is for, how it is set up, and that it comes back.
+
+A process has one connection for appends, one for its lease and for hearing of others, and a few for questions and
+claims. So a long list never holds up a commit, and neither of them a heartbeat.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Final, TypeAlias
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import asyncpg
+
+from amends.core.errors import AmendsError, LogUnavailable
+from amends.logs.postgres.failures import Refusal, shown, told
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+Made: TypeAlias = Callable[[Connection], Awaitable[None]]
+
+QUESTIONS_AT_ONCE: Final = 4
+"""Connections for questions and claims, per process."""
+
+CONNECT_SECONDS: Final = 5.0
+ACQUIRE_SECONDS: Final = 5.0
+STATEMENT_SECONDS: Final = 30.0
+"""After that a statement is given up; for an append it isn't known then what became of it."""
+
+LEASE_SECONDS: Final = 15.0
+LEASE_SECONDS_MIN: Final = 0.1
+
+SETTINGS: Final = {
+    "application_name": "amends",
+    "timezone": "UTC",
+    "jit": "off",  # every statement is over before its compiler would have begun
+    "enable_seqscan": "off",  # a table that is small while the plan is made will not stay so
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "default_transaction_isolation": "read committed",
+}
+"""For every session. `synchronous_commit` is set beside them, and only raised."""
+
+
+class Place:
+    """Where the log is, taken apart from its URL. `lease_seconds` may be said in the URL: `?lease_seconds=2`."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        said = dict(parse_qsl(parts.query))
+        lease = said.pop("lease_seconds", None)
+        self.shown = shown(url)
+        self.dsn = urlunsplit(parts._replace(query=urlencode(said)))
+        self.lease_seconds = LEASE_SECONDS
+        if parts.scheme not in {"postgresql", "postgres"}:
+            raise AmendsError(f"{self.shown}: expected postgresql://USER@HOST/DATABASE.")
+        if lease is not None:
+            self.lease_seconds = _lease(lease)
+
+    async def connect(self) -> Connection:
+        """A connection of one's own."""
+        with told(self.shown, sent=False):
+            connection = await asyncpg.connect(
+                self.dsn, timeout=CONNECT_SECONDS, server_settings=SETTINGS, command_timeout=STATEMENT_SECONDS
+            )
+            try:
+                await set_up(connection)
+            except BaseException:
+                connection.terminate()
+                raise
+        return connection
+
+
+def _lease(told_seconds: str) -> float:
+    try:
+        seconds = float(told_seconds)
+    except ValueError:
+        seconds = 0.0
+    if not LEASE_SECONDS_MIN <= seconds <= 3_600:
+        raise AmendsError(
+            f"lease_seconds={told_seconds}: expected a number of seconds from {LEASE_SECONDS_MIN} to 3600."
+        )
+    return seconds
+
+
+async def set_up(connection: Connection) -> None:
+    """JSON goes in and out as bytes, and a commit is on the disk before it is acknowledged."""
+    await connection.set_type_codec("json", schema="pg_catalog", encoder=_as_it_is, decoder=_as_it_is, format="binary")
+    await connection.execute(
+        "SELECT set_config('synchronous_commit', 'on', false) "
+        "WHERE current_setting('synchronous_commit') IN ('off', 'local')"
+    )
+
+
+def _as_it_is(text: bytes) -> bytes:
+    return bytes(text)
+
+
+class Link:
+    """One connection for one purpose, made anew when it was lost. Who uses it waits for its turn."""
+
+    def __init__(self, place: Place, made: Made | None = None) -> None:
+        """`made` is called with every new connection before it is used."""
+        self._place = place
+        self._made = made
+        self._turn = asyncio.Lock()
+        self._connection: Connection | None = None
+        self._is_open = False
+
+    def open(self) -> None:
+        """From now on it may be used; the connection is made when it is."""
+        self._is_open = True
+
+    @asynccontextmanager
+    async def use(self) -> AsyncGenerator[Connection]:
+        """The connection, for one statement. Unless the server itself says how that ended, it isn't used again."""
+        async with self._turn:
+            if not self._is_open:
+                raise LogUnavailable(f"{self._place.shown} isn't open.")
+            connection = self._connection
+            if connection is None or connection.is_closed():
+                connection = self._connection = await self._connect()
+            try:
+                with told(self._place.shown):
+                    yield connection
+            except (Refusal, asyncpg.PostgresError):
+                raise
+            except BaseException:
+                self._connection = None
+                connection.terminate()
+                raise
+
+    async def _connect(self) -> Connection:
+        connection = await self._place.connect()
+        if self._made is not None:
+            try:
+                with told(self._place.shown, sent=False):
+                    await self._made(connection)
+            except BaseException:
+                connection.terminate()
+                raise
+        return connection
+
+    async def close(self) -> None:
+        """Let go of it, once whoever has it is done."""
+        async with self._turn:
+            self._is_open = False
+            connection, self._connection = self._connection, None
+            if connection is not None and not connection.is_closed():
+                try:
+                    await connection.close(timeout=CONNECT_SECONDS)
+                except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                    connection.terminate()  # the server is gone: there is nobody to take leave of
+
+
+class Links:
+    """A few connections for the same purpose. Who finds none free waits, but not for ever."""
+
+    def __init__(self, place: Place, count: int = QUESTIONS_AT_ONCE) -> None:
+        self._place = place
+        self._all = [Link(place) for _ in range(count)]
+        self._free: asyncio.LifoQueue[Link] = asyncio.LifoQueue()  # those used last: the others are never connected
+        for each in self._all:
+            each.open()
+            self._free.put_nowait(each)
+
+    @asynccontextmanager
+    async def use(self) -> AsyncGenerator[Connection]:
+        """One of them, for one statement."""
+        try:
+            async with asyncio.timeout(ACQUIRE_SECONDS):
+                link = await self._free.get()
+        except TimeoutError:
+            raise LogUnavailable(
+                f"{self._place.shown}: all {len(self._all)} connections for questions have been busy for "
+                f"{ACQUIRE_SECONDS:.0f} s. Ask again later."
+            ) from None
+        try:
+            async with link.use() as connection:
+                yield connection
+        finally:
+            self._free.put_nowait(link)
+
+    async def close(self) -> None:
+        """Let go of them."""
+        for each in self._all:
+            await each.close()

@@ -1,0 +1,139 @@
+"""A worker among others: it has a row in the database that says until when it is to be taken for alive.
+
+Renewing it goes over a connection of its own, which also hears what others say. All times here are the database's.
+"""
+
+import asyncio
+import logging
+import math
+import os
+import secrets
+import socket
+from collections.abc import Callable, Collection, Sequence
+from typing import Final
+
+import asyncpg
+
+from amends.core.errors import LogUnavailable
+from amends.logs.postgres.connections import Connection, Link, Place
+from amends.logs.postgres.rows import keys_as_json
+from amends.logs.postgres.statements import SQL
+from amends.ports.log import SagaKey
+
+CHANNEL: Final = "amends"
+
+_LOGGER: Final = logging.getLogger("amends.logs.postgres")
+
+
+class Lease:
+    """`ports.log.WorkerLease`. `worker` is the id under which runs are owned; it changes when a new worker begins."""
+
+    def __init__(self, place: Place) -> None:
+        self.worker = ""
+        self._place = place
+        self._link = Link(place, self._listen_on)
+        self._known: Sequence[SagaKey] = ()
+        self._heard: Callable[[], None] | None = None
+        self._telling: asyncio.Task[None] | None = None
+        self._more_to_tell = False
+        self._steady_since: float | None = -math.inf
+
+    @property
+    def seconds(self) -> float:
+        return self._place.lease_seconds
+
+    # -- being there
+
+    async def join(self) -> None:
+        """Open the connection, and be the first worker on it."""
+        self._link.open()
+        self._known = ()
+        try:
+            await self.begin_anew()
+        except BaseException:
+            await self._link.close()
+            raise
+
+    async def begin_anew(self) -> None:
+        worker = f"{os.getpid()}-{secrets.token_hex(6)}"
+        values = (worker, self.seconds, socket.gethostname(), os.getpid(), keys_as_json(self._known))
+        async with self._link.use() as connection:
+            await connection.fetchval(SQL["join"], *values)
+        self.worker = worker
+
+    async def renew(self) -> int | None:
+        try:
+            async with self._link.use() as connection:
+                now: int | None = await connection.fetchval(SQL["heartbeat"], self.worker, self.seconds)
+                gone = await connection.fetch(SQL["reap"]) if self._others_could_renew() else []
+        except BaseException:
+            self._steady_since = None
+            raise
+        for (worker,) in gone:
+            _LOGGER.warning("worker %s let its lease run out: it is taken for gone", worker)
+        if gone and self._heard is not None:
+            self._heard()
+        return now
+
+    def _others_could_renew(self) -> bool:
+        """Whether the database was there for as long as a lease: after an outage the others get their time, too."""
+        now = asyncio.get_running_loop().time()
+        if self._steady_since is None:
+            self._steady_since = now
+        return now - self._steady_since >= self.seconds
+
+    async def announce(self, known: Sequence[SagaKey]) -> None:
+        self._known = tuple(known)
+        async with self._link.use() as connection:
+            await connection.execute(SQL["announce"], self.worker, keys_as_json(known))
+            await connection.execute(SQL["forget_workers"])
+
+    async def let_go_of_strays(self, held: Collection[str], now: int) -> Sequence[str]:
+        async with self._link.use() as connection:
+            return [run for (run,) in await connection.fetch(SQL["let_go_of_strays"], self.worker, list(held), now)]
+
+    async def leave(self) -> None:
+        """Hand every run over and be gone, in good order. What isn't told now is noticed when the lease is over."""
+        if self._telling is not None:
+            await asyncio.gather(self._telling, return_exceptions=True)
+        try:
+            async with self._link.use() as connection:
+                await connection.execute(SQL["hand_over"], self.worker)
+                await connection.execute(SQL["leave"], self.worker)
+                await connection.execute(SQL["notify"])
+        except (LogUnavailable, asyncpg.PostgresError) as error:
+            _LOGGER.warning("runs can't be handed over, others take them when the lease is over: %s", error)
+        finally:
+            await self._link.close()
+
+    # -- hearing and telling
+
+    def listen(self, heard: Callable[[], None]) -> None:
+        self._heard = heard
+
+    async def _listen_on(self, connection: Connection) -> None:
+        await connection.add_listener(CHANNEL, self._somebody_spoke)
+        if self._heard is not None:
+            self._heard()  # what was said while the connection was gone
+
+    def _somebody_spoke(self, *_: object) -> None:
+        if self._heard is not None:
+            self._heard()
+
+    def tell(self) -> None:
+        """Say that a run needs somebody, soon: what comes up while it is being said is said once more, together.
+
+        A commit with a notification in it waits for all others of its kind, so this is never part of an append.
+        """
+        self._more_to_tell = True
+        if self._telling is None or self._telling.done():
+            self._telling = asyncio.get_running_loop().create_task(self._tell(), name="amends-notify")
+
+    async def _tell(self) -> None:
+        while self._more_to_tell:
+            self._more_to_tell = False
+            try:
+                async with self._link.use() as connection:
+                    await connection.execute(SQL["notify"])
+            except (LogUnavailable, asyncpg.PostgresError) as error:
+                _LOGGER.info("others weren't told that a run needs somebody; they see it when they look: %s", error)

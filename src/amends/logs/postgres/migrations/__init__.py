@@ -1,0 +1,1 @@
+"""The tables of the log, one file per version."""

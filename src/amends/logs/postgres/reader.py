@@ -1,0 +1,115 @@
+"""Reading the log: questions that need no worker."""
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+from amends.core.errors import LogUnavailable
+from amends.logs.postgres import schema
+from amends.logs.postgres.connections import Links, Place
+from amends.logs.postgres.rows import find_statement, keys_of_json, stored, whole_run
+from amends.logs.postgres.statements import SQL
+from amends.ports.log import (
+    Find,
+    LiveRuns,
+    LogReader,
+    SagaKey,
+    StoredEvent,
+    StoredRun,
+    WorkerLease,
+    WorkerRow,
+    WorkerState,
+)
+
+
+class PostgresReader:
+    """`ports.log.LogReader`."""
+
+    def __init__(self, url: str) -> None:
+        self.place = Place(url)
+        self._links: Links | None = None
+
+    @property
+    def lease(self) -> WorkerLease | None:
+        """None: who only reads owns nothing."""
+        return None
+
+    async def start(self) -> None:
+        """Connect, and see that the tables are this program's."""
+        links = Links(self.place)
+        try:
+            async with links.use() as connection:
+                await schema.check(connection, self.place)
+        except BaseException:
+            await links.close()
+            raise
+        self._links = links
+
+    async def stop(self) -> None:
+        """Let go of the connections."""
+        links, self._links = self._links, None
+        if links is not None:
+            await links.close()
+
+    @property
+    def questions(self) -> Links:
+        """Connections for questions; `LogUnavailable` where it isn't open."""
+        if self._links is None:
+            raise LogUnavailable(f"{self.place.shown} isn't open.")
+        return self._links
+
+    async def read(self, run: str) -> StoredRun | None:
+        async with self.questions.use() as connection:
+            return whole_run(await connection.fetch(SQL["whole_run"], run))
+
+    async def read_row(self, run: str) -> StoredRun | None:
+        async with self.questions.use() as connection:
+            row = await connection.fetchrow(SQL["row"], run)
+            return None if row is None else stored(row, ())
+
+    async def read_events(self, run: str, after: int) -> Sequence[StoredEvent]:
+        async with self.questions.use() as connection:
+            return [StoredEvent(*row) for row in await connection.fetch(SQL["events"], run, after)]
+
+    async def find(self, question: Find) -> Sequence[StoredRun]:
+        sql, parameters = find_statement(question)
+        async with self.questions.use() as connection:
+            return [stored(row, ()) for row in await connection.fetch(sql, *parameters)]
+
+    async def count(self) -> Mapping[str, int]:
+        async with self.questions.use() as connection:
+            rows: list[tuple[str, int]] = [tuple(row) for row in await connection.fetch(SQL["count"])]
+            return dict(rows)
+
+    async def standing(self, runs: Sequence[str]) -> Mapping[str, tuple[int, str]]:
+        async with self.questions.use() as connection:
+            rows = await connection.fetch(SQL["standing"], list(runs))
+        return {run: (version, state) for run, version, state in rows}
+
+    async def live(self, now: int) -> Sequence[LiveRuns]:
+        async with self.questions.use() as connection:
+            rows = await connection.fetch(SQL["live"], now)
+        return [LiveRuns(SagaKey(*row[:3]), *row[3:]) for row in rows]
+
+    async def workers(self) -> Sequence[WorkerRow]:
+        async with self.questions.use() as connection:
+            rows = await connection.fetch(SQL["workers"])
+        return [
+            WorkerRow(worker, WorkerState(state), host, pid, started, heard, expires, keys_of_json(sagas), owned)
+            for worker, state, host, pid, started, heard, expires, sagas, owned in rows
+        ]
+
+    async def graph(self, saga: SagaKey) -> bytes | None:
+        async with self.questions.use() as connection:
+            graph: bytes | None = await connection.fetchval(SQL["graph"], saga.name, saga.version, saga.digest)
+            return graph
+
+
+@asynccontextmanager
+async def open_readonly(url: str) -> AsyncGenerator[LogReader]:
+    """Look into a log without joining those who work on it."""
+    reader = PostgresReader(url)
+    await reader.start()
+    try:
+        yield reader
+    finally:
+        await reader.stop()

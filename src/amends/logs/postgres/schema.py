@@ -1,0 +1,99 @@
+"""The log's tables: numbered migrations, applied in order, one transaction for all that are missing.
+
+Whoever applies holds an advisory lock, so that two deploys at once are one after the other. A program works on exactly
+its own version: what is older lacks something, what is newer may mean something else.
+"""
+
+from importlib.resources import files
+from typing import Final
+
+from amends.core.errors import SchemaMismatch
+from amends.logs.named_sql import resource
+from amends.logs.postgres.connections import Connection, Place
+from amends.logs.postgres.failures import told
+
+PACKAGE: Final = "amends.logs.postgres.migrations"
+LOCK: Final = 0x616D656E6473
+"""The letters `amends`: whoever changes the tables holds this advisory lock."""
+
+PREPARE: Final = """\
+CREATE SCHEMA IF NOT EXISTS amends;
+CREATE TABLE IF NOT EXISTS amends.schema_versions (
+    version    integer     NOT NULL PRIMARY KEY,
+    applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+"""
+NOTED: Final = "INSERT INTO amends.schema_versions (version) VALUES ({version});\n"
+IS_THERE: Final = "SELECT to_regclass('amends.schema_versions') IS NOT NULL"
+VERSION: Final = "SELECT coalesce(max(version), 0) FROM amends.schema_versions"
+
+
+def migrations() -> dict[int, str]:
+    """Every migration by its number."""
+    names = [each.name for each in files(PACKAGE).iterdir() if each.name.endswith(".sql")]
+    return {int(name.removesuffix(".sql")): resource(PACKAGE, name) for name in sorted(names)}
+
+
+LATEST: Final = max(migrations())
+
+
+def script(after: int = 0) -> str:
+    """Everything that makes version `after` the latest, as one transaction to be run with `psql`."""
+    parts = [f"{text}\n{NOTED.format(version=number)}" for number, text in migrations().items() if number > after]
+    lock = f"SELECT pg_advisory_xact_lock({LOCK});\n"
+    return "\n".join(["BEGIN;", lock + PREPARE, *parts, "COMMIT;\n"])
+
+
+async def version_of(connection: Connection) -> int:
+    """The version of the tables in this database; 0 where there are none."""
+    return int(await connection.fetchval(VERSION)) if await connection.fetchval(IS_THERE) else 0
+
+
+async def check(connection: Connection, place: Place) -> None:
+    """Refuse tables that aren't this program's, before anything is written."""
+    found = await version_of(connection)
+    if found == 0:
+        raise SchemaMismatch(f"there is no log in {place.shown} yet. Make it: amends schema apply --log {place.shown}")
+    if found < LATEST:
+        raise SchemaMismatch(
+            f"the log in {place.shown} has schema {found}, this amends needs {LATEST}. Nothing was changed. "
+            f"Bring it up to date: amends schema apply --log {place.shown}"
+        )
+    if found > LATEST:
+        raise SchemaMismatch(
+            f"the log in {place.shown} was made by a newer amends (its schema is {found}, this one knows {LATEST}). "
+            "Nothing was changed. Install the newer one: pip install --upgrade amends"
+        )
+
+
+async def found_version(url: str) -> int:
+    """The version of the tables where a URL leads; 0 where there are none."""
+    place = Place(url)
+    connection = await place.connect()
+    try:
+        with told(place.shown):
+            return await version_of(connection)
+    finally:
+        await connection.close()
+
+
+async def apply(url: str) -> tuple[int, int]:
+    """Bring the tables up to date; from which version to which. Two at once: the second finds it done."""
+    place = Place(url)
+    connection = await place.connect()
+    try:
+        with told(place.shown):
+            async with connection.transaction():
+                await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
+                before = await version_of(connection)
+                if before > LATEST:
+                    await check(connection, place)
+                if before == 0:
+                    await connection.execute(PREPARE)
+                for number, text in migrations().items():
+                    if number > before:
+                        await connection.execute(text)
+                        await connection.execute(NOTED.format(version=number))
+    finally:
+        await connection.close()
+    return before, LATEST

@@ -1,0 +1,284 @@
+"""The tables: made and brought up to date once, refused where they aren't this program's; and plain SQL is answered."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from amends.core.errors import AmendsError, LogUnavailable, SchemaMismatch
+from amends.logs.postgres import schema
+from amends.logs.postgres.connections import Place
+from amends.logs.postgres.log import PostgresLog
+from amends.logs.postgres.reader import open_readonly
+from amends.logs.postgres.rows import find_statement
+from amends.logs.postgres.statements import SQL
+from amends.ports.log import Find, RunRow, StoredEvent
+from amends.testing.contracts.log_entries import append, row, start, write
+from amends.testing.postgres_server import ask
+from tests.support.postgres import Databases
+
+NEWER = f"INSERT INTO amends.schema_versions VALUES ({schema.LATEST + 1})"  # noqa: S608 - a number
+
+# -- migrations
+
+
+async def test_tables_are_made_once_and_found_done_the_second_time(no_log: str) -> None:
+    assert await schema.found_version(no_log) == 0
+    assert await schema.apply(no_log) == (0, schema.LATEST)
+    assert await schema.apply(no_log) == (schema.LATEST, schema.LATEST)
+    assert await schema.found_version(no_log) == schema.LATEST
+
+
+async def test_two_who_apply_at_once_are_one_after_the_other(no_log: str) -> None:
+    done = await asyncio.gather(*(schema.apply(no_log) for _ in range(4)))
+    assert sorted(before for before, _ in done) == [0] + [schema.LATEST] * 3
+
+
+async def test_the_script_makes_the_same_tables(no_log: str, log_url: str) -> None:
+    ask(no_log, schema.script())
+    columns = (
+        "SELECT table_name, column_name, data_type, is_nullable FROM information_schema.columns "
+        "WHERE table_schema = 'amends' ORDER BY 1, 2"
+    )
+    indexes = "SELECT indexdef FROM pg_indexes WHERE schemaname = 'amends' ORDER BY 1"
+    for question in (columns, indexes):
+        assert ask(no_log, question) == ask(log_url, question)
+        assert ask(no_log, question)
+    assert await schema.apply(no_log) == (schema.LATEST, schema.LATEST)
+
+
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        (NEWER, "made by a newer amends.*pip install"),
+        ("TRUNCATE amends.schema_versions", "there is no log in .* yet. Make it: amends schema apply --log"),
+        ("DROP SCHEMA amends CASCADE", "there is no log in .* yet. Make it: amends schema apply --log"),
+    ],
+)
+async def test_tables_that_are_not_this_programs_are_refused(spare_log_url: str, found: str, says: str) -> None:
+    ask(spare_log_url, found)
+    with pytest.raises(SchemaMismatch, match=says):
+        await PostgresLog(spare_log_url).open()
+    with pytest.raises(SchemaMismatch, match=says):
+        async with open_readonly(spare_log_url):
+            pass
+
+
+async def test_tables_that_are_older_are_refused(log_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schema, "LATEST", schema.LATEST + 1)
+    with pytest.raises(SchemaMismatch, match=f"has schema {schema.LATEST - 1}, this amends needs {schema.LATEST}"):
+        await PostgresLog(log_url).open()
+
+
+async def test_newer_tables_are_not_touched_by_apply(spare_log_url: str) -> None:
+    ask(spare_log_url, NEWER)
+    with pytest.raises(SchemaMismatch, match="made by a newer amends"):
+        await schema.apply(spare_log_url)
+
+
+# -- addresses
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("postgresql://amends:secret@127.0.0.1:9/orders", "amends@127.0.0.1:9/orders can't be reached"),
+        ("postgresql://localhost/orders?lease_seconds=no", "lease_seconds=no: expected a number"),
+        ("postgresql://localhost/orders?lease_seconds=0.01", "from 0.1 to 3600"),
+        ("mysql://localhost/orders", "expected postgresql://"),
+    ],
+)
+async def test_an_address_that_leads_nowhere_is_told_without_the_password(url: str, says: str) -> None:
+    with pytest.raises(AmendsError, match=says) as raised:
+        await PostgresLog(url).open()
+    assert "secret" not in str(raised.value)
+
+
+async def test_no_such_database_is_told_with_what_to_do(log_url: str) -> None:
+    with pytest.raises(LogUnavailable, match=r"There is no such database. Make it: createdb"):
+        await PostgresLog(log_url + "_not").open()
+
+
+# -- plain SQL
+
+
+@pytest_asyncio.fixture
+async def stuck_run(log_url: str) -> AsyncIterator[str]:
+    """A log with one stuck run."""
+    log = PostgresLog(log_url)
+    await log.open()
+    shown = RunRow(
+        state="stuck",
+        by_hand=False,
+        due_at=None,
+        current=b'["charge","schedule"]',
+        steps=b"""[
+            {"name":"reserve","kind":"compensable","state":"done","attempts":1,"error":null},
+            {"name":"charge","kind":"pivot","state":"unknown","attempts":8,"error":"timed out\\u0000"},
+            {"name":"schedule","kind":"retriable","state":"acting","attempts":0,"error":null}]""",
+        stuck=b'[{"step":"charge","phase":"action","reason":"outcome-unknown","attempts":8,"since":1000000}]',
+        ended_at=None,
+    )
+    body = StoredEvent("RunStarted", '{"input":{"name":"Zoë"}}'.encode(), 1, 2_000_000)
+    await write(log, replace(start("order-42", tags={"customer": "ann"}), events=(body,), row=shown))
+    await log.close()
+    yield log_url
+
+
+def test_steps_marks_and_events_are_rows(stuck_run: str) -> None:
+    assert ask(stuck_run, "SELECT * FROM amends.run_steps ORDER BY position").splitlines() == [
+        "order-42|place-order|1|stuck|1|reserve|compensable|done|1||f",
+        "order-42|place-order|1|stuck|2|charge|pivot|unknown|8|timed out\N{REPLACEMENT CHARACTER}|t",
+        "order-42|place-order|1|stuck|3|schedule|retriable|acting|0||t",
+    ]
+    assert (
+        ask(stuck_run, "SELECT run, step, phase, reason, attempts, extract(epoch FROM since) FROM amends.stuck_steps")
+        == "order-42|charge|action|outcome-unknown|8|1.000000"
+    )
+    assert (
+        ask(stuck_run, "SELECT kind, body, body::json -> 'input' ->> 'name' FROM amends.run_events")
+        == 'RunStarted|{"input":{"name":"Zoë"}}|Zoë'
+    )
+
+
+# -- indexes
+
+MANY = """
+INSERT INTO amends.runs (id, saga, saga_version, digest, state, by_hand, version, owner, epoch, due_at, start_print,
+                         current, steps, stuck, tags, created_at, updated_at, ended_at)
+SELECT 'r' || n, CASE WHEN n % 500 = 0 THEN 'rare' ELSE 'usual' END, 1, 'd',
+       CASE WHEN n % 1000 = 0 THEN 'stuck' WHEN n % 997 = 0 THEN 'abandoned' ELSE 'completed' END,
+       false, 3, CASE WHEN n % 1009 = 0 THEN 'w' || n % 7 END, 1, CASE WHEN n % 991 = 0 THEN n END, 'x',
+       '[]', '[]', '[]', '{}', n, n, CASE WHEN n % 1000 = 0 THEN NULL ELSE n END
+FROM generate_series(1, 20000) AS n;
+INSERT INTO amends.run_tags SELECT 'customer', 'c' || created_at % 1000, saga, created_at, id FROM amends.runs;
+INSERT INTO amends.run_tags SELECT 'region', 'eu', saga, created_at, id FROM amends.runs;
+INSERT INTO amends.events SELECT id, n, 'Kind', '{}', 1, 'x', 1 FROM amends.runs, generate_series(1, 3) AS n;
+ANALYZE;
+"""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def crowded(databases: Databases, pattern: str) -> str:
+    """A log with many runs that have ended and few that haven't, as after a year."""
+    url = databases.new(like=pattern)
+    ask(url, MANY)
+    return url
+
+
+async def plan(url: str, sql: str, values: Sequence[object] | None = None) -> str:
+    """How the database goes about a statement as one of the log's own sessions; with no values: whatever they are."""
+    connection = await Place(url).connect()
+    try:
+        if values is None:
+            await connection.execute("SET plan_cache_mode = force_generic_plan")
+            count = len((await connection.prepare(sql)).get_parameters())
+            await connection.execute(f"PREPARE asked AS {sql}")
+            nothing = f"({', '.join(['NULL'] * count)})" if count else ""
+            lines = await connection.fetch(f"EXPLAIN EXECUTE asked{nothing}")
+        else:
+            lines = await connection.fetch(f"EXPLAIN {sql}", *values)
+        return "\n".join(line for (line,) in lines)
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize(
+    ("statement", "indexes"),
+    [
+        ("write", ["runs_pkey"]),
+        ("claim", ["runs_due", "runs_owned", "workers_pkey"]),
+        ("refused", ["runs_pkey", "events_pkey"]),
+        ("release", ["runs_pkey"]),
+        ("hand_over", ["runs_owned"]),
+        ("let_go_of_strays", ["runs_owned"]),
+        ("nudged", ["runs_owned"]),
+        ("next_due", ["runs_due"]),
+        ("next_due_of", ["runs_due"]),
+        ("live", ["runs_live"]),
+        ("standing", ["runs_pkey"]),
+        ("row", ["runs_pkey"]),
+        ("whole_run", ["runs_pkey", "events_pkey"]),
+        ("events", ["events_pkey"]),
+        ("events_of_many", ["events_pkey"]),
+        ("heartbeat", ["workers_pkey"]),
+        ("workers", ["runs_owned"]),
+        ("purge", ["runs_over", "events_pkey", "run_tags_pkey"]),
+    ],
+)
+async def test_no_question_asked_all_the_time_reads_all_runs(crowded: str, statement: str, indexes: list[str]) -> None:
+    how = await plan(crowded, SQL[statement])
+    for index in indexes:
+        assert index in how, how
+    assert "Seq Scan on runs" not in how, how
+    assert "Seq Scan on events" not in how, how
+
+
+@pytest.mark.parametrize(
+    ("question", "index"),
+    [
+        (Find(), "runs_newest"),
+        (Find(after=(1, "x")), "runs_newest"),
+        (Find(states=["stuck"]), "runs_live"),
+        (Find(states=["stuck"], after=(1, "x")), "runs_live"),
+        (Find(states=["running", "compensating", "stuck"]), "runs_live"),
+        (Find(states=["abandoned"]), "runs_other_ends"),
+        (Find(saga="rare"), "runs_by_saga"),
+        (Find(late_by=9), "runs_live"),
+        (Find(saga="usual", states=["stuck"]), "runs_live"),
+        (Find(tags={"customer": "c1"}), "run_tags_pkey"),
+        (Find(tags={"region": "eu"}), "run_tags_pkey"),
+        (Find(saga="rare", tags={"customer": "c1"}), "run_tags_pkey"),
+        (Find(saga="usual", tags={"customer": "c1"}, states=["completed"], after=(1, "x")), "run_tags_pkey"),
+    ],
+    ids=str,
+)
+async def test_a_page_is_read_from_an_index(crowded: str, question: Find, index: str) -> None:
+    how = await plan(crowded, *find_statement(question))
+    assert index in how, how
+    assert "Seq Scan" not in how, how
+
+
+@pytest.mark.parametrize("question", [Find(), Find(saga="rare"), Find(tags={"region": "eu"})], ids=str)
+async def test_a_page_out_of_many_is_read_in_its_order(crowded: str, question: Find) -> None:
+    assert "Sort" not in await plan(crowded, *find_statement(replace(question, limit=10)))
+
+
+async def test_an_append_that_only_gets_on_needs_no_index_entry(spare_log_url: str) -> None:
+    log = PostgresLog(spare_log_url)
+    await log.open()
+    await write(log, *(start(f"r{n}", shown=row(due_at=1_000)) for n in range(10)))
+    for version in range(1, 6):
+        await write(
+            log,
+            *(
+                append(f"r{n}", version, at=2_000 + version, number=version, shown=row(due_at=2_000 + version))
+                for n in range(10)
+            ),
+        )
+    await log.close()
+    updated, without = ask(
+        spare_log_url, "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'runs'"
+    ).split("|")
+    assert int(updated) == 60, "fifty appends, ten handed over"
+    assert int(without) >= 50, "every append stayed in its page, with its index entries as they were"
+
+
+async def test_every_statement_says_what_it_is_for_and_is_one_statement() -> None:
+    assert len(SQL) > 35
+    for statement in SQL.values():
+        assert statement
+        assert ";" not in statement
+
+
+async def test_json_that_is_no_json_is_its_callers_mistake(log_url: str) -> None:
+    log = PostgresLog(log_url)
+    await log.open()
+    wrong = replace(start("a"), row=replace(start("a").row, current=b"[}"))
+    with pytest.raises(asyncpg.DataError):
+        await log.append([wrong])
+    await write(log, start("a"))
+    await log.close()

@@ -1,0 +1,21 @@
+"""Real processes on a real server, killed, stopped and crashed under load: nothing is lost, nothing happens twice."""
+
+import pytest
+
+from amends.testing.postgres_server import PostgresServer
+from tests.postgres.storm import Weather, weather_through
+
+
+async def test_kills_stops_and_crashes_under_load_lose_and_double_nothing(own_server: PostgresServer) -> None:
+    told = await weather_through(Weather(seed=7, kills=2, stops=1, crashes=1, workers=2, orders_at_once=12), own_server)
+    assert (told.happened["kill"], told.happened["stop"], told.happened["crash"]) == (2, 1, 1)
+    assert told.happened["taken over"], "somebody's work was taken over: or this tests nothing"
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("seed", range(3))
+async def test_a_hundred_kills_and_ten_crashes(own_server: PostgresServer, seed: int) -> None:
+    weather = Weather(seed=seed, kills=100, stops=10, crashes=10)
+    told = await weather_through(weather, own_server)
+    assert (told.happened["kill"], told.happened["stop"], told.happened["crash"]) == (100, 10, 10)
+    assert told.happened["taken over"]

@@ -1,0 +1,105 @@
+"""`amends serve --workers`: several processes behind one address, started again when they die, stopped together."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import pytest_asyncio
+
+from tests.cli.commands import amends, amends_process
+from tests.server.processes import Serving
+from tests.support.postgres import Sql
+
+SAGA = """
+import asyncio
+from amends import Saga
+
+trip = Saga("trip", str)
+
+@trip.compensable()
+async def hotel(city: str) -> str:
+    await asyncio.sleep(0.3 if city == "far" else 0)
+    return f"room in {city}"
+
+@hotel.compensation
+async def cancel(city: str, room: str | None) -> None:
+    pass
+
+@trip.pivot(hotel)
+async def flight(city: str, room: str) -> str:
+    return f"seat to {city}"
+"""
+
+
+@pytest_asyncio.fixture
+async def serving(tmp_path: Path, log_url: str) -> AsyncIterator[Serving]:
+    (tmp_path / "crowd.py").write_text(SAGA)
+    options = ["--workers", "2", "--log", f"{log_url}?lease_seconds=1"]
+    async with Serving(tmp_path, ["crowd"], options) as serving:
+        yield serving
+
+
+async def workers(serving: Serving) -> list[dict[str, Any]]:
+    async with serving.http.get(f"{serving.url}/v1/workers") as answer:
+        found: list[dict[str, Any]] = msgspec.json.decode(await answer.read())["workers"]
+        return found
+
+
+async def live(serving: Serving, count: int) -> list[int]:
+    """The pids of the live workers, once there are so many."""
+    async with asyncio.timeout(60):
+        while True:
+            pids = [int(each["id"].partition("-")[0]) for each in await workers(serving) if each["state"] == "live"]
+            if len(pids) == count:
+                return pids
+            await asyncio.sleep(0.05)
+
+
+async def test_two_workers_serve_one_address_survive_a_kill_and_stop_together(serving: Serving, sql: Sql) -> None:
+    first = await live(serving, 2)
+    status, view = await serving.post("trip", "near", "t-1", wait=20)
+    assert (status, view["state"]) == (201, "completed")
+    for number in range(6):
+        status, _ = await serving.post("trip", "far", f"far-{number}")
+        assert status == 201
+    os.kill(first[0], signal.SIGKILL)
+    for number in range(6):
+        async with serving.http.get(f"{serving.url}/v1/runs/far-{number}?wait=30") as answer:
+            assert msgspec.json.decode(await answer.read())["state"] == "completed"
+    second = await live(serving, 2)
+    assert first[1] in second, "the other one went on"
+    assert first[0] not in second, "the killed one was replaced"
+    code, told = await serving.stop()
+    assert code == 0, told
+    assert "a worker process ended with -9: another is started" in told
+    assert sql("SELECT state, count(*) FROM amends.workers GROUP BY state ORDER BY state").splitlines() == [
+        "dead|1",
+        "left|2",
+    ]
+    assert sql("SELECT count(*) FROM amends.runs WHERE owner IS NOT NULL") == "0"
+
+
+def test_several_workers_need_a_log_for_several(tmp_path: Path) -> None:
+    (tmp_path / "crowd.py").write_text(SAGA)
+    done = amends(tmp_path, "serve", "crowd", "--workers", "2", "--log", "sqlite:///x.db")
+    assert done.code == 2
+    assert "--workers 2: one process per log in a file or in memory" in done.err
+
+
+def test_workers_that_all_fail_end_the_command_with_what_they_said(tmp_path: Path, no_log: str) -> None:
+    (tmp_path / "crowd.py").write_text(SAGA)
+    done = amends_process(tmp_path, "serve", "crowd", "--workers", "2", "--log", no_log, "--listen", "127.0.0.1:0")
+    assert done.code == 1
+    assert "there is no log in" in done.err
+    assert "none of the 2 workers could begin" in done.err
+
+
+@pytest.mark.parametrize("dialect", ["postgresql", "sqlite"])
+def test_the_barriers_tables_are_shown(dialect: str, tmp_path: Path) -> None:
+    done = amends(tmp_path, "schema", "show", "--barrier", dialect)
+    assert "CREATE TABLE amends_barrier" in done.out
