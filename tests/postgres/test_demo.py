@@ -10,9 +10,8 @@ from tests.cli.commands import amends_process
 
 @pytest.mark.campaign
 def test_the_demo_on_postgresql_with_two_workers_holds(tmp_path: Path) -> None:
-    told = amends_process(
-        tmp_path, *"demo --postgres --workers 2 --orders 60 --seed 7 --json --dir".split(), str(tmp_path / "demo")
-    )
+    asked = ("demo", "--postgres", "--workers", "2", "--orders", "60", "--seed", "7", "--json")
+    told = amends_process(tmp_path, *asked, "--dir", str(tmp_path / "demo"))
     assert told.code == 0, told.out + told.err
     result = json.loads(told.out.splitlines()[-1])
     assert result["audit_ok"]

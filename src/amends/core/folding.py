@@ -66,16 +66,17 @@ def put_single(record: RunRecord, step: str, state: StepState) -> ItemRecord:
 
 def new_tries(event: e.Event, call: e.Request | e.CompensationRequested | e.NoticeRequested | Tries) -> Tries:
     """The life of a key begins."""
+    at, epoch = event.at, event.epoch
     return Tries(
-        participant=call.participant,
-        operation=call.operation,
-        guard=call.guard,
-        body=call.body,
-        since=event.at,
-        budget_from=event.at,
-        first_epoch=event.epoch,
-        open_epoch=event.epoch,
-        due=event.at,
+        call.participant,
+        call.operation,
+        call.guard,
+        call.body,
+        since=at,
+        budget_from=at,
+        first_epoch=epoch,
+        open_epoch=epoch,
+        due=at,
     )
 
 

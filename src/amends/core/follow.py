@@ -24,7 +24,8 @@ def follow(draft: Draft) -> None:
         if draft.epoch and (draft.adopting or not _goes_on(draft)):
             _take_over(draft)
         if record.turned is None:
-            _settle_wish_to_turn_back(draft)
+            if record.abort_requested is not None:
+                _settle_wish_to_turn_back(draft)
             if _advance(draft) and not draft.adopting and _goes_on(draft):
                 return  # only calls were requested: until one is answered nothing more follows
         if record.turned is not None:
@@ -85,7 +86,7 @@ def _take_over_undo(draft: Draft, item: ItemRecord, tries: Tries) -> None:
 def _settle_wish_to_turn_back(draft: Draft) -> None:
     """Somebody wants to turn back while the pivot's outcome is open: the pivot decides, and is hurried along."""
     record, pivot = draft.record, draft.pivot
-    if record.abort_requested is None or pivot is None or record.abort_void:
+    if pivot is None or record.abort_void:
         return
     if pivot.state is StepState.DONE:
         draft.emit(e.AbortVoid(draft.at, draft.epoch))

@@ -51,7 +51,10 @@ def owed(definition: Definition, record: RunRecord, now: int, epoch: int) -> Owe
         return Owed(tuple(later), min(moments, default=None))
     if record.quarantined is not None:
         return Owed((), None)
+    clean = record.turned is None and not record.by_hand
     for step in record.steps.values():
+        if clean and step.settled:
+            continue  # only when a run turned back, or by a person's hand, is anything owed for what is done
         for item in step.items.values():
             active = _active(record, item)
             if active is None:
