@@ -1,4 +1,4 @@
-"""Thousands of bad days for your own sagas, each from a seed: the real engine and a real log, everything else pretended.
+"""Thousands of bad days for your own sagas, each from a seed: the real engine, a real log, all else pretended.
 
 ```python
 def test_orders_survive_bad_days() -> None:
@@ -17,11 +17,11 @@ import hashlib
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from amends.codecs.events import EventCodec
 from amends.codecs.json import JsonCodec
@@ -35,6 +35,8 @@ from amends.core.state import LOCAL
 from amends.ports.transport import Outgoing
 from amends.testing.invariants import BrokenPromise
 from amends.testing.made_up import MadeUpValues
+from amends.testing.simulation.books import Trace
+from amends.testing.simulation.complaints import Complaints, heard
 from amends.testing.simulation.logs import Logs, logs_by_name
 from amends.testing.simulation.weather import Fault
 from amends.testing.simulation.world import Cast, Rest, World
@@ -48,8 +50,10 @@ TIDY_EVERY: Final = 200
 
 @dataclass(slots=True)
 class Report:
-    """What a simulation has seen. `ends`: runs by the state in which they came to rest. `fired`: what really went wrong,
-    and how often. `helped`: schedules in which a person was needed.
+    """What a simulation has seen.
+
+    `ends`: runs by the state in which they came to rest. `fired`: what really went wrong, and how often. `helped`:
+    schedules in which a person was needed.
     """
 
     schedules: int = 0
@@ -135,7 +139,7 @@ class Simulation:
         self._runs = runs
         self._again = again or self._call
 
-    def __enter__(self) -> "Simulation":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -146,34 +150,43 @@ class Simulation:
         self._inputs[saga] = body
 
     def gives(self, step: str, reply: bytes) -> None:
-        """This step's action is answered with this, as JSON."""
+        """The step's action is answered with this, as JSON."""
         self._replies[step] = reply
 
     def play(self, seed: int, schedules: int, *, seen: Callable[[Report], None] | None = None) -> Report:
         """Play so many worlds, from this seed on; `seen` is told of each."""
         report = Report()
-        with _alone():
+        with _alone() as complaints:
             for number in range(schedules):
-                report.add(self.world(seed + number))
+                report.add(self._world(seed + number, complaints))
                 if seen is not None:
                     seen(report)
                 if number % TIDY_EVERY == TIDY_EVERY - 1:
                     gc.collect()
         return report
 
-    def world(self, seed: int, *, traced: bool = False) -> Rest:
-        """Play one world."""
-        world = World(self._cast(), self._logs, self._events, seed, traced=traced)
+    def _world(self, seed: int, complaints: Complaints, trace: Trace | None = None) -> Rest:
+        """Play one world; what happens in it is added to `trace`, also where it ends badly."""
+        world = World(self._cast(), self._logs, self._events, seed, trace)
         try:
-            return world.play()
+            rest = world.play()
+            complaints.check()
         except Exception as error:
             raise SimulationFailed(self._told(seed, error), seed) from error
         finally:
             world.leave()
+        return rest
+
+    def trace(self, seed: int) -> Trace:
+        """Everything that happens in one world, in order; also where it ends badly, up to there."""
+        trace: Trace = []
+        with _alone() as complaints, suppress(SimulationFailed):
+            self._world(seed, complaints, trace)
+        return trace
 
     def print(self, seed: int) -> str:
         """A hash of everything that happens in one world, in order."""
-        return hashlib.sha256(repr(self.world(seed, traced=True).trace).encode()).hexdigest()
+        return hashlib.sha256(repr(self.trace(seed)).encode()).hexdigest()
 
     def _cast(self) -> Cast:
         inputs = {each.saga: self._input(each) for each in self._definitions}
@@ -219,7 +232,7 @@ class Simulation:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def _alone() -> Iterator[Complaints]:
     """Nothing else runs in this thread meanwhile, and garbage is looked for when a world is over, not in its middle."""
     try:
         asyncio.get_running_loop()
@@ -230,9 +243,12 @@ def _alone() -> Iterator[None]:
         raise AmendsError(msg)
     was_on = gc.isenabled()
     gc.disable()
+    gc.freeze()  # what there is by now is looked through no more
     try:
-        yield
+        with heard() as complaints:
+            yield complaints
     finally:
+        gc.unfreeze()
         if was_on:
             gc.enable()
 
@@ -242,7 +258,7 @@ def commit() -> str:
     here = Path(__file__).parent
     told = f"amends {version('amends')}"
     try:
-        found = subprocess.run(
+        found = subprocess.run(  # noqa: S603 - fixed words, and where this file lies
             ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],  # noqa: S607 - whichever git there is
             capture_output=True,
             text=True,

@@ -6,6 +6,7 @@ bytes never change"): those are checked here, at the moment itself. The rest is 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from amends.codecs.events import EventCodec
 from amends.core import events as e
@@ -27,15 +28,20 @@ class RunBook:
     started: bool = False
 
 
+Trace: TypeAlias = list[tuple[object, ...]]
+"""Everything that happened, in order."""
+
+
 class Books:
     """The books of one world, by run."""
 
-    def __init__(self, codec: EventCodec, trace: list[tuple[object, ...]] | None) -> None:
+    def __init__(self, codec: EventCodec, trace: Trace | None) -> None:
         self.runs: dict[str, RunBook] = {}
         self._codec = codec
         self._drivers: dict[tuple[str, int], int] = {}
-        self.trace = trace
-        """Everything that happened, in order, where somebody wants to know."""
+        self._trace = trace
+        self.wrong: BrokenPromise | None = None
+        """The first promise that was seen to be broken. It is raised as well, but not all who are called listen."""
 
     def of(self, run: str) -> RunBook:
         """The book of a run."""
@@ -47,8 +53,13 @@ class Books:
 
     def note(self, *what: object) -> None:
         """Add to the trace, if there is one."""
-        if self.trace is not None:
-            self.trace.append(what)
+        if self._trace is not None:
+            self._trace.append(what)
+
+    def _broken(self, sentence: str) -> BrokenPromise:
+        error = BrokenPromise(sentence)
+        self.wrong = self.wrong or error
+        return error
 
     def taken(self, now: int, process: int, entry: Start | Append) -> None:
         """The log has taken an entry, whether it says so or not."""
@@ -56,11 +67,11 @@ class Books:
         before = 0 if isinstance(entry, Start) else entry.expected
         if len(book.stored) < before:
             msg = f"the log is gapless: {entry.run} has {len(book.stored)} events, and the log took one after {before}"
-            raise BrokenPromise(msg)
+            raise self._broken(msg)
         known = book.stored[before : before + len(entry.events)]
         if known and known != list(entry.events):
             msg = f"the log is append-only: {entry.run} has other events already after {before}"
-            raise BrokenPromise(msg)
+            raise self._broken(msg)
         self._add(now, process, entry.run, book, entry.events[len(known) :])
 
     def found(self, now: int, process: int, row: StoredRun) -> None:
@@ -72,7 +83,7 @@ class Books:
                 f"P1 what the log took stays: {row.run} was given with {len(events)} events and version {row.version}, "
                 f"and {len(book.stored)} had been taken"
             )
-            raise BrokenPromise(msg)
+            raise self._broken(msg)
         self._add(now, process, row.run, book, events[len(book.stored) :])
 
     def _add(self, now: int, process: int, run: str, book: RunBook, events: Sequence[StoredEvent]) -> None:
@@ -103,18 +114,19 @@ class Books:
         self.note(now, "send", process, call.key, call.attempt, call.epoch, call.body)
         if (call.step, call.item, call.phase) not in book.asked:
             msg = f"P1 nothing leaves before the log knows of it: {call.key} was sent, and the log hasn't asked for it"
-            raise BrokenPromise(msg)
+            raise self._broken(msg)
         now_sent = (call.body, call.since)
         if book.sent.setdefault(call.key, now_sent) != now_sent:
             msg = f"P6 same key, same bytes: {call.key} was sent with {book.sent[call.key]} and with {now_sent}"
-            raise BrokenPromise(msg)
+            raise self._broken(msg)
         driver = self._drivers.setdefault((call.run, call.epoch), process)
         if driver != process:
-            msg = f"P7 one owner at a time: processes {driver} and {process} both drive {call.run} as epoch {call.epoch}"
-            raise BrokenPromise(msg)
+            msg = (
+                f"P7 one owner at a time: processes {driver} and {process} both drive {call.run} as epoch {call.epoch}"
+            )
+            raise self._broken(msg)
 
     def happened(self, now: int, run: str, effect: Effect) -> None:
         """Something was really done, or undone."""
         self.of(run).ledger.append(effect)
         self.note(now, "effect", run, str(effect))
-

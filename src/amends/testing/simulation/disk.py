@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
-from amends.core.errors import LogBroken
+from amends.core.errors import LogBroken, LogUnavailable
 from amends.ports.log import Append, Find, SagaKey, Start, StoredEvent, StoredRun, TransactionLog, Written
 from amends.testing.invariants import BrokenPromise
 from amends.testing.simulation.books import Books
@@ -167,6 +167,7 @@ class Disk:
         self._storage.books.found(self._storage.timeline.now(), self._process.number, row)
 
     async def _ask(self, work: Callable[[], Coroutine[Any, Any, R]]) -> R:
+        self._process.ensure_alive()
         answer: asyncio.Future[R] = self._process.create_future()
         self._storage.timeline.after(0, self._answer, answer, work)
         return await answer
@@ -174,7 +175,8 @@ class Disk:
     async def _write(
         self, work: Work[R], *, heard: Callable[[R], None] = ignore, may: frozenset[Fault] = ANY_WRITE
     ) -> R:
-        """Have it written. `heard` is told of what was done, whether the process is or not; `may`: what may go wrong."""
+        """Have it written. `heard` is told of what was done, whether the process is or not; `may`: what can fail."""
+        self._process.ensure_alive()
         answer: asyncio.Future[R] = self._process.create_future()
         takes = self._storage.write_takes()
         self._storage.timeline.after(takes, self._do, answer, work, heard, may)
@@ -227,9 +229,10 @@ class Disk:
         late = fault is not Fault.FULL_DISK and storage.weather.dice.random() < 0.5
         try:
             return storage.logs.fail(self.inner, whole, fault, late=late)
-        except LogBroken as error:
-            self._ruined = error
-            self._machine.ruined(self._process)
+        except LogUnavailable as error:
+            if fault is Fault.IO_ERROR:
+                self._ruined = error if isinstance(error, LogBroken) else None  # else it says so by itself from now on
+                self._machine.ruined(self._process)
             raise
 
     def _strikes(self, crash: Fault) -> bool:

@@ -10,10 +10,7 @@ import sqlite3
 import tempfile
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Protocol, Self, TypeVar, cast
-
-from typing_extensions import override
+from typing import Any, Final, Protocol, TypeVar, cast
 
 from amends.core.errors import AmendsError, LogBroken, LogUnavailable
 from amends.logs.memory import MemoryLog, MemoryStore
@@ -172,7 +169,9 @@ class _Failing:
             return self.real.execute(sql, *values)
         if self._late:
             self.real.execute(sql)
-        error = sqlite3.OperationalError("database or disk is full" if self._code == sqlite3.SQLITE_FULL else "disk I/O error")
+        error = sqlite3.OperationalError(
+            "database or disk is full" if self._code == sqlite3.SQLITE_FULL else "disk I/O error"
+        )
         error.sqlite_errorcode = self._code
         error.sqlite_errorname = "SQLITE_FULL" if self._code == sqlite3.SQLITE_FULL else "SQLITE_IOERR_FSYNC"
         raise error

@@ -56,6 +56,7 @@ class Wire:
 
     async def send(self, call: Outgoing) -> Came:
         """Send it, and wait no longer than its time-out."""
+        self._process.ensure_alive()
         answer: asyncio.Future[Came] = self._process.create_future()
         over = Lost(Cause.TIMED_OUT, f"no answer within {call.timeout_seconds:g} s")
         timer = self._process.call_later(call.timeout_seconds, say, answer, over)
@@ -88,9 +89,7 @@ class Travelling:
 class Network:
     """All wires of one world and what they lead to."""
 
-    def __init__(
-        self, timeline: Timeline, weather: Weather, books: Books, machine: Machine, replies: Replies
-    ) -> None:
+    def __init__(self, timeline: Timeline, weather: Weather, books: Books, machine: Machine, replies: Replies) -> None:
         self._timeline = timeline
         self._weather = weather
         self._books = books

@@ -8,6 +8,7 @@ then by its number, so the same causes give the same order, bit for bit.
 """
 
 import asyncio
+import inspect
 import math
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -117,9 +118,12 @@ class Process(asyncio.BaseEventLoop):
         super().__init__()
         self.number = number
         self.life = Life.RUNS
+        self.is_dead = False
         self._timeline = timeline
         self._turns: deque[Turn] = deque()
         self._queued = False
+        self._fresh: list[asyncio.Task[Any]] = []
+        """Tasks that may not have begun yet."""
         self.went_wrong: BaseException | str | None = None
         """What nobody caught."""
 
@@ -128,15 +132,21 @@ class Process(asyncio.BaseEventLoop):
 
     # -- how it lives
 
-    @property
-    def is_dead(self) -> bool:
-        """Whether it was killed."""
-        return self.life is Life.DEAD
-
     def kill(self) -> None:
         """It is gone, at once; nothing in it ever happens again."""
         self.life = Life.DEAD
+        self.is_dead = True
         self._turns.clear()
+        for task in self._fresh:
+            work = task.get_coro()
+            if inspect.iscoroutine(work) and inspect.getcoroutinestate(work) == inspect.CORO_CREATED:
+                work.close()  # or Python warns that nobody awaited what never began
+        self._fresh.clear()
+
+    def ensure_alive(self) -> None:
+        """What is left of a killed process comes here only as its memory is swept up: that is the end of it."""
+        if self.is_dead:
+            raise GeneratorExit
 
     def pause(self) -> None:
         """It does nothing until it is woken."""
@@ -147,7 +157,9 @@ class Process(asyncio.BaseEventLoop):
         """It goes on, beginning with all that came meanwhile."""
         if self.life is Life.PAUSED:
             self.life = Life.RUNS
-            self._queue()
+            if self._turns and not self._queued:
+                self._queued = True
+                self._timeline.ready.append(self)
 
     def work(self, turns_max: int) -> int:
         """Do what there is to do, until there is no more; gives how many turns that took."""
@@ -167,25 +179,27 @@ class Process(asyncio.BaseEventLoop):
                     context.run(callback, *turn.args)
                 except Exception as error:  # noqa: BLE001 - judged by whoever runs the world
                     self.went_wrong = error
+            if not turns:
+                self._fresh.clear()
         finally:
             asyncio._set_running_loop(None)  # noqa: SLF001
         return taken
 
-    def _queue(self) -> None:
-        if not self._queued and self._turns and self.life is Life.RUNS:
+    def enter(self, turn: Turn) -> None:
+        """Do this when its turn comes."""
+        if self.is_dead:
+            return
+        self._turns.append(turn)
+        if not self._queued and self.life is Life.RUNS:
             self._queued = True
             self._timeline.ready.append(self)
 
-    def enter(self, turn: Turn) -> None:
-        """Do this when its turn comes."""
-        if self.life is not Life.DEAD:
-            self._turns.append(turn)
-            if not self._queued:
-                self._queue()
-
-    def begin(self, work: Coroutine[Any, Any, R], then: Callable[[asyncio.Task[R]], None]) -> None:
+    def begin(self, work: Callable[[], Coroutine[Any, Any, R]], then: Callable[[asyncio.Task[R]], None]) -> None:
         """Do this work as a task; `then` is told of its end, unless the process dies before."""
-        self.create_task(work).add_done_callback(then)
+        self.call_soon(self._begin, work, then)
+
+    def _begin(self, work: Callable[[], Coroutine[Any, Any, R]], then: Callable[[asyncio.Task[R]], None]) -> None:
+        self.create_task(work()).add_done_callback(then)
 
     # -- an event loop, as far as an engine needs one
 
@@ -196,7 +210,11 @@ class Process(asyncio.BaseEventLoop):
     @override
     def call_soon(self, callback: Callable[..., object], *args: object, context: Context | None = None) -> Turn:
         turn = Turn(callback, args, context)
-        self.enter(turn)
+        if not self.is_dead:  # as `enter`: this is called for every step of every task
+            self._turns.append(turn)
+            if not self._queued and self.life is Life.RUNS:
+                self._queued = True
+                self._timeline.ready.append(self)
         return turn
 
     @override
@@ -224,9 +242,10 @@ class Process(asyncio.BaseEventLoop):
         return self.call_later(when - self.time(), callback, *args, context=context)
 
     @override
-    def create_task(self, coro: Any, *, name: object = None, context: Context | None = None) -> asyncio.Task[Any]:  # noqa: ANN401 - as asyncio has it
+    def create_task(self, coro: Any, *, name: object = None, context: Context | None = None) -> asyncio.Task[Any]:
         task: asyncio.Task[Any] = asyncio.Task(coro, loop=self, context=context)
         task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001 - a killed process leaves its tasks as they are
+        self._fresh.append(task)
         return task
 
     @override
@@ -239,4 +258,6 @@ class Process(asyncio.BaseEventLoop):
 
     @override
     def call_exception_handler(self, context: Any) -> None:
+        if self.is_dead:
+            return  # it is being swept up
         self.went_wrong = context.get("exception") or str(context.get("message"))

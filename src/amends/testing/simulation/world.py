@@ -9,16 +9,16 @@ person helps, as long as it takes.
 import asyncio
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
-from typing import Any, Final
+from typing import Final
 
 from amends.codecs.events import EventCodec
 from amends.codecs.json import canonical
 from amends.core import commands as c
 from amends.core.definition import Definition
-from amends.core.errors import AmendsError, LogUnavailable, Overloaded
+from amends.core.errors import AmendsError, InputInvalid, LogUnavailable, Overloaded
 from amends.core.retry import MICROSECONDS
 from amends.core.state import RunRecord
 from amends.engine.driven import Ready
@@ -27,7 +27,7 @@ from amends.engine.lanes import Lane
 from amends.ports.log import StoredRun
 from amends.testing.invariants import BrokenPromise, Effect, Evidence, broken
 from amends.testing.people import Does, deeds, remedies
-from amends.testing.simulation.books import Books
+from amends.testing.simulation.books import Books, Trace
 from amends.testing.simulation.disk import Disk, Storage
 from amends.testing.simulation.logs import Logs
 from amends.testing.simulation.network import Network, Replies, Wire
@@ -87,27 +87,25 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """A world that came to rest: how its runs ended, what really went wrong, and its history where it was asked for."""
+    """A world that came to rest: how its runs ended, and what really went wrong."""
 
     ends: tuple[str, ...]
     fired: Mapping[Fault, int]
     helped: int
-    trace: tuple[tuple[object, ...], ...] = field(default=(), repr=False)
 
 
 class World:
     """Everything in one world."""
 
-    def __init__(self, cast: Cast, logs: Logs, codec: EventCodec, seed: int, *, traced: bool = False) -> None:
-        dice = Random(seed)
+    def __init__(self, cast: Cast, logs: Logs, codec: EventCodec, seed: int, trace: Trace | None = None) -> None:
+        dice = Random(seed)  # noqa: S311 - a seed is a bug report, not a secret
         self._cast = cast
         self._logs = logs
         self._codec = codec
         self._dice = dice
         self._timeline = Timeline(STARTS)
         self._weather = Weather(dice, STARTS + int(CLEAR_AFTER_MAX * dice.random()), alone=logs.alone)
-        self._trace: list[tuple[object, ...]] | None = [] if traced else None
-        self._books = Books(codec, self._trace)
+        self._books = Books(codec, trace)
         self._storage = Storage(self._timeline, self._weather, logs, self._books)
         self._network = Network(self._timeline, self._weather, self._books, self, cast.replies)
         self._now: Instance | None = None
@@ -125,11 +123,9 @@ class World:
         self._plan()
         self._timeline.run()
         self._check_processes()
-        helped = self._help()
-        self._check_rows()
-        records = [self._record(run) for run in self._wanted]
-        trace = () if self._trace is None else tuple(self._trace)
-        return Rest(tuple(each.state.value for each in records), self._weather.fired, helped, trace)
+        records, helped = self._help()
+        self._check_rows(records)
+        return Rest(tuple(each.state.value for each in records.values()), self._weather.fired, helped)
 
     def leave(self) -> None:
         """Nothing of it is needed any more."""
@@ -207,7 +203,7 @@ class World:
         self._instances.append(instance)
         self._now = instance
         self._books.note(self._timeline.now(), "process", number)
-        process.begin(engine.open(), partial(self._opened, instance))
+        process.begin(engine.open, partial(self._opened, instance))
 
     def _opened(self, instance: Instance, task: "asyncio.Task[None]") -> None:
         error = task.exception()
@@ -268,7 +264,7 @@ class World:
         self._weather.fire(Fault.DEPLOY)
         instance.is_open = False
         grace = self._dice.choice((0.0, 1.0, 10.0))
-        instance.process.begin(instance.engine.close(grace), partial(self._closed, instance))
+        instance.process.begin(partial(instance.engine.close, grace), partial(self._closed, instance))
 
     def _closed(self, instance: Instance, task: "asyncio.Task[None]") -> None:
         error = task.exception()
@@ -304,7 +300,7 @@ class World:
         if wanted.tries > 1:
             self._weather.fire(Fault.START_REPEATED)
         deadline = None if wanted.time_left is None else self._timeline.now() + wanted.time_left
-        start = instance.engine.start(wanted.definition, wanted.body, run=wanted.run, deadline=deadline)
+        start = partial(instance.engine.start, wanted.definition, wanted.body, run=wanted.run, deadline=deadline)
         instance.process.begin(start, partial(self._started, wanted))
         self._timeline.after(PATIENCE, self._want, wanted)
 
@@ -315,6 +311,8 @@ class World:
             self._books.of(wanted.run).started = True
             if not self._books.of(wanted.run).stored:
                 self._fail(BrokenPromise(f"P1 a start is durable: {wanted.run} was acknowledged and isn't in the log"))
+        elif isinstance(error, InputInvalid) and wanted.time_left is not None:
+            pass  # the process stood still until the deadline was over: its caller asks with a new one
         elif not isinstance(error, LogUnavailable | Overloaded):
             self._fail(error)
 
@@ -343,7 +341,7 @@ class World:
         def verb(at: int, epoch: int) -> c.Verb:
             return replace(does.command(at), epoch=epoch)
 
-        instance.process.begin(instance.engine.steer(run, verb), partial(self._steered, run, does))
+        instance.process.begin(partial(instance.engine.steer, run, verb), partial(self._steered, run, does))
 
     def _steered(self, run: str, does: Does, task: "asyncio.Task[RunRecord]") -> None:
         error = task.exception()
@@ -358,13 +356,14 @@ class World:
     # -- at rest
 
     def _check_processes(self) -> None:
-        if self._wrong is not None:
-            raise self._wrong
+        wrong = self._books.wrong or self._wrong
+        if wrong is not None:
+            raise wrong
         for each in self._instances:
-            wrong = each.process.went_wrong
-            if wrong is not None and not each.process.is_dead:
-                msg = f"process {each.process.number}: {type(wrong).__name__}: {wrong}"
-                raise BrokenPromise(msg) from (wrong if isinstance(wrong, BaseException) else None)
+            uncaught = each.process.went_wrong
+            if uncaught is not None:
+                msg = f"process {each.process.number}: {type(uncaught).__name__}: {uncaught}"
+                raise BrokenPromise(msg) from (uncaught if isinstance(uncaught, BaseException) else None)
         for run in self._wanted:
             if not self._books.of(run).started:
                 msg = f"P1 it ends or is stuck: {run} was asked for again and again and never started"
@@ -374,9 +373,6 @@ class World:
         book = self._books.of(run)
         return Evidence(self._wanted[run].definition, tuple(book.events), tuple(book.ledger))
 
-    def _record(self, run: str) -> RunRecord:
-        return self._evidence(run).record
-
     def _check(self, run: str) -> RunRecord:
         """Ask every promise of a run that is left alone."""
         evidence = self._evidence(run)
@@ -385,15 +381,17 @@ class World:
             raise BrokenPromise(f"{sentence} ({run}, {evidence.definition.saga})")
         return evidence.record
 
-    def _help(self) -> int:
-        """Have people help where runs are stuck, and check what became of them; gives how often that was needed."""
+    def _help(self) -> tuple[dict[str, RunRecord], int]:
+        """Check every run, and have people help where one is stuck; gives how they ended and how often that was
+        needed.
+        """
         helped = 0
         tried: dict[tuple[str, int], int] = {}
         while True:
             records = {run: self._check(run) for run in self._wanted}
             stuck = [run for run, record in records.items() if record.ended is None]
             if not stuck:
-                return helped
+                return records, helped
             helped += 1
             for run in stuck:
                 self._remedy(run, records[run], tried)
@@ -414,26 +412,26 @@ class World:
         if ideas:
             self._steer(instance, run, ideas[number % len(ideas)])
 
-    def _check_rows(self) -> None:
+    def _check_rows(self, records: Mapping[str, RunRecord]) -> None:
         """What the log shows of a run is what its history says, and nobody holds what is over."""
         instance = self._now
         assert instance is not None, "at rest there is a process"
-        for run in self._wanted:
+        for run, record in records.items():
             row = self._logs.do(partial(instance.disk.inner.read, run))
             if row is None:
                 raise BrokenPromise(f"P1 an acknowledged run is never lost: {run} isn't in the log")
             self._books.found(self._timeline.now(), instance.process.number, row)
-            self._check_row(row)
+            _check_row(row, record)
 
-    def _check_row(self, row: StoredRun) -> None:
-        record = self._record(row.run)
-        if row.version != record.length or row.state != record.state.value or row.by_hand != record.by_hand:
-            raise BrokenPromise(
-                f"the row is the history's: {row.run} is {row.state} at {row.version} in its row, and "
-                f"{record.state.value} at {record.length} in its history"
-            )
-        if record.ended is not None and (row.owner is not None or row.due_at is not None):
-            raise BrokenPromise(f"an end is final: {row.run} has ended, and {row.owner or 'somebody'} is still to look")
+
+def _check_row(row: StoredRun, record: RunRecord) -> None:
+    if row.version != record.length or row.state != record.state.value or row.by_hand != record.by_hand:
+        raise BrokenPromise(
+            f"the row is the history's: {row.run} is {row.state} at {row.version} in its row, and "
+            f"{record.state.value} at {record.length} in its history"
+        )
+    if record.ended is not None and (row.owner is not None or row.due_at is not None):
+        raise BrokenPromise(f"an end is final: {row.run} has ended, and {row.owner or 'somebody'} is still to look")
 
 
 _ASKED_ANY_TIME: Final = frozenset({"cancel", "compensate", "answer", "decline", "retry", "abandon"})

@@ -1,0 +1,52 @@
+"""What an engine says of itself while it is simulated: an error that it caught and logged is a bug that it survived."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from typing_extensions import override
+
+from amends.testing.invariants import BrokenPromise
+
+LOGGER: Final = "amends.engine"
+
+
+class Complaints(logging.Handler):
+    """Keeps what was logged together with an exception: such things are meant never to happen."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self._first: logging.LogRecord | None = None
+
+    @override
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info is not None and self._first is None:
+            self._first = record
+
+    def check(self) -> None:
+        """Raise the first of them, and forget it."""
+        first, self._first = self._first, None
+        if first is None or first.exc_info is None:
+            return
+        error = first.exc_info[1]
+        if isinstance(error, BrokenPromise):
+            raise error
+        raise BrokenPromise(f"the engine complains: {first.getMessage()} ({type(error).__name__}: {error})") from error
+
+
+@contextmanager
+def heard() -> Iterator[Complaints]:
+    """Hear what engines log meanwhile; nobody else does: that disks fail is no news here."""
+    logger = logging.getLogger(LOGGER)
+    complaints = Complaints()
+    level, propagate = logger.level, logger.propagate
+    logger.addHandler(complaints)
+    logger.setLevel(logging.ERROR)
+    logger.propagate = False
+    try:
+        yield complaints
+    finally:
+        logger.removeHandler(complaints)
+        logger.setLevel(level)
+        logger.propagate = propagate
