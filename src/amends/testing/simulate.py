@@ -27,6 +27,7 @@ from amends.codecs.events import EventCodec
 from amends.codecs.json import JsonCodec
 from amends.compose import load_definitions
 from amends.core.answers import NULL
+from amends.core.codec import TypeForm
 from amends.core.declare import Step
 from amends.core.definition import Definition
 from amends.core.errors import AmendsError
@@ -132,7 +133,6 @@ class Simulation:
         self._inputs: dict[str, bytes] = {}
         self._replies: dict[str, bytes] = {}
         self._made: dict[tuple[str, str, str], bytes] = {}
-        self._values = MadeUpValues(self.codec)
         self._events = EventCodec()
         self._logs = logs_by_name(log) if isinstance(log, str) else log
         self._log_name = log if isinstance(log, str) else type(log).__name__
@@ -195,7 +195,7 @@ class Simulation:
     def _input(self, definition: Definition) -> bytes:
         known = self._inputs.get(definition.saga)
         if known is None:
-            known = self._inputs[definition.saga] = self._values.json(definition.input_type, "input")
+            known = self._inputs[definition.saga] = self._value(definition.input_type, "input")
         return known
 
     def _reply(self, call: Outgoing) -> bytes:
@@ -214,12 +214,16 @@ class Simulation:
             if call.participant == LOCAL:
                 step = definition.steps.get(call.step)
                 if step is not None and step.is_local:
-                    return NULL if step.reply_type is None else self._values.json(step.reply_type, call.step)
+                    return NULL if step.reply_type is None else self._value(step.reply_type, call.step)
                 continue
             operation = definition.operation(call.participant, call.operation)
             if operation is not None:
-                return NULL if operation.reply_type is None else self._values.json(operation.reply_type, operation.name)
+                return NULL if operation.reply_type is None else self._value(operation.reply_type, operation.name)
         return NULL
+
+    def _value(self, type_: TypeForm, name: str) -> bytes:
+        """A value of this type, whatever was made up before: a world mustn't depend on those that came earlier."""
+        return MadeUpValues(self.codec).json(type_, name)
 
     def _told(self, seed: int, error: Exception) -> str:
         what = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"

@@ -5,6 +5,7 @@ stands still for long has its runs taken over while it lives.
 """
 
 import asyncio
+import os
 import shutil
 import sqlite3
 import tempfile
@@ -20,6 +21,9 @@ from amends.ports.log import TransactionLog
 from amends.testing.simulation.weather import Fault
 
 R = TypeVar("R")
+
+MEMORY_DISK: Final = Path("/dev/shm")  # noqa: S108 - a folder with a random name is made in it
+"""Where files are that needn't outlive the machine: nobody here loses its power, so nothing is gained by a real disk."""
 
 Work = Callable[[], Coroutine[Any, Any, R]]
 
@@ -104,6 +108,8 @@ class SqliteLogs:
     alone = True
 
     def __init__(self, folder: Path | None = None) -> None:
+        if folder is None and MEMORY_DISK.is_dir() and os.access(MEMORY_DISK, os.W_OK):
+            folder = MEMORY_DISK
         self._folder = Path(tempfile.mkdtemp(prefix="amends-simulate-", dir=folder))
         self._loop = asyncio.new_event_loop()
         self._worlds = 0

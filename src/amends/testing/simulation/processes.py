@@ -24,7 +24,7 @@ from amends.core.retry import MICROSECONDS
 R = TypeVar("R")
 
 TURNS_MAX: Final = 200_000
-"""Turns that all processes of one world may take before it is said that they go on for ever; thousands are usual."""
+"""What may happen in one world before it is said that it goes on for ever; hundreds of turns are usual."""
 
 
 class EndlessWorld(AssertionError):
@@ -86,13 +86,14 @@ class Timeline:
         """Until nobody has anything to do and nothing is due any more."""
         heap, ready = self._heap, self.ready
         while True:
-            while ready:
+            while ready and self._turns < TURNS_MAX:
                 self._turns += ready.popleft().work(TURNS_MAX - self._turns)
-                if self._turns >= TURNS_MAX:
-                    msg = f"the processes have taken {TURNS_MAX} turns and still go on"
-                    raise EndlessWorld(msg)
             if not heap:
                 return
+            self._turns += 1
+            if self._turns > TURNS_MAX:
+                msg = f"{TURNS_MAX} things have happened, and there is always another one"
+                raise EndlessWorld(msg)
             moment, _, process, turn = heappop(heap)
             if turn.callback is None or (process is not None and process.is_dead):
                 continue

@@ -124,15 +124,13 @@ class World:
         self._timeline.run()
         self._check_processes()
         records, helped = self._help()
-        self._check_rows(records)
         return Rest(tuple(each.state.value for each in records.values()), self._weather.fired, helped)
 
     def leave(self) -> None:
         """Nothing of it is needed any more."""
         for each in self._instances:
-            if not each.process.is_dead:
-                each.process.kill()
-                self._logs.leave(each.disk.inner)
+            each.process.kill()
+            self._logs.leave(each.disk.inner)
         self._instances.clear()
 
     def _plan(self) -> None:
@@ -220,7 +218,8 @@ class World:
             return
         instance.process.kill()
         self._network.dies(instance.process)
-        self._logs.leave(instance.disk.inner)
+        # By the world, when the turn that killed it is over: what follows may have to wait for threads.
+        self._timeline.after(0, self._logs.leave, instance.disk.inner)
         self._books.note(self._timeline.now(), "dead", instance.process.number)
         if instance is self._now:
             self._now = None
@@ -374,11 +373,18 @@ class World:
         return Evidence(self._wanted[run].definition, tuple(book.events), tuple(book.ledger))
 
     def _check(self, run: str) -> RunRecord:
-        """Ask every promise of a run that is left alone."""
+        """Ask every promise of a run that is left alone, by what the log has of it."""
+        instance = self._now
+        assert instance is not None, "at rest there is a process"
+        row = self._logs.do(partial(instance.disk.inner.read, run))
+        if row is None:
+            raise BrokenPromise(f"P1 an acknowledged run is never lost: {run} isn't in the log")
+        self._books.found(self._timeline.now(), instance.process.number, row)
         evidence = self._evidence(run)
         sentence = broken(evidence, quiet=True)
         if sentence is not None:
             raise BrokenPromise(f"{sentence} ({run}, {evidence.definition.saga})")
+        _check_row(row, evidence.record)
         return evidence.record
 
     def _help(self) -> tuple[dict[str, RunRecord], int]:
@@ -412,19 +418,9 @@ class World:
         if ideas:
             self._steer(instance, run, ideas[number % len(ideas)])
 
-    def _check_rows(self, records: Mapping[str, RunRecord]) -> None:
-        """What the log shows of a run is what its history says, and nobody holds what is over."""
-        instance = self._now
-        assert instance is not None, "at rest there is a process"
-        for run, record in records.items():
-            row = self._logs.do(partial(instance.disk.inner.read, run))
-            if row is None:
-                raise BrokenPromise(f"P1 an acknowledged run is never lost: {run} isn't in the log")
-            self._books.found(self._timeline.now(), instance.process.number, row)
-            _check_row(row, record)
-
 
 def _check_row(row: StoredRun, record: RunRecord) -> None:
+    """What the log shows of a run is what its history says, and nobody holds what is over."""
     if row.version != record.length or row.state != record.state.value or row.by_hand != record.by_hand:
         raise BrokenPromise(
             f"the row is the history's: {row.run} is {row.state} at {row.version} in its row, and "
