@@ -168,13 +168,17 @@ class Simulation:
     def _world(self, seed: int, complaints: Complaints, trace: Trace | None = None) -> Rest:
         """Play one world; what happens in it is added to `trace`, also where it ends badly."""
         world = World(self._cast(), self._logs, self._events, seed, trace)
+        wrong: Exception | None = None
+        rest: Rest | None = None
         try:
             rest = world.play()
-            complaints.check()
-        except Exception as error:
-            raise SimulationFailed(self._told(seed, error), seed) from error
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is told with its seed
+            wrong = error
         finally:
             world.leave()
+        wrong = complaints.take() or wrong
+        if wrong is not None or rest is None:
+            raise SimulationFailed(self._told(seed, wrong), seed) from wrong
         return rest
 
     def trace(self, seed: int) -> Trace:
@@ -225,7 +229,7 @@ class Simulation:
         """A value of this type, whatever was made up before: a world mustn't depend on those that came earlier."""
         return MadeUpValues(self.codec).json(type_, name)
 
-    def _told(self, seed: int, error: Exception) -> str:
+    def _told(self, seed: int, error: Exception | None) -> str:
         what = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
         return f"{what}\n  seed: {seed}\n  at: {commit()}\n  again: {self._again(seed)}"
 

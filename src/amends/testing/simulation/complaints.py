@@ -24,15 +24,17 @@ class Complaints(logging.Handler):
         if record.exc_info is not None and self._first is None:
             self._first = record
 
-    def check(self) -> None:
-        """Raise the first of them, and forget it."""
+    def take(self) -> Exception | None:
+        """The first of them, which is then forgotten."""
         first, self._first = self._first, None
         if first is None or first.exc_info is None:
-            return
+            return None
         error = first.exc_info[1]
         if isinstance(error, BrokenPromise):
-            raise error
-        raise BrokenPromise(f"the engine complains: {first.getMessage()} ({type(error).__name__}: {error})") from error
+            return error
+        complaint = BrokenPromise(f"the engine complains: {first.getMessage()} ({type(error).__name__}: {error})")
+        complaint.__cause__ = error
+        return complaint
 
 
 @contextmanager
