@@ -1,4 +1,4 @@
-"""`amends simulate` plays sagas through bad days, says what it saw, and gives the command that shows a failure again."""
+"""`amends simulate` plays sagas through bad days, says what it saw, and how to see a failure again."""
 
 import json
 from pathlib import Path

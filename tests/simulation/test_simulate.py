@@ -1,4 +1,4 @@
-"""The promises hold on bad days; a seed is a world, bit for bit; and a world that goes wrong says how to see it again."""
+"""The promises hold on bad days; a seed is a world, bit for bit; a failure says how to see it again."""
 
 import asyncio
 import os
@@ -104,7 +104,7 @@ def test_what_an_engine_only_logs_is_a_failure_too(monkeypatch: pytest.MonkeyPat
         raise ZeroDivisionError
 
     monkeypatch.setattr("amends.engine.worker.owed", failing)
-    with pytest.raises(SimulationFailed, match="the engine complains: .*deciding failed"):
+    with pytest.raises(SimulationFailed, match=r"the engine complains: .*deciding failed"):
         simulate([ORDERS], schedules=20)
 
 

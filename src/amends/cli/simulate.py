@@ -26,13 +26,13 @@ def simulate(
     schedules: Annotated[int, typer.Option(min=1, help="How many, each from the next seed.")] = 1_000,
     log: Annotated[str, typer.Option(metavar="KIND", help="memory, or sqlite: real files, slower.")] = "memory",
     runs: Annotated[int, typer.Option(min=1, help="Runs per schedule.")] = 4,
-    input: Annotated[  # noqa: A002 - as the option is called
+    input: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The runs' input as JSON, for one saga. Default: made up.")
     ] = None,
     trace: Annotated[bool, typer.Option("--trace", help="Show all that happens in the first schedule.")] = False,
     json: Json = False,
 ) -> None:
-    """Play sagas through bad days: the real engine and log, everything else pretended. Exit code 1 if a promise breaks."""
+    """Play sagas through bad days, each from a seed. Exit code 1 if a promise is broken."""
     from amends.cli.modules import find_sagas
     from amends.compose import load_definitions
     from amends.core.errors import AmendsError

@@ -16,7 +16,7 @@ import gc
 import hashlib
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -240,7 +240,7 @@ class Simulation:
 
 
 @contextmanager
-def _alone() -> Iterator[Complaints]:
+def _alone() -> Generator[Complaints]:
     """Nothing else runs in this thread meanwhile, and garbage is looked for when a world is over, not in its middle."""
     try:
         asyncio.get_running_loop()

@@ -1,7 +1,7 @@
 """What an engine says of itself while it is simulated: an error that it caught and logged is a bug that it survived."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Final
 
@@ -38,7 +38,7 @@ class Complaints(logging.Handler):
 
 
 @contextmanager
-def heard() -> Iterator[Complaints]:
+def heard() -> Generator[Complaints]:
     """Hear what engines log meanwhile; nobody else does: that disks fail is no news here."""
     logger = logging.getLogger(LOGGER)
     complaints = Complaints()

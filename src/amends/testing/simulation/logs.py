@@ -23,7 +23,7 @@ from amends.testing.simulation.weather import Fault
 R = TypeVar("R")
 
 MEMORY_DISK: Final = Path("/dev/shm")  # noqa: S108 - a folder with a random name is made in it
-"""Where files are that needn't outlive the machine: nobody here loses its power, so nothing is gained by a real disk."""
+"""For files that needn't outlive the machine: nobody here loses its power, so a real disk would only be slower."""
 
 Work = Callable[[], Coroutine[Any, Any, R]]
 

@@ -6,6 +6,7 @@ ten. After a while the sky clears for good: from then on nothing goes wrong any 
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from enum import StrEnum
 from random import Random
 from typing import Final
@@ -17,53 +18,66 @@ class Fault(StrEnum):
     """Everything that may go wrong in a world. Each counts as happened only once it has had its effect."""
 
     REFUSED = "refused"
-    """No connection: nothing was sent."""
     REQUEST_LOST = "request-lost"
     REPLY_LOST = "reply-lost"
-    """The participant did its work, and nobody hears of it."""
     RESET = "reset"
-    """The connection broke after the request had left."""
     LATE = "late"
-    """The request arrives when its caller has long given up."""
     REPEATED = "repeated"
-    """The request arrives a second time."""
     GARBLED = "garbled"
-    """The answer can't be read."""
     SERVER_ERROR = "server-error"
     MISROUTED = "misrouted"
-    """Something in between answered, not the participant."""
     PARTITION = "partition"
-    """Nothing gets to one participant, or back from it, for a while."""
     NO = "no"
     LATER = "later"
-    """The participant takes the work on and does it later."""
     FAILS = "fails"
-    """The participant's own code fails."""
     UNDO_REFUSED = "undo-refused"
     CRASH_BEFORE_WRITE = "crash-before-write"
     CRASH_AFTER_WRITE = "crash-after-write"
-    """The process dies when the log has taken what was written, and before it says so."""
     CRASH_AT_SEND = "crash-at-send"
     CRASH_AT_ANSWER = "crash-at-answer"
     PAUSE = "pause"
     PAUSE_PAST_LEASE = "pause-past-lease"
-    """The process stands still for so long that another one takes its runs over; then it goes on."""
     DEPLOY = "deploy"
-    """The process is closed in good order, and another one started."""
     SLOW_DISK = "slow-disk"
     FULL_DISK = "full-disk"
-    """Nothing can be written for a while; what there is stays."""
     IO_ERROR = "io-error"
-    """A write failed, and nobody knows what of it is on the disk: the log is of no use until it is opened again."""
     COMMIT_UNKNOWN = "commit-unknown"
-    """The log took an append, and the answer got lost."""
     START_REPEATED = "start-repeated"
-    """A caller that got no answer starts the same run again."""
     DEADLINE = "deadline"
-    """A run that has little time."""
     PERSON = "person"
-    """Somebody asks for something in the middle of it all."""
 
+
+WHAT: Final[Mapping[Fault, str]] = {
+    Fault.REFUSED: "no connection: nothing was sent",
+    Fault.REQUEST_LOST: "the request never arrives, and its caller waits",
+    Fault.REPLY_LOST: "the participant did its work, and nobody hears of it",
+    Fault.RESET: "the connection breaks after the request has left",
+    Fault.LATE: "the request arrives when its caller has long given up",
+    Fault.REPEATED: "the request arrives a second time, perhaps much later",
+    Fault.GARBLED: "the answer can't be read",
+    Fault.SERVER_ERROR: "the participant is out of order",
+    Fault.MISROUTED: "something in between answers, with a page and status 200",
+    Fault.PARTITION: "nothing gets to one participant, or back from it, for a while",
+    Fault.NO: "the participant says no",
+    Fault.LATER: "the participant takes the work on and does it later",
+    Fault.FAILS: "the participant's own code fails",
+    Fault.UNDO_REFUSED: "the participant can't undo it by itself: a person must",
+    Fault.CRASH_BEFORE_WRITE: "the process dies right before the log takes something",
+    Fault.CRASH_AFTER_WRITE: "the process dies when the log has taken something, before it says so",
+    Fault.CRASH_AT_SEND: "the process dies when a request has just left",
+    Fault.CRASH_AT_ANSWER: "the process dies as an answer arrives",
+    Fault.PAUSE: "the process stands still, and goes on where it stood",
+    Fault.PAUSE_PAST_LEASE: "it stands still for so long that another one takes its runs over; then it goes on",
+    Fault.DEPLOY: "the process is closed in good order, and another one started",
+    Fault.SLOW_DISK: "writes take seconds",
+    Fault.FULL_DISK: "nothing can be written for a while; what there is stays",
+    Fault.IO_ERROR: "a write fails, and nobody knows what of it is on the disk: the log must be opened anew",
+    Fault.COMMIT_UNKNOWN: "the log took an append, and the answer got lost",
+    Fault.START_REPEATED: "a caller that got no answer starts the same run again",
+    Fault.DEADLINE: "a run has little time",
+    Fault.PERSON: "somebody asks for something in the middle of it all",
+}
+"""What each of them is."""
 
 CALLS: Final = (
     Fault.REFUSED,
