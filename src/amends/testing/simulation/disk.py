@@ -78,6 +78,8 @@ class Storage:
         weather, now = self.weather, self.timeline.now()
         if may and now < self.full_until:
             return Fault.FULL_DISK
+        if not weather.has_ticks:
+            return None
         for fault in WRITES:
             if fault in may and weather.strikes(fault):
                 if fault is Fault.FULL_DISK:
@@ -216,14 +218,16 @@ class Disk:
         if self._ruined is not None and may:
             raise self._ruined
         fault = storage.fault(may)
+        if fault is None:
+            result = storage.logs.do(work)
+            heard(result)
+            return result
 
         async def whole() -> R:
             result = await work()
             heard(result)
             return result
 
-        if fault is None:
-            return storage.logs.do(whole)
         storage.weather.fire(fault)
         storage.books.note(storage.timeline.now(), fault.value, self._process.number)
         late = fault is not Fault.FULL_DISK and storage.weather.dice.random() < 0.5

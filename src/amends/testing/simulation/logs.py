@@ -79,7 +79,8 @@ class MemoryLogs:
         try:
             work().send(None)
         except StopIteration as over:
-            return cast("R", over.value)
+            result: R = over.value
+            return result
         msg = "the log in memory waited for something"
         raise AssertionError(msg)
 

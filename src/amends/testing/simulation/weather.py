@@ -97,8 +97,11 @@ CRASHES: Final = (Fault.CRASH_BEFORE_WRITE, Fault.CRASH_AFTER_WRITE, Fault.CRASH
 WRITES: Final = (Fault.FULL_DISK, Fault.IO_ERROR, Fault.COMMIT_UNKNOWN)
 """What may become of one write."""
 
-RATES: Final = (0.03, 0.1, 0.3)
-"""How often a kind of fault strikes where it may: now and then, often, nearly always with all retries in mind."""
+RATES: Final = (0.02, 0.05, 0.2)
+"""How often a kind of fault strikes where it may: now and then, or so often that most runs meet it."""
+
+KIND_CHANCE: Final = 0.15
+"""How likely a kind of fault is to be in a world at all: one or two kinds out of ten. More would only be slower."""
 
 CRASH_WITHIN: Final = 40
 """A crash strikes at one of the first so many passings of its place: that is about what four runs need."""
@@ -115,20 +118,20 @@ class Weather:
         self.fired: Counter[Fault] = Counter()
         self.clear_at = clear_at
         draw = dice.random
-        self._calls = self._rates(CALLS, 0.3)
+        self._calls = self._rates(CALLS)
         wishes = (Fault.NO, Fault.LATER, Fault.FAILS, Fault.UNDO_REFUSED)
-        self._wishes = {kind: dice.choice(RATES) for kind in wishes if draw() < 0.3}
+        self._wishes = {kind: dice.choice(RATES) for kind in wishes if draw() < KIND_CHANCE}
         self._ticks: dict[Fault, set[int]] = {}
-        if draw() < 0.5:
+        if draw() < 0.4:
             for _ in range(dice.choice((1, 1, 2, 4))):
                 self._tick(dice.choice(CRASHES))
-        if draw() < 0.35:
+        if draw() < 0.25:
             self._tick(dice.choice(WRITES))
         self._passed: Counter[Fault] = Counter()
         self.others = [
             kind
             for kind, chance in (
-                (Fault.PARTITION, 0.2),
+                (Fault.PARTITION, 0.1),
                 (Fault.PAUSE, 0.1),
                 (Fault.PAUSE_PAST_LEASE, 0.0 if alone else 0.1),
                 (Fault.DEPLOY, 0.1),
@@ -139,12 +142,12 @@ class Weather:
             if draw() < chance
         ]
 
-    def _rates(self, kinds: tuple[Fault, ...], chance: float) -> tuple[tuple[float, Fault], ...]:
+    def _rates(self, kinds: tuple[Fault, ...]) -> tuple[tuple[float, Fault], ...]:
         """Kinds with where they end on a scale from 0 to 1."""
         rates: list[tuple[float, Fault]] = []
         end = 0.0
         for kind in kinds:
-            if self.dice.random() < chance:
+            if self.dice.random() < KIND_CHANCE:
                 end += self.dice.choice(RATES)
                 rates.append((end, kind))
         return tuple(rates)
@@ -165,11 +168,15 @@ class Weather:
 
     def strikes(self, kind: Fault) -> bool:
         """Whether this happens at this passing of the place where it can; each passing counts."""
-        ticks = self._ticks.get(kind)
-        if ticks is None:
+        if not self._ticks or (ticks := self._ticks.get(kind)) is None:
             return False
         self._passed[kind] += 1
         return self._passed[kind] - 1 in ticks
+
+    @property
+    def has_ticks(self) -> bool:
+        """Whether anything strikes at a certain passing of its place."""
+        return bool(self._ticks)
 
     def wishes(self, kind: Fault) -> bool:
         """Whether a participant's own code does this."""
