@@ -21,7 +21,17 @@ from tests.mutation.running import Fate, Runner, State
 SOURCE = Path(__file__).parent.parent.parent / "src" / "amends"
 ARGUED = Path(__file__).parent / "argued.txt"
 SCORE_MIN = 95.0
-QUIETLY = ("-o", "addopts=", "--import-mode=importlib", "-m", "not campaign", "-p", "no:terminal", "-p", "no:cacheprovider")
+QUIETLY = (
+    "-o",
+    "addopts=",
+    "--import-mode=importlib",
+    "-m",
+    "not campaign",
+    "-p",
+    "no:terminal",
+    "-p",
+    "no:cacheprovider",
+)
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,8 @@ def main() -> int:
     options.add_argument("--state", type=Path, help="where to keep what is known; default: nowhere")
     options.add_argument("--jobs", type=int, default=2)
     options.add_argument("--imports", action="store_true", help="also what modules make when imported: slow")
+    options.add_argument("--seconds", type=float, default=8.0, help="how long to look for a test that notices one")
+    options.add_argument("--again", action="store_true", help="try again what survived before")
     options.add_argument("--only", default="", help="only modules whose name contains this")
     asked = options.parse_args()
     area = AREAS[asked.area]
@@ -55,7 +67,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         state = State(asked.state or Path(folder) / "state.json")
         state.load()
-        runner = Runner(modules, state, asked.jobs, imports=asked.imports)
+        if asked.again:
+            state.forget_survivors()
+        runner = Runner(modules, state, asked.jobs, imports=asked.imports, seconds_max=asked.seconds)
         tests = [test for test in area.tests if Path(test).exists()]
         pytest.main([*QUIETLY, *tests], plugins=[runner])
         return told(modules, state.fates)
@@ -63,7 +77,9 @@ def main() -> int:
 
 def told(modules: Sequence[Module], fates: Mapping[str, str]) -> int:
     """Print the score and what isn't right; 0 if all is."""
-    argued = {line.rpartition(" | because ")[0] for line in ARGUED.read_text("utf-8").splitlines() if line[:1] not in "#"}
+    argued = {
+        line.rpartition(" | because ")[0] for line in ARGUED.read_text("utf-8").splitlines() if not line.startswith("#")
+    }
     counts: Counter[str] = Counter()
     wrong = 0
     for module in modules:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType
+from typing import Any
 
 COMPARED: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Eq: ast.NotEq,
@@ -175,7 +176,7 @@ class _Finder:
 
     def _expression(self, node: ast.expr, function: str) -> Iterator[Mutant]:
         match node:
-            case ast.JoinedStr() | ast.Lambda(args=None):
+            case ast.JoinedStr():
                 return
             case ast.Call(func=ast.Name(id=name)) if name in TEXT_CALLS:
                 return
@@ -183,32 +184,44 @@ class _Finder:
                 yield self._set(node.func, "id", EXCHANGED[name], f"{name} -> {EXCHANGED[name]}", function)
             case ast.Compare():
                 yield from self._comparison(node, function)
-            case ast.BoolOp(op=op):
-                other = ast.Or() if isinstance(op, ast.And) else ast.And()
-                change = "and -> or" if isinstance(op, ast.And) else "or -> and"
-                yield self._set(node, "op", other, change, function)
-            case ast.UnaryOp(op=ast.Not()):
-                yield self._set(node, "operand", _not(node.operand), "not removed", function)
-            case ast.BinOp(op=op) if type(op) in CALCULATED:
-                other_op = CALCULATED[type(op)]
-                yield self._set(node, "op", other_op(), f"{type(op).__name__} -> {other_op.__name__}", function)
             case ast.IfExp():
                 yield self._negated(node, "test", function)
-            case ast.Constant(value=bool() as value):
-                yield self._set(node, "value", not value, f"{value} -> {not value}", function)
-            case ast.Constant(value=int() as number):
-                yield self._set(node, "value", number + 1, f"{number} -> {number + 1}", function)
-            case ast.Constant(value=str() as text):
-                yield self._set(node, "value", f"{text}~", f"{text!r} -> {text + '~'!r}", function)
-            case ast.Constant(value=bytes() as text):
-                yield self._set(node, "value", text + b"~", f"{text!r} -> {text + b'~'!r}", function)
+            case ast.Constant():
+                yield from self._constant(node, function)
             case ast.ListComp() | ast.SetComp() | ast.GeneratorExp() | ast.DictComp():
                 for generator in node.generators:
                     for index in range(len(generator.ifs)):
                         yield self._negated_item(generator.ifs, index, function)
             case _:
-                pass
+                yield from self._operation(node, function)
         yield from self._children(node, function)
+
+    def _operation(self, node: ast.expr, function: str) -> Iterator[Mutant]:
+        match node:
+            case ast.BoolOp(op=ast.And()):
+                yield self._set(node, "op", ast.Or(), "and -> or", function)
+            case ast.BoolOp(op=ast.Or()):
+                yield self._set(node, "op", ast.And(), "or -> and", function)
+            case ast.UnaryOp(op=ast.Not()):
+                yield self._set(node, "operand", _not(node.operand), "not removed", function)
+            case ast.BinOp(op=op) if type(op) in CALCULATED:
+                other = CALCULATED[type(op)]
+                yield self._set(node, "op", other(), f"{type(op).__name__} -> {other.__name__}", function)
+            case _:
+                pass
+
+    def _constant(self, node: ast.Constant, function: str) -> Iterator[Mutant]:
+        match node.value:
+            case bool() as value:
+                yield self._set(node, "value", not value, f"{value} -> {not value}", function)
+            case int() as number:
+                yield self._set(node, "value", number + 1, f"{number} -> {number + 1}", function)
+            case str() as text:
+                yield self._set(node, "value", f"{text}~", f"{text!r} -> {text + '~'!r}", function)
+            case bytes() as raw:
+                yield self._set(node, "value", raw + b"~", f"{raw!r} -> {raw + b'~'!r}", function)
+            case _:
+                pass
 
     def _comparison(self, node: ast.Compare, function: str) -> Iterator[Mutant]:
         for index, op in enumerate(node.ops):
@@ -234,11 +247,15 @@ class _Finder:
         )
 
     def _swap_item(  # noqa: PLR0917 - what is put in whose place
-        self, among: list[ast.AST] | list[ast.stmt] | list[ast.cmpop], index: int, other: ast.AST, change: str,
-        function: str, at: ast.AST | None = None,
+        self,
+        items: list[Any],
+        index: int,
+        other: ast.AST,
+        change: str,
+        function: str,
+        at: ast.AST | None = None,
     ) -> Mutant:
-        items: list[ast.AST] = among  # type: ignore[assignment] - only read and put back
-        before = items[index]
+        before: ast.AST = items[index]
 
         def apply() -> None:
             items[index] = other
@@ -260,7 +277,7 @@ class _Finder:
         )
 
     def _negated_item(self, tests: list[ast.expr], index: int, function: str) -> Mutant:
-        return self._swap_item(tests, index, _not(tests[index]), "filter negated", function)  # type: ignore[arg-type]
+        return self._swap_item(tests, index, _not(tests[index]), "filter negated", function)
 
     def _without_case(self, cases: list[ast.match_case], index: int, function: str) -> Mutant:
         case = cases[index]

@@ -1,9 +1,9 @@
 """Runs the tests against one mutant after the other, each in a fork of a process that has collected all tests already.
 
-First every test runs once, and it is noted which lines it runs: a mutant is tried only against tests that run its
-line, until one fails: first those that noticed other mutants of the same function, then the quickest. A function's code is exchanged in place, wherever the function is referred
-to; what a module makes when it is imported can't be, so for those mutants a fresh process imports the changed module
-before anything else does.
+First every test runs once, and it is noted which lines it runs. A mutant is tried only against tests that run its
+line, until one fails: first those that noticed other mutants of the same function, then the quickest. A function's
+code is exchanged in place, wherever the function is referred to; what a module makes when it is imported can't be, so
+for those mutants a fresh process imports the changed module before anything else does.
 """
 
 import gc
@@ -15,11 +15,9 @@ import sys
 import time
 import types
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 import coverage
 import pytest
@@ -28,9 +26,6 @@ from tests.mutation.mutants import Module, Mutant
 
 PATIENCE_SECONDS = 2.0
 """Beyond what its tests take otherwise: a mutant that takes so much longer has been noticed."""
-
-TESTS_SECONDS_MAX = 8.0
-"""What is spent on one mutant at the most, by the time that its tests take otherwise; quick tests come first."""
 
 
 class Fate(StrEnum):
@@ -53,6 +48,9 @@ class State:
         if self.path.exists():
             self.fates = json.loads(self.path.read_text("utf-8"))
 
+    def forget_survivors(self) -> None:
+        self.fates = {name: fate for name, fate in self.fates.items() if fate in {Fate.KILLED, Fate.TIMED_OUT}}
+
     def save(self) -> None:
         fresh = self.path.with_suffix(".new")
         fresh.write_text(json.dumps(self.fates, indent=0, sort_keys=True), "utf-8")
@@ -73,11 +71,15 @@ class Running:
 class Runner:
     """A pytest plugin that, instead of running the tests, runs them against every mutant."""
 
-    def __init__(self, modules: Sequence[Module], state: State, jobs: int, *, imports: bool) -> None:
+    def __init__(
+        self, modules: Sequence[Module], state: State, jobs: int, *, imports: bool, seconds_max: float
+    ) -> None:
         self.modules = modules
         self.state = state
         self.jobs = jobs
         self.imports = imports
+        self.seconds_max = seconds_max
+        """Spent on one mutant at the most, by what its tests take otherwise; quick tests come first."""
         self._failed = False
         self._seconds: dict[str, float] = {}
         self._lines: dict[str, dict[int, list[str]]] = {}
@@ -124,7 +126,7 @@ class Runner:
         sharp = [test for test in known if test in tests]
         for test in (*sharp, *sorted(tests.difference(sharp), key=self._seconds.__getitem__)):
             spent += self._seconds[test]
-            if listed and spent > TESTS_SECONDS_MAX:
+            if listed and spent > self.seconds_max:
                 break
             listed.append(test)
         return listed
@@ -247,8 +249,10 @@ def _be_changed(code: types.CodeType, functions: Mapping[tuple[str, str, int], l
     """Put the changed code into every function that has the old one."""
     for each in _codes(code):
         for function in functions.get(_key(each), ()):
-            if function.__code__.co_code != each.co_code or function.__code__.co_consts != each.co_consts or (
-                function.__code__.co_names != each.co_names
+            if (
+                function.__code__.co_code != each.co_code
+                or function.__code__.co_consts != each.co_consts
+                or (function.__code__.co_names != each.co_names)
             ):
                 function.__code__ = each
 
