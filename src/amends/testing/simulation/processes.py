@@ -23,7 +23,7 @@ from amends.core.retry import MICROSECONDS
 
 R = TypeVar("R")
 
-TURNS_MAX: Final = 200_000
+TURNS_MAX: Final = 30_000
 """What may happen in one world before it is said that it goes on for ever; hundreds of turns are usual."""
 
 

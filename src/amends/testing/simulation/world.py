@@ -289,7 +289,7 @@ class World:
 
     def _want(self, wanted: Wanted) -> None:
         """Ask for a run, until somebody says that it is durable."""
-        if self._books.of(wanted.run).started:
+        if self._books.of(wanted.run).started or self._wrong is not None:
             return
         instance = self._now
         if instance is None or not instance.is_open:
