@@ -1,3 +1,4 @@
+# ruff: noqa: ANN401 - what is planted takes what the real function takes
 # pyright: reportPrivateUsage=false
 """The simulator can fail: each bug that is planted in the engine, a log or a codec is found, and called by its name."""
 
@@ -11,6 +12,7 @@ import pytest
 from amends.codecs.events import EventCodec
 from amends.core.events import CompensationRequested, Event
 from amends.core.state import RunRecord
+from amends.engine import claims, worker
 from amends.engine.alarm import Alarm
 from amends.engine.claims import Claims
 from amends.engine.engine import Engine
@@ -105,7 +107,7 @@ def test_a_retry_with_other_bytes_is_found(monkeypatch: Patch) -> None:
 
 
 def test_runs_that_nobody_takes_over_are_found(monkeypatch: Patch) -> None:
-    async def never(claims: Claims) -> bool:
+    async def never(taker: Claims) -> bool:
         return False
 
     monkeypatch.setattr(Claims, "sweep", never)
@@ -180,8 +182,6 @@ def test_a_row_that_is_never_due_is_found(monkeypatch: Patch) -> None:
 
 
 def test_an_adopter_that_misses_the_last_fact_is_found(monkeypatch: Patch) -> None:
-    from amends.engine import claims
-
     real = claims.record_of
 
     def hasty(stored: StoredRun, codec: Any) -> RunRecord:
@@ -292,8 +292,6 @@ def test_an_input_that_is_never_the_same_twice_is_found(monkeypatch: Patch) -> N
 
 
 def test_events_of_another_epoch_are_found(monkeypatch: Patch) -> None:
-    from amends.engine import worker
-
     real = worker.stored
 
     def backdated(codec: Any, events: Any) -> list[StoredEvent]:
