@@ -1,3 +1,4 @@
+# ruff: noqa: ANN401 - what is planted takes what the real function takes
 # pyright: reportPrivateUsage=false
 """The inbox contract can fail: each bug that is planted in the barrier or its driver fails the test that is named for
 what it breaks.

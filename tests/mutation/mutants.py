@@ -139,7 +139,7 @@ class _Finder:
                 yield self._swap_item(among, index, nothing, "returns None", function)
             case _:
                 pass
-        if isinstance(statement, ast.If):
+        if isinstance(statement, ast.If) and not _is_not(statement.test):
             yield self._negated(statement, "test", function)
         yield from self._children(statement, function)
 
@@ -168,7 +168,8 @@ class _Finder:
             if len(cases) > 1 and not _never(case):
                 yield self._without_case(cases, index, function)
             if case.guard is not None:
-                yield self._negated(case, "guard", function)
+                if not _is_not(case.guard):
+                    yield self._negated(case, "guard", function)
                 yield from self._expression(case.guard, function)
             yield from self._body(case, "body", function)
 
@@ -184,14 +185,15 @@ class _Finder:
                 yield self._set(node.func, "id", EXCHANGED[name], f"{name} -> {EXCHANGED[name]}", function)
             case ast.Compare():
                 yield from self._comparison(node, function)
-            case ast.IfExp():
+            case ast.IfExp() if not _is_not(node.test):
                 yield self._negated(node, "test", function)
             case ast.Constant():
                 yield from self._constant(node, function)
             case ast.ListComp() | ast.SetComp() | ast.GeneratorExp() | ast.DictComp():
                 for generator in node.generators:
                     for index in range(len(generator.ifs)):
-                        yield self._negated_item(generator.ifs, index, function)
+                        if not _is_not(generator.ifs[index]):
+                            yield self._negated_item(generator.ifs, index, function)
             case _:
                 yield from self._operation(node, function)
         yield from self._children(node, function)
@@ -288,6 +290,11 @@ class _Finder:
 
 def _not(test: ast.expr) -> ast.expr:
     return ast.copy_location(ast.UnaryOp(ast.Not(), test), test)
+
+
+def _is_not(test: ast.expr) -> bool:
+    """It has a `not` that can be taken away: to put another one before it would be the same."""
+    return isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not)
 
 
 def _never(case: ast.match_case) -> bool:
