@@ -1,5 +1,6 @@
 # ruff: noqa: ANN401 - what is planted takes what the real function takes
-# pyright: reportPrivateUsage=false
+# pyright: reportPrivateUsage=false, reportUnknownLambdaType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownParameterType=false, reportUnknownVariableType=false, reportUnknownMemberType=false
 """The inbox contract can fail: each bug that is planted in the barrier or its driver fails the test that is named for
 what it breaks.
 """
@@ -13,6 +14,7 @@ import pytest
 
 from amends.inboxes.memory import MemoryData
 from amends.participant import barrier, driver, steps
+from amends.participant.answer import plain
 from amends.participant.steps import Program, Verdict
 from amends.testing.contracts.bench import Shop
 from amends.testing.contracts.inbox import InboxContract
@@ -47,8 +49,8 @@ def nothing_asked(answer: object) -> Callable[..., Generator[Any, Any, Any]]:
     """A step that isn't done."""
 
     def asking(*_: object) -> Generator[Any, Any, Any]:
+        yield from ()
         return answer
-        yield
 
     return asking
 
@@ -57,12 +59,14 @@ async def not_committed(*_: object) -> None:
     return
 
 
-BARRIER = {
+Planted = tuple[Callable[[Patch], None], tuple[str, ...]]
+
+BARRIER: dict[str, Planted] = {
     "an undo of nothing leaves no trace": (
         lambda patch: patch.setattr(
             barrier,
             "compensation",
-            judged(barrier.compensation, lambda said: replace(said, commit=said.commit and said.word != "noop")),
+            judged(barrier.compensation, lambda said: replace(said, commit=said.commit and said.outcome != "noop")),
         ),
         ("test_an_empty_compensation_is_a_noop_and_blocks_the_late_action",),
     ),
@@ -86,15 +90,13 @@ BARRIER = {
     ),
 }
 
-DRIVER = {
+DRIVER: dict[str, Planted] = {
     "what was done isn't committed": (
         lambda patch: patch.setattr(driver, "_commit_async", not_committed),
         ("test_an_action_acts_once_and_its_answer_is_replayed_byte_for_byte",),
     ),
     "an error is answered as if all was well": (
-        lambda patch: patch.setattr(
-            driver, "_meaning", lambda error, name: barrier.plain(200).with_outcome("succeeded")
-        ),
+        lambda patch: patch.setattr(driver, "_meaning", lambda error, name: plain(200).with_outcome("succeeded")),
         ("test_an_error_rolls_everything_back_and_the_next_attempt_acts",),
     ),
     "a step isn't rolled back": (
@@ -107,7 +109,7 @@ DRIVER = {
     ),
 }
 
-PLANTED: dict[str, tuple[Callable[[Patch], None], tuple[str, ...]]] = {**BARRIER, **DRIVER}
+PLANTED = {**BARRIER, **DRIVER}
 
 
 @pytest.mark.parametrize("bug", PLANTED)

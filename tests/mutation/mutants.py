@@ -6,12 +6,12 @@ only say what holds anyway.
 """
 
 import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType
-from typing import Any
+from typing import Any, cast
 
 COMPARED: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Eq: ast.NotEq,
@@ -82,7 +82,7 @@ class Module:
         return compile(ast.fix_missing_locations(self.tree), str(self.path), "exec")
 
     @contextmanager
-    def mutated(self, mutant: Mutant) -> Iterator[CodeType]:
+    def mutated(self, mutant: Mutant) -> Generator[CodeType]:
         """The module with this change."""
         mutant.apply()
         try:
@@ -148,12 +148,13 @@ class _Finder:
             if field in {"annotation", "returns", "decorator_list", "type_params"}:
                 continue
             if isinstance(value, list):
-                if value and isinstance(value[0], ast.stmt):
+                listed = cast("list[Any]", value)
+                if listed and isinstance(listed[0], ast.stmt):
                     yield from self._body(node, field, function)
                 elif field == "cases":
-                    yield from self._cases(value, function)
+                    yield from self._cases(listed, function)
                 else:
-                    for each in value:
+                    for each in listed:
                         if isinstance(each, ast.expr):
                             yield from self._expression(each, function)
                         elif isinstance(each, ast.AST):

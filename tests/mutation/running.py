@@ -134,7 +134,7 @@ class Runner:
     # -- mutants
 
     def _try_all(self, items: Mapping[str, pytest.Item]) -> None:
-        functions = _functions({str(module.path) for module in self.modules})
+        functions = functions_of({str(module.path) for module in self.modules})
         gc.collect()
         gc.freeze()
         running: dict[int, Running] = {}
@@ -160,7 +160,7 @@ class Runner:
                 if not pid:
                     _be_quiet()
                     if mutant.function:
-                        _be_changed(code, functions)
+                        put_in(code, functions)
                         os._exit(self._run_all([items[test] for test in tests], says))
                     os._exit(_fresh(module, mutant, self._files()))
                 os.close(says)
@@ -232,7 +232,7 @@ def _run(item: pytest.Item) -> None:
     item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
 
 
-def _functions(paths: set[str]) -> Mapping[tuple[str, str, int], list[types.FunctionType]]:
+def functions_of(paths: set[str]) -> Mapping[tuple[str, str, int], list[types.FunctionType]]:
     """Every function object there is of these files, by what its code is called."""
     found: dict[tuple[str, str, int], list[types.FunctionType]] = {}
     for each in gc.get_objects():
@@ -245,7 +245,7 @@ def _key(code: types.CodeType) -> tuple[str, str, int]:
     return code.co_filename, code.co_qualname, code.co_firstlineno
 
 
-def _be_changed(code: types.CodeType, functions: Mapping[tuple[str, str, int], list[types.FunctionType]]) -> None:
+def put_in(code: types.CodeType, functions: Mapping[tuple[str, str, int], list[types.FunctionType]]) -> None:
     """Put the changed code into every function that has the old one."""
     for each in _codes(code):
         for function in functions.get(_key(each), ()):

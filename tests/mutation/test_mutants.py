@@ -8,7 +8,7 @@ import pytest
 
 from tests.mutation.__main__ import told
 from tests.mutation.mutants import Module
-from tests.mutation.running import Fate, _be_changed, _functions
+from tests.mutation.running import Fate, functions_of, put_in
 
 SOURCE = '''
 """Text."""
@@ -75,11 +75,11 @@ def test_a_change_is_put_into_a_function_in_use(module: Module) -> None:
     exec(module.compile(), names)  # noqa: S102 - the sample above
     sign = names["sign"]
     assert callable(sign)
-    functions = _functions({str(module.path)})
+    functions = functions_of({str(module.path)})
     swapped = next(mutant for mutant in module.mutants if mutant.change == "branch swapped")
     assert sign(1) == "none"
     with module.mutated(swapped) as code:
-        _be_changed(code, functions)
+        put_in(code, functions)
     assert sign(1) == "out"
 
 

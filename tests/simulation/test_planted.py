@@ -1,5 +1,6 @@
 # ruff: noqa: ANN401 - what is planted takes what the real function takes
-# pyright: reportPrivateUsage=false
+# pyright: reportPrivateUsage=false, reportUnknownLambdaType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownParameterType=false, reportUnknownVariableType=false, reportUnknownMemberType=false
 """The simulator can fail: each bug that is planted in the engine, a log or a codec is found, and called by its name."""
 
 import itertools
@@ -18,10 +19,12 @@ from amends.engine.claims import Claims
 from amends.engine.engine import Engine
 from amends.engine.lanes import Lane
 from amends.engine.projection import Projector
+from amends.engine.reading import record_of
 from amends.engine.worker import Worker
 from amends.engine.writer import Writer
 from amends.logs.memory import MemoryLog
 from amends.logs.sqlite import writer as sqlite_writer
+from amends.logs.sqlite.statements import SQL
 from amends.ports.log import Append, RunRow, Start, StoredEvent, StoredRun, Written
 from amends.ports.transport import Outgoing
 from amends.testing.simulate import Simulation, SimulationFailed
@@ -182,7 +185,7 @@ def test_a_row_that_is_never_due_is_found(monkeypatch: Patch) -> None:
 
 
 def test_an_adopter_that_misses_the_last_fact_is_found(monkeypatch: Patch) -> None:
-    real = claims.record_of
+    real = record_of
 
     def hasty(stored: StoredRun, codec: Any) -> RunRecord:
         record = real(replace(stored, events=stored.events[:-1], version=stored.version - 1), codec)
@@ -241,9 +244,9 @@ def test_a_log_that_forgets_what_it_took_is_found(monkeypatch: Patch) -> None:
 
 
 def test_a_claim_that_keeps_the_epoch_is_found_on_sqlite(monkeypatch: Patch) -> None:
-    claim = sqlite_writer.SQL["claim"]
+    claim = SQL["claim"]
     assert "epoch + 1" in claim
-    monkeypatch.setitem(sqlite_writer.SQL, "claim", claim.replace("epoch + 1", "epoch"))
+    monkeypatch.setitem(SQL, "claim", claim.replace("epoch + 1", "epoch"))
     assert found("sqlite").startswith("P7 one owner at a time")
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 from amends.core.errors import LogBroken, LogUnavailable
-from amends.ports.log import Append, Find, SagaKey, Start, StoredEvent, StoredRun, TransactionLog, Written
+from amends.ports.log import Append, Find, LiveRuns, SagaKey, Start, StoredEvent, StoredRun, TransactionLog, Written
 from amends.testing.invariants import BrokenPromise
 from amends.testing.simulation.books import Books
 from amends.testing.simulation.logs import Logs, Work
@@ -153,6 +153,9 @@ class Disk:
 
     async def count(self) -> Mapping[str, int]:
         return await self._ask(self.inner.count)
+
+    async def live(self, now: int) -> Sequence[LiveRuns]:
+        return await self._ask(lambda: self.inner.live(now))
 
     async def graph(self, saga: SagaKey) -> bytes | None:
         return await self._ask(lambda: self.inner.graph(saga))
