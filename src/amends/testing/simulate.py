@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, Self
@@ -34,7 +35,8 @@ from amends.core.errors import AmendsError
 from amends.core.saga import Saga
 from amends.core.state import LOCAL
 from amends.ports.transport import Outgoing
-from amends.testing.invariants import BrokenPromise
+from amends.testing.broken import BrokenPromise
+from amends.testing.given import Given
 from amends.testing.made_up import MadeUpValues
 from amends.testing.simulation.books import Trace
 from amends.testing.simulation.complaints import Complaints, heard
@@ -146,7 +148,7 @@ class Simulation:
         self._logs.close()
 
     def takes(self, saga: str, body: bytes) -> None:
-        """Runs of this saga are started with this input, as JSON."""
+        """Runs of this saga are started with this input, as JSON; to be said before anything is played."""
         self._inputs[saga] = body
 
     def gives(self, step: str, reply: bytes) -> None:
@@ -167,7 +169,7 @@ class Simulation:
 
     def _world(self, seed: int, complaints: Complaints, trace: Trace | None = None) -> Rest:
         """Play one world; what happens in it is added to `trace`, also where it ends badly."""
-        world = World(self._cast(), self._logs, self._events, seed, trace)
+        world = World(self._cast, self._logs, self._events, seed, trace)
         wrong: Exception | None = None
         rest: Rest | None = None
         try:
@@ -192,9 +194,10 @@ class Simulation:
         """A hash of everything that happens in one world, in order."""
         return hashlib.sha256(repr(self.trace(seed)).encode()).hexdigest()
 
+    @cached_property
     def _cast(self) -> Cast:
-        inputs = {each.saga: self._input(each) for each in self._definitions}
-        return Cast(self._definitions, inputs, self._reply, self._runs)
+        given = {each.saga: Given(each, self._input(each)) for each in self._definitions}
+        return Cast(self._definitions, given, self._reply, self._runs)
 
     def _input(self, definition: Definition) -> bytes:
         known = self._inputs.get(definition.saga)

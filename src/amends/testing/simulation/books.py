@@ -13,7 +13,8 @@ from amends.core import events as e
 from amends.core.keys import NOTICE, Phase
 from amends.ports.log import Append, Start, StoredEvent, StoredRun
 from amends.ports.transport import Outgoing
-from amends.testing.invariants import BrokenPromise, Effect
+from amends.testing.broken import BrokenPromise
+from amends.testing.invariants import Effect
 
 
 @dataclass(slots=True)

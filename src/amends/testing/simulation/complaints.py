@@ -7,7 +7,7 @@ from typing import Final
 
 from typing_extensions import override
 
-from amends.testing.invariants import BrokenPromise
+from amends.testing.broken import BrokenPromise
 
 LOGGER: Final = "amends.engine"
 

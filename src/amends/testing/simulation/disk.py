@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from amends.core.errors import LogBroken, LogUnavailable
 from amends.ports.log import Append, Find, LiveRuns, SagaKey, Start, StoredEvent, StoredRun, TransactionLog, Written
-from amends.testing.invariants import BrokenPromise
+from amends.testing.broken import BrokenPromise
 from amends.testing.simulation.books import Books
 from amends.testing.simulation.logs import Logs, Work
 from amends.testing.simulation.processes import Process, Timeline

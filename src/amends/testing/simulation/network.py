@@ -15,8 +15,9 @@ from amends.core.keys import Phase
 from amends.core.retry import MICROSECONDS, Guard
 from amends.core.state import LOCAL
 from amends.ports.transport import Outgoing
+from amends.testing.given import NO
 from amends.testing.invariants import Effect
-from amends.testing.pretend import Barrier, Called, Naive, Row, Said, State, Wants
+from amends.testing.pretend import Answers, Barrier, Called, Naive, Row, Said, State, Wants
 from amends.testing.simulation.books import Books
 from amends.testing.simulation.disk import Machine
 from amends.testing.simulation.processes import Process, Timeline
@@ -252,12 +253,12 @@ class Network:
     def _asked(self, vertex: tuple[str, str, str], call: Outgoing) -> Said:
         row = self.rows.get(vertex)
         called = Called(call.step, call.item, call.phase, call.kind, call.body, call.epoch, call.seal or "")
-        reply = NULL if call.phase is Phase.COMPENSATION else self._replies(call)
+        answers = Answers(NULL if call.phase is Phase.COMPENSATION else self._replies(call), NO)
         if call.guard is Guard.BARRIER:
             wants = self._wants(call) if Barrier.runs_code(row, called) else Wants.YES
-            return Barrier.answer(row, called, wants, reply)
+            return Barrier.answer(row, called, wants, answers)
         wants = self._wants(call) if Naive.runs_code(row, called) else Wants.YES
-        return Naive.answer(row, called, wants, reply, call.guard)
+        return Naive.answer(row, called, wants, answers, call.guard)
 
     def _wants(self, call: Outgoing) -> Wants:
         """What the service's own code makes of it."""
@@ -291,7 +292,7 @@ class Network:
         if row.state is State.PENDING and self._weather.wishes(Fault.NO):
             self._hit(Fault.NO, call)
             wants = Wants.NO
-        self._take(vertex, Barrier.finish(row, wants, self._replies(call)))
+        self._take(vertex, Barrier.finish(row, wants, Answers(self._replies(call), NO)))
 
     def _take(self, vertex: tuple[str, str, str], said: Said) -> None:
         if said.row is None:

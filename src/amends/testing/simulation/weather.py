@@ -100,6 +100,9 @@ WRITES: Final = (Fault.FULL_DISK, Fault.IO_ERROR, Fault.COMMIT_UNKNOWN)
 RATES: Final = (0.02, 0.05, 0.2)
 """How often a kind of fault strikes where it may: now and then, or so often that most runs meet it."""
 
+UNDO_RATES: Final = (0.2, 0.6)
+"""The same for what only an undo meets, and undos are few."""
+
 KIND_CHANCE: Final = 0.15
 """How likely a kind of fault is to be in a world at all: one or two kinds out of ten. More would only be slower."""
 
@@ -119,8 +122,8 @@ class Weather:
         self.clear_at = clear_at
         draw = dice.random
         self._calls = self._rates(CALLS)
-        wishes = (Fault.NO, Fault.LATER, Fault.FAILS, Fault.UNDO_REFUSED)
-        self._wishes = {kind: dice.choice(RATES) for kind in wishes if draw() < KIND_CHANCE}
+        wishes = ((Fault.NO, RATES), (Fault.LATER, RATES), (Fault.FAILS, RATES), (Fault.UNDO_REFUSED, UNDO_RATES))
+        self._wishes = {kind: dice.choice(rates) for kind, rates in wishes if draw() < KIND_CHANCE}
         self._ticks: dict[Fault, set[int]] = {}
         if draw() < 0.4:
             for _ in range(dice.choice((1, 1, 2, 4))):

@@ -25,8 +25,10 @@ from amends.engine.driven import Ready
 from amends.engine.engine import Engine, Started
 from amends.engine.lanes import Lane
 from amends.ports.log import StoredRun
-from amends.testing.invariants import BrokenPromise, Effect, Evidence, broken
-from amends.testing.people import Does, deeds, remedies
+from amends.testing.broken import BrokenPromise
+from amends.testing.given import Given
+from amends.testing.invariants import Effect, Evidence, broken
+from amends.testing.people import Does, Sight, deeds, remedies
 from amends.testing.simulation.books import Books, Trace
 from amends.testing.simulation.disk import Disk, Storage
 from amends.testing.simulation.logs import Logs
@@ -56,10 +58,10 @@ HELPED_MAX: Final = 25
 
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """What is played, in every world alike: sagas, each with an input, and what participants answer."""
+    """What is played, in every world alike: sagas, what is given by their names, and what participants answer."""
 
     definitions: Sequence[Definition]
-    inputs: Mapping[str, bytes]
+    given: Mapping[str, Given]
     replies: Replies
     runs: int = 4
 
@@ -139,7 +141,7 @@ class World:
         self._begin_process()
         for number in range(cast.runs):
             definition = cast.definitions[dice.randrange(len(cast.definitions))]
-            wanted = Wanted(f"run-{number + 1}", definition, cast.inputs[definition.saga])
+            wanted = Wanted(f"run-{number + 1}", definition, cast.given[definition.saga].input)
             if Fault.DEADLINE in self._weather.others and dice.random() < 0.5:
                 wanted.time_left = int(60 * MICROSECONDS * dice.random()) + 1
                 self._weather.fire(Fault.DEADLINE)
@@ -324,8 +326,7 @@ class World:
         book = self._books.of(run)
         if instance is None or not instance.is_open or not book.events:
             return
-        evidence = self._evidence(run)
-        known = deeds(evidence.definition, evidence.record, evidence.net, self._network.at_work(run))
+        known = deeds(self._sight(run))
         sensible = [each for each in known if each.word in _ASKED_ANY_TIME]
         if not sensible:
             return
@@ -372,6 +373,12 @@ class World:
         book = self._books.of(run)
         return Evidence(self._wanted[run].definition, tuple(book.events), tuple(book.ledger))
 
+    def _sight(self, run: str) -> Sight:
+        """What somebody sees of a run who looks into everything."""
+        evidence = self._evidence(run)
+        given = self._cast.given[evidence.definition.saga]
+        return Sight(evidence.definition, evidence.record, evidence.net, self._network.at_work(run), given)
+
     def _check(self, run: str) -> RunRecord:
         """Ask every promise of a run that is left alone, by what the log has of it."""
         instance = self._now
@@ -411,8 +418,7 @@ class World:
         """What helps, by the next idea if the last one changed nothing."""
         instance = self._now
         assert instance is not None, "at rest there is a process"
-        evidence = self._evidence(run)
-        ideas = list(remedies(record, evidence.net, self._network.at_work(run)))
+        ideas = list(remedies(self._sight(run)))
         number = tried.get((run, record.length), 0)
         tried[run, record.length] = number + 1
         if ideas:
