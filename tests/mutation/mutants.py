@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType
-from typing import Any, cast
+from typing import Any
 
 COMPARED: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Eq: ast.NotEq,
@@ -148,7 +148,7 @@ class _Finder:
             if field in {"annotation", "returns", "decorator_list", "type_params"}:
                 continue
             if isinstance(value, list):
-                listed = cast("list[Any]", value)
+                listed: list[Any] = value  # pyright: ignore[reportUnknownVariableType] - a tree knows no types
                 if listed and isinstance(listed[0], ast.stmt):
                     yield from self._body(node, field, function)
                 elif field == "cases":
