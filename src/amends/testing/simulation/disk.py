@@ -10,7 +10,19 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 from amends.core.errors import LogBroken, LogUnavailable
-from amends.ports.log import Append, Find, LiveRuns, SagaKey, Start, StoredEvent, StoredRun, TransactionLog, Written
+from amends.ports.log import (
+    Append,
+    Find,
+    LiveRuns,
+    SagaKey,
+    Start,
+    StoredEvent,
+    StoredRun,
+    TransactionLog,
+    WorkerLease,
+    WorkerRow,
+    Written,
+)
 from amends.testing.broken import BrokenPromise
 from amends.testing.simulation.books import Books
 from amends.testing.simulation.logs import Logs, Work
@@ -98,6 +110,10 @@ class Disk:
         self._process = process
         self._ruined: LogBroken | None = None
 
+    @property
+    def lease(self) -> WorkerLease | None:
+        return self.inner.lease
+
     # -- writes
 
     async def open(self) -> None:
@@ -118,12 +134,17 @@ class Disk:
     async def define(self, saga: SagaKey, graph: bytes, *, beside: bool = False) -> bytes | None:
         return await self._write(lambda: self.inner.define(saga, graph, beside=beside))
 
-    async def claim(self, known: Sequence[SagaKey], now: int, limit: int) -> Sequence[StoredRun]:
+    async def announce(self, known: Sequence[SagaKey]) -> None:
+        await self._write(lambda: self.inner.announce(known))
+
+    async def claim(
+        self, known: Sequence[SagaKey], now: int, limit: int, *, suspects: int | None = None
+    ) -> Sequence[StoredRun]:
         def found(rows: Sequence[StoredRun]) -> None:
             for row in rows:
                 self._found(row)
 
-        return await self._write(lambda: self.inner.claim(known, now, limit), heard=found)
+        return await self._write(lambda: self.inner.claim(known, now, limit, suspects=suspects), heard=found)
 
     async def release(self, run: str, epoch: int, version: int, due_at: int | None) -> bool:
         return await self._write(lambda: self.inner.release(run, epoch, version, due_at))
@@ -153,6 +174,12 @@ class Disk:
 
     async def count(self) -> Mapping[str, int]:
         return await self._ask(self.inner.count)
+
+    async def standing(self, runs: Sequence[str]) -> Mapping[str, tuple[int, str]]:
+        return await self._ask(lambda: self.inner.standing(runs))
+
+    async def workers(self) -> Sequence[WorkerRow]:
+        return await self._ask(self.inner.workers)
 
     async def live(self, now: int) -> Sequence[LiveRuns]:
         return await self._ask(lambda: self.inner.live(now))
