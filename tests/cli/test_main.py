@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tests.cli.commands import amends, amends_process, python
 
-COMMANDS = ("demo", "new", "check", "serve", "ls", "show")
+COMMANDS = ("demo", "new", "check", "simulate", "serve", "ls", "show")
 BLOCKED = """
 import sys
 class Block:

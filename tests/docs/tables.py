@@ -31,6 +31,7 @@ from amends.ports.transport import Outgoing
 from amends.ports.wire import call_headers
 from amends.server.paths import ENDPOINTS
 from amends.shop.demo import demo_command
+from amends.testing.simulation.weather import WHAT, Fault
 from tests.docs.collect import PROJECT, pages
 
 SECTION = re.compile(r"<!-- begin: (?P<name>[\w-]+) -->\n(?P<body>.*?)<!-- end: (?P=name) -->", re.DOTALL)
@@ -368,7 +369,12 @@ def default_of(field: msgspec.structs.FieldInfo) -> str:
     return f"`{text_of_value(given)}`" if isinstance(given, int | float | str) else ""
 
 
+def fault_table() -> str:
+    return table(("fault", "what happens"), [(f"`{kind.value}`", WHAT[kind]) for kind in Fault])
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
+    "simulated-faults": fault_table,
     "events": event_table,
     "schema": schema,
     "outcomes": outcome_table,

@@ -12,6 +12,7 @@ from amends.core.operation import Call
 from amends.core.outcomes import Compensated, Completed, Stuck
 from amends.core.retry import MICROSECONDS, Patience, Policy, Retry, delay
 from amends.core.saga import Saga
+from amends.logs.memory import MemoryStore
 from amends.ports.transport import Outgoing
 from tests.engine.support import (
     LOST,
@@ -357,3 +358,32 @@ def test_a_participant_without_a_route_that_turns_up_later_keeps_the_run_waiting
 
     with pytest.raises(Exception, match="no route for Shop"):
         virtually(test)
+
+
+def test_a_run_that_ends_while_a_question_of_it_still_queues_is_let_go_of() -> None:
+    wide, store, shop = wide_saga(names=["a"]), MemoryStore(), Pretend()
+
+    async def slowly(call: Outgoing) -> Came:
+        await asyncio.sleep({"o:pay:action": 2, "p:pay:action": 3, "p:pay:seal": 4}.get(call.key, 0))
+        return yes()
+
+    async def test() -> None:
+        shop.does = slowly
+        async with opened([wide], SlowLog(store), shop=shop) as runs:
+            for each in "op":
+                await runs.start(wide, "x", id=each)
+            await until(lambda: {"o:pay:action", "p:pay:action"} <= set(shop.keys))
+            await runs.engine.close(grace_seconds=0)
+        async with opened([wide], SlowLog(store), shop=shop, at_once=2) as runs:
+            await until(lambda: shop.counts()["p:pay:action"] == 2)
+            for each in "po":  # both pivots are to be sealed, and the place of the first call goes to the seal of `p`
+                await runs.cancel(each, reason="enough")
+            outcomes = [await runs.get(each).outcome() for each in "op"]
+            assert all(isinstance(each, Completed) for each in outcomes)
+            await asyncio.sleep(60)
+            assert_empty(runs)
+
+    virtually(test)
+    assert "p:pay:seal" in shop.keys
+    assert "o:pay:seal" not in shop.keys
+    assert {kept.row.owner for kept in store.runs.values()} == {None}

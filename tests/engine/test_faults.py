@@ -127,6 +127,28 @@ def test_a_commit_whose_answer_was_lost_is_settled_by_the_same_append_again() ->
     assert log.kinds("o").count("ActionSucceeded") == 3
 
 
+def test_a_start_whose_commit_was_not_answered_is_driven_once_it_is_asked_for_again() -> None:
+    order, log, shop = order_saga(), Ailing(), Pretend()
+
+    async def test() -> None:
+        async with opened([order], log, shop=shop) as runs:
+            log.ill = log.lies = True
+            with pytest.raises(LogUnavailable):
+                await runs.start(order, "x", id="o")
+            log.ill = log.lies = False
+            assert log.store.runs["o"].row.owner, "the log has it, as ours, and we don't know"
+            assert not shop.sent
+            again = await runs.start(order, "x", id="o")
+            assert not again.is_new
+            assert isinstance(await again.outcome(), Completed)
+            await until(lambda: not runs.engine.worker.runs)
+            assert_empty(runs)
+
+    virtually(test)
+    assert log.refused
+    assert set(shop.counts().values()) == {1}
+
+
 def test_a_run_that_waits_is_woken_though_it_could_not_be_let_go() -> None:
     order, log, shop = order_saga(), Ailing(), Pretend(Script(reserve=[LOST, busy("600"), yes()]))
 

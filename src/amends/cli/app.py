@@ -18,6 +18,7 @@ from amends.cli.new import new
 from amends.cli.purge import purge
 from amends.cli.schema import schema
 from amends.cli.serve import serve
+from amends.cli.simulate import simulate
 from amends.cli.start import start
 from amends.cli.token import token
 from amends.cli.top import top
@@ -32,6 +33,7 @@ COMMANDS: Final[tuple[tuple[str, Callable[..., Any]], ...]] = (
     (BEGIN, check),
     (BEGIN, explore),
     (BEGIN, graph),
+    (BEGIN, simulate),
     (RUN, serve),
     (RUN, config),
     (RUN, token),

@@ -352,9 +352,17 @@ class Definition:
         }
         self.digest = sha256(_canonical(described)).hexdigest()
         self._described = described
+        self._graph: bytes | None = None
 
     def graph(self) -> bytes:
-        """The graph as it is kept in the log: what the digest covers, and schemas."""
+        """The graph as it is kept in the log: what the digest covers, and schemas. Made once: it is asked for at every
+        opening of a log.
+        """
+        if self._graph is None:
+            self._graph = self._made_graph()
+        return self._graph
+
+    def _made_graph(self) -> bytes:
         steps = [
             {**step.describe(), "where": step.where.rpartition("/")[2], "schemas": step.schemas()}
             for step in self.steps.values()

@@ -330,7 +330,18 @@ class Engine:
             raise LogUnavailable(msg)
         if row.start_print != start_print:
             raise RunExists(await self._another(row, definition, body))
-        return Started(run, self.definition_of(row), is_new=False, driven=self.worker.runs.get(run))
+        driven = self.worker.runs.get(run)
+        if driven is None and row.owner is not None and row.ended_at is None:
+            await self._take_up(row)
+        return Started(run, self.definition_of(row), is_new=False, driven=driven)
+
+    async def _take_up(self, row: StoredRun) -> None:
+        """A run that nobody here drives, though it may be ours: the log took its start, and the answer got lost.
+
+        If it is ours, it is let go of and claimed like any other; if it isn't, the log refuses to let it go.
+        """
+        if await self.log.release(row.run, row.epoch, row.version, row.due_at):
+            self._claims.look()
 
     async def _another(self, row: StoredRun, definition: Definition, body: bytes) -> str:
         """What the run that has the id was started with, and where this input differs from it."""

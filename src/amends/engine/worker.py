@@ -365,8 +365,7 @@ class Worker:
         calls = driven.calls
         if not owing.sends and not calls:
             self._alarm.set(driven, owing.wake)
-            if not driven.commands and self._may_wait_in_the_log(driven, driven.record, owing, self._clock.now()):
-                self._start_release(driven, owing.wake)
+            self._rest(driven, owing)
             return
         record = driven.record
         new: Iterable[Send] = owing.sends
@@ -387,6 +386,15 @@ class Worker:
         if never:
             driven.commands.extend(never)
             self._pump(driven)
+        elif not calls:
+            self._rest(driven, owing)  # all there was is taken back
+
+    def _rest(self, driven: Driven, owing: Owed) -> None:
+        """Nothing is in flight: unless there is more to come soon, the run is let go of."""
+        if driven.commands or driven.appending or driven.dropped:
+            return
+        if self._may_wait_in_the_log(driven, driven.record, owing, self._clock.now()):
+            self._start_release(driven, owing.wake)
 
     def _sort_out(self, driven: Driven, sends: Iterable[Send]) -> tuple[Iterable[Send], list[Ready], list[Asked]]:
         """Which of these are new, which calls that wait may go by now, and which are to be told as never sent."""

@@ -18,6 +18,9 @@ from amends.testing.report import Report as Report
 from amends.testing.report import TooManyWorlds as TooManyWorlds
 from amends.testing.scenario import Scenario as Scenario
 from amends.testing.sent import Sent as Sent
+from amends.testing.simulate import Simulation as Simulation
+from amends.testing.simulate import SimulationFailed as SimulationFailed
+from amends.testing.simulate import simulate as simulate
 from amends.testing.story import Story as Story
 from amends.testing.story import Unexpected as Unexpected
 from amends.testing.workshop import OpenWorkshop as OpenWorkshop

@@ -1,0 +1,193 @@
+"""What goes wrong in one world, drawn from its seed.
+
+Each world has a weather of its own: a few kinds of fault, some rare and some all the time, rather than a little of
+everything. A world with everything in it looks like every other, and most bugs need two or three kinds together, not
+ten. After a while the sky clears for good: from then on nothing goes wrong any more, and every run must come to rest.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from enum import StrEnum
+from random import Random
+from typing import Final
+
+from amends.core.retry import MICROSECONDS
+
+
+class Fault(StrEnum):
+    """Everything that may go wrong in a world. Each counts as happened only once it has had its effect."""
+
+    REFUSED = "refused"
+    REQUEST_LOST = "request-lost"
+    REPLY_LOST = "reply-lost"
+    RESET = "reset"
+    LATE = "late"
+    REPEATED = "repeated"
+    GARBLED = "garbled"
+    SERVER_ERROR = "server-error"
+    MISROUTED = "misrouted"
+    PARTITION = "partition"
+    NO = "no"
+    LATER = "later"
+    FAILS = "fails"
+    UNDO_REFUSED = "undo-refused"
+    CRASH_BEFORE_WRITE = "crash-before-write"
+    CRASH_AFTER_WRITE = "crash-after-write"
+    CRASH_AT_SEND = "crash-at-send"
+    CRASH_AT_ANSWER = "crash-at-answer"
+    PAUSE = "pause"
+    PAUSE_PAST_LEASE = "pause-past-lease"
+    DEPLOY = "deploy"
+    SLOW_DISK = "slow-disk"
+    FULL_DISK = "full-disk"
+    IO_ERROR = "io-error"
+    COMMIT_UNKNOWN = "commit-unknown"
+    START_REPEATED = "start-repeated"
+    DEADLINE = "deadline"
+    PERSON = "person"
+
+
+WHAT: Final[Mapping[Fault, str]] = {
+    Fault.REFUSED: "no connection: nothing was sent",
+    Fault.REQUEST_LOST: "the request never arrives, and its caller waits",
+    Fault.REPLY_LOST: "the participant did its work, and nobody hears of it",
+    Fault.RESET: "the connection breaks after the request has left",
+    Fault.LATE: "the request arrives when its caller has long given up",
+    Fault.REPEATED: "the request arrives a second time, perhaps much later",
+    Fault.GARBLED: "the answer can't be read",
+    Fault.SERVER_ERROR: "the participant is out of order",
+    Fault.MISROUTED: "something in between answers, with a page and status 200",
+    Fault.PARTITION: "nothing gets to one participant, or back from it, for a while",
+    Fault.NO: "the participant says no",
+    Fault.LATER: "the participant takes the work on and does it later",
+    Fault.FAILS: "the participant's own code fails",
+    Fault.UNDO_REFUSED: "the participant can't undo it by itself: a person must",
+    Fault.CRASH_BEFORE_WRITE: "the process dies right before the log takes something",
+    Fault.CRASH_AFTER_WRITE: "the process dies when the log has taken something, before it says so",
+    Fault.CRASH_AT_SEND: "the process dies when a request has just left",
+    Fault.CRASH_AT_ANSWER: "the process dies as an answer arrives",
+    Fault.PAUSE: "the process stands still, and goes on where it stood",
+    Fault.PAUSE_PAST_LEASE: "it stands still for so long that another one takes its runs over; then it goes on",
+    Fault.DEPLOY: "the process is closed in good order, and another one started",
+    Fault.SLOW_DISK: "writes take seconds",
+    Fault.FULL_DISK: "nothing can be written for a while; what there is stays",
+    Fault.IO_ERROR: "a write fails, and nobody knows what of it is on the disk: the log must be opened anew",
+    Fault.COMMIT_UNKNOWN: "the log took an append, and the answer got lost",
+    Fault.START_REPEATED: "a caller that got no answer starts the same run again",
+    Fault.DEADLINE: "a run has little time",
+    Fault.PERSON: "somebody asks for something in the middle of it all",
+}
+"""What each of them is."""
+
+CALLS: Final = (
+    Fault.REFUSED,
+    Fault.REQUEST_LOST,
+    Fault.REPLY_LOST,
+    Fault.RESET,
+    Fault.LATE,
+    Fault.REPEATED,
+    Fault.GARBLED,
+    Fault.SERVER_ERROR,
+    Fault.MISROUTED,
+)
+"""What may become of one call."""
+
+CRASHES: Final = (Fault.CRASH_BEFORE_WRITE, Fault.CRASH_AFTER_WRITE, Fault.CRASH_AT_SEND, Fault.CRASH_AT_ANSWER)
+
+WRITES: Final = (Fault.FULL_DISK, Fault.IO_ERROR, Fault.COMMIT_UNKNOWN)
+"""What may become of one write."""
+
+RATES: Final = (0.02, 0.05, 0.2)
+"""How often a kind of fault strikes where it may: now and then, or so often that most runs meet it."""
+
+UNDO_RATES: Final = (0.2, 0.6)
+"""The same for what only an undo meets, and undos are few."""
+
+KIND_CHANCE: Final = 0.15
+"""How likely a kind of fault is to be in a world at all: one or two kinds out of ten. More would only be slower."""
+
+CRASH_WITHIN: Final = 40
+"""A crash strikes at one of the first so many passings of its place: that is about what four runs need."""
+
+CLEAR_AFTER_MAX: Final = 180 * MICROSECONDS
+PAUSE_MAX: Final = 60 * MICROSECONDS
+
+
+class Weather:
+    """One world's dice, and what they say. `fired` counts what really happened."""
+
+    def __init__(self, dice: Random, clear_at: int, *, alone: bool) -> None:
+        self.dice = dice
+        self.fired: Counter[Fault] = Counter()
+        self.clear_at = clear_at
+        draw = dice.random
+        self._calls = self._rates(CALLS)
+        wishes = ((Fault.NO, RATES), (Fault.LATER, RATES), (Fault.FAILS, RATES), (Fault.UNDO_REFUSED, UNDO_RATES))
+        self._wishes = {kind: dice.choice(rates) for kind, rates in wishes if draw() < KIND_CHANCE}
+        self._ticks: dict[Fault, set[int]] = {}
+        if draw() < 0.4:
+            for _ in range(dice.choice((1, 1, 2, 4))):
+                self._tick(dice.choice(CRASHES))
+        if draw() < 0.25:
+            self._tick(dice.choice(WRITES))
+        self._passed: Counter[Fault] = Counter()
+        self.others = [
+            kind
+            for kind, chance in (
+                (Fault.PARTITION, 0.1),
+                (Fault.PAUSE, 0.1),
+                (Fault.PAUSE_PAST_LEASE, 0.0 if alone else 0.1),
+                (Fault.DEPLOY, 0.1),
+                (Fault.SLOW_DISK, 0.15),
+                (Fault.DEADLINE, 0.15),
+                (Fault.PERSON, 0.3),
+            )
+            if draw() < chance
+        ]
+
+    def _rates(self, kinds: tuple[Fault, ...]) -> tuple[tuple[float, Fault], ...]:
+        """Kinds with where they end on a scale from 0 to 1."""
+        rates: list[tuple[float, Fault]] = []
+        end = 0.0
+        for kind in kinds:
+            if self.dice.random() < KIND_CHANCE:
+                end += self.dice.choice(RATES)
+                rates.append((end, kind))
+        return tuple(rates)
+
+    def _tick(self, kind: Fault) -> None:
+        self._ticks.setdefault(kind, set()).add(self.dice.randrange(CRASH_WITHIN))
+
+    def fire(self, kind: Fault) -> None:
+        """It has happened."""
+        self.fired[kind] += 1
+
+    def of_call(self) -> Fault | None:
+        """What becomes of the next call, where it isn't answered as it should be."""
+        if not self._calls:
+            return None
+        drawn = self.dice.random()
+        return next((kind for end, kind in self._calls if drawn < end), None)
+
+    def strikes(self, kind: Fault) -> bool:
+        """Whether this happens at this passing of the place where it can; each passing counts."""
+        if not self._ticks or (ticks := self._ticks.get(kind)) is None:
+            return False
+        self._passed[kind] += 1
+        return self._passed[kind] - 1 in ticks
+
+    @property
+    def has_ticks(self) -> bool:
+        """Whether anything strikes at a certain passing of its place."""
+        return bool(self._ticks)
+
+    def wishes(self, kind: Fault) -> bool:
+        """Whether a participant's own code does this."""
+        rate = self._wishes.get(kind)
+        return rate is not None and self.dice.random() < rate
+
+    def end_of_storm(self) -> None:
+        """From now on nothing goes wrong by itself."""
+        self._calls = ()
+        self._wishes.clear()
+        self._ticks.clear()

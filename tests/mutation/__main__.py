@@ -1,0 +1,107 @@
+"""`python -m tests.mutation core` (or `barrier`): mutants of an area, its tests against each, the score, the survivors.
+
+With `--state FILE` what is known is kept, and a second call goes on where the first one stopped. Survivors that no
+test can kill are argued one by one in `argued.txt`; a survivor that isn't there is a failure, and so is an argument
+about a mutant that doesn't survive or isn't there.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.mutation.mutants import Module
+from tests.mutation.running import Fate, Runner, State
+
+SOURCE = Path(__file__).parent.parent.parent / "src" / "amends"
+ARGUED = Path(__file__).parent / "argued.txt"
+SCORE_MIN = 95.0
+QUIETLY = (
+    "-o",
+    "addopts=",
+    "--import-mode=importlib",
+    "-m",
+    "not campaign",
+    "-p",
+    "no:terminal",
+    "-p",
+    "no:cacheprovider",
+)
+
+
+@dataclass(frozen=True)
+class Area:
+    """Some modules, and the tests that are to hold them."""
+
+    modules: Sequence[str]
+    tests: Sequence[str]
+
+
+AREAS: Mapping[str, Area] = {
+    "core": Area(("core/*.py",), ("tests/core", "tests/mutation/kills", "tests/exploration/test_regressions.py")),
+    "barrier": Area(
+        tuple(f"participant/{name}.py" for name in ("barrier", "driver", "steps", "service", "handlers", "incoming")),
+        ("tests/participant", "tests/inboxes", "tests/transports/test_in_process.py"),
+    ),
+}
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(prog="python -m tests.mutation")
+    options.add_argument("area", choices=AREAS)
+    options.add_argument("--state", type=Path, help="where to keep what is known; default: nowhere")
+    options.add_argument("--jobs", type=int, default=2)
+    options.add_argument("--imports", action="store_true", help="also what modules make when imported: slow")
+    options.add_argument("--seconds", type=float, default=8.0, help="how long to look for a test that notices one")
+    options.add_argument("--again", action="store_true", help="try again what survived before")
+    options.add_argument("--only", default="", help="only modules whose name contains this")
+    asked = options.parse_args()
+    area = AREAS[asked.area]
+    found = [path for pattern in area.modules for path in sorted(SOURCE.glob(pattern)) if asked.only in path.name]
+    modules = [Module(path) for path in found if path.name != "__init__.py"]
+    with tempfile.TemporaryDirectory() as folder:
+        state = State(asked.state or Path(folder) / "state.json")
+        state.load()
+        if asked.again:
+            state.forget_survivors()
+        runner = Runner(modules, state, asked.jobs, imports=asked.imports, seconds_max=asked.seconds)
+        tests = [test for test in area.tests if Path(test).exists()]
+        pytest.main([*QUIETLY, *tests], plugins=[runner])
+        return told(modules, state.fates)
+
+
+def told(modules: Sequence[Module], fates: Mapping[str, str]) -> int:
+    """Print the score and what isn't right; 0 if all is."""
+    argued = {
+        line.rpartition(" | because ")[0] for line in ARGUED.read_text("utf-8").splitlines() if not line.startswith("#")
+    }
+    counts: Counter[str] = Counter()
+    wrong = 0
+    for module in modules:
+        for mutant in module.mutants:
+            fate = fates.get(f"{module.path.parent.name}/{mutant.name}")
+            if fate is None:
+                continue
+            lives = fate in {Fate.SURVIVED, Fate.UNCOVERED}
+            if lives and mutant.claim in argued:
+                counts["argued"] += 1
+                continue
+            counts[fate] += 1
+            if lives:
+                wrong += 1
+                print(f"{fate}: {mutant.name}\n    {mutant.text}")
+    total = counts.total()
+    killed = counts[Fate.KILLED] + counts[Fate.TIMED_OUT]
+    score = 100 * killed / max(1, total - counts["argued"])
+    print(", ".join(f"{count} {fate}" for fate, count in counts.most_common()))
+    print(f"score {score:.1f} % of {total - counts['argued']} mutants (argued: {counts['argued']})")
+    return 0 if score >= SCORE_MIN else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

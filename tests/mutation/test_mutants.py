@@ -1,0 +1,103 @@
+"""The mutants are what they say, are taken back without a trace, and are put into functions that are in use already."""
+
+import ast
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.mutation.__main__ import told
+from tests.mutation.mutants import Module
+from tests.mutation.running import Fate, functions_of, put_in
+
+SOURCE = '''
+"""Text."""
+
+LIMIT = 3
+
+
+def sign(number: int) -> str:
+    """What it is."""
+    assert number is not None
+    if number < 0 or number > LIMIT:
+        return "out"
+    total = sum(each for each in range(number) if each % 2)
+    match total:
+        case 0:
+            return "none"
+        case _ if not number:
+            return "never"
+        case _:
+            raise ValueError("so many" + "!")
+'''
+
+
+@pytest.fixture
+def module(tmp_path: Path) -> Module:
+    path = tmp_path / "sample.py"
+    path.write_text(SOURCE)
+    return Module(path)
+
+
+def test_each_mutant_is_one_change_and_is_taken_back(module: Module) -> None:
+    before = ast.dump(module.tree)
+    texts: set[str] = set()
+    for mutant in module.mutants:
+        with module.mutated(mutant):
+            texts.add(ast.unparse(module.tree))
+        assert ast.dump(module.tree) == before, mutant.name
+    assert len(texts) == len(module.mutants), "no two mutants are the same"
+    assert ast.unparse(module.tree) not in texts
+
+
+def test_what_matters_is_changed_and_what_is_said_to_people_is_not(module: Module) -> None:
+    changes = {(mutant.line, mutant.change) for mutant in module.mutants}
+    assert {
+        (4, "3 -> 4"),
+        (10, "branch swapped"),
+        (10, "Lt -> LtE"),
+        (10, "Lt -> Gt"),
+        (10, "or -> and"),
+        (11, "'out' -> 'out~'"),
+        (11, "returns None"),
+        (12, "filter negated"),
+        (12, "Mod -> Mult"),
+        (14, "case removed"),
+        (16, "case removed"),
+        (16, "not removed"),
+    } <= changes
+    assert not {line for line, _ in changes} & {2, 8, 9, 19}
+    assert {mutant.function for mutant in module.mutants} == {"", "sign"}
+
+
+def test_a_change_is_put_into_a_function_in_use(module: Module) -> None:
+    names: dict[str, object] = {}
+    exec(module.compile(), names)  # noqa: S102 - the sample above
+    sign = names["sign"]
+    assert callable(sign)
+    functions = functions_of({str(module.path)})
+    swapped = next(mutant for mutant in module.mutants if mutant.change == "branch swapped")
+    assert sign(1) == "none"
+    with module.mutated(swapped) as code:
+        put_in(code, functions)
+    assert sign(1) == "out"
+
+
+def test_a_survivor_is_told_unless_it_is_argued(
+    module: Module, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = module.path.parent.name
+    fates: Mapping[str, str] = {f"{folder}/{mutant.name}": Fate.KILLED.value for mutant in module.mutants}
+    assert told([module], fates) == 0
+    assert "score 100.0 %" in capsys.readouterr().out
+    first, second, *_ = module.mutants
+    lives = {**fates, f"{folder}/{first.name}": Fate.SURVIVED.value, f"{folder}/{second.name}": Fate.UNCOVERED.value}
+    told([module], lives)
+    out = capsys.readouterr().out
+    assert f"survived: {first.name}" in out
+    assert f"no test runs its line: {second.name}" in out
+    argued = tmp_path / "argued.txt"
+    argued.write_text(f"# text\n{first.claim} | because it is so\n{second.claim} | because it is so\n")
+    monkeypatch.setattr("tests.mutation.__main__.ARGUED", argued)
+    assert told([module], lives) == 0
+    assert "(argued: 2)" in capsys.readouterr().out
