@@ -19,7 +19,9 @@ from typing import Any
 
 from amends import Compensated, Completed, Orchestrator, Saga
 from amends.compose import open_log
+from amends.logs.postgres import schema
 from amends.ports.log import TransactionLog
+from amends.testing.postgres_server import PostgresServer, ask
 from bench.bare import BareClient
 from bench.participant import ParticipantProcess
 from bench.sagas import TRIP, Agency, Trip, full_trip, nothing, trip
@@ -64,7 +66,10 @@ class Case:
 
 
 BARE = "bare"
-LOGS = ("memory", "sqlite")
+SETTINGS = {"shared_buffers": "256MB", "max_wal_size": "4GB"}
+"""Of the PostgreSQL server that is measured; every commit is on the disk before it is acknowledged."""
+
+LOGS = ("memory", "sqlite", "postgres")
 
 
 def all_cases(in_flight: tuple[int, ...]) -> list[Case]:
@@ -198,6 +203,13 @@ def _log(by: str, folder: str | None) -> Generator[TransactionLog]:
         yield open_log("memory:")
         return
     where = Path(tempfile.mkdtemp(prefix="amends-bench-", dir=folder))
+    if by == "postgres":
+        with PostgresServer(where, settings=SETTINGS) as server:
+            url = server.create("log")
+            ask(url, schema.script())
+            yield open_log(url)
+        shutil.rmtree(where)
+        return
     try:
         yield open_log(f"sqlite:///{where}/log.db")
     finally:

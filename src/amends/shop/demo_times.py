@@ -77,7 +77,7 @@ class Times:
 
 async def read_run_times(log: str) -> list[RunTime]:
     """Every run, oldest first."""
-    wanted = "select id, saga, state, (ended_at - created_at) / 1000.0 from runs order by created_at, id"
+    wanted = "select id, saga, state, cast(ended_at - created_at as float) / 1000 from runs order by created_at, id"
     async with snapshot(log) as db:
         return [RunTime(*row) for row in await db.execute(text(wanted))]
 
