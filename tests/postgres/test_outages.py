@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import subprocess
+import tempfile
 from collections.abc import AsyncIterator, Generator
 from dataclasses import replace
 from functools import partial
@@ -39,16 +40,23 @@ def order_digest(runs: Orchestrator) -> bytes:
 
 
 @contextlib.contextmanager
-def small_disk(folder: Path) -> Generator[Path]:
-    """A disk in memory of its own size, where this user may have one."""
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128m", "tmpfs", str(folder)], check=False)
+def small_disk() -> Generator[Path]:
+    """A disk in memory of its own size, where this user may have one.
+
+    Not in pytest's folder, which a run that is killed would leave with a disk in it for the next one to trip over.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="amends-small-disk-"))
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=128m", "tmpfs", str(folder)], capture_output=True, check=False
+    )
     if mounted.returncode:
+        folder.rmdir()
         pytest.skip("this user can't have a small disk")
     try:
         yield folder
     finally:
-        subprocess.run(["umount", str(folder)], check=True)
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+        folder.rmdir()
 
 
 # -- the connection
@@ -271,9 +279,9 @@ async def test_a_server_that_is_restarted_at_once_again_and_again_loses_and_doub
     assert "database system was not properly shut down" in own_server.output.read_text("utf-8")
 
 
-async def test_a_server_out_of_disk_refuses_and_goes_on_once_there_is_room(tmp_path: Path) -> None:
+async def test_a_server_out_of_disk_refuses_and_goes_on_once_there_is_room() -> None:
     """The disk is a small one in memory, filled up by the test."""
-    with small_disk(tmp_path / "disk") as disk, PostgresServer(disk, settings=UNSAFE_AND_QUICK) as server:
+    with small_disk() as disk, PostgresServer(disk, settings=UNSAFE_AND_QUICK) as server:
         url = server.create("orders")
         await schema.apply(url)
         log = PostgresLog(url)
