@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = _parser().parse_args(arguments)
     rounds: int = given.rounds or (QUICK_ROUNDS if given.quick else ROUNDS)
     runs: int = given.runs or (QUICK_RUNS if given.quick else RUNS)
-    cases = chosen(all_cases(tuple(given.in_flight)), given.only)
+    cases = chosen(all_cases(tuple(given.in_flight), served=given.postgres), given.only)
     if not cases:
         sys.exit(f"no case is called {given.only}; there are: {' '.join(c.name for c in all_cases(IN_FLIGHT))}")
     loop = loop_factory(uvloop=given.uvloop)
@@ -90,6 +90,7 @@ def loop_factory(*, uvloop: bool) -> LoopFactory | None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description="amends against a bare aiohttp client")
     parser.add_argument("--only", action="append", default=[], metavar="PATTERN", help="cases whose name matches")
+    parser.add_argument("--postgres", action="store_true", help="also a log on PostgreSQL, on a server of its own")
     parser.add_argument("--quick", action="store_true", help="few and short rounds: does it work, not how fast")
     parser.add_argument("--json", action="store_true", help="everything that was measured, as JSON")
     parser.add_argument("--rounds", type=_positive, help=f"default {ROUNDS}")

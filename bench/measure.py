@@ -69,16 +69,19 @@ BARE = "bare"
 SETTINGS = {"shared_buffers": "256MB", "max_wal_size": "4GB"}
 """Of the PostgreSQL server that is measured; every commit is on the disk before it is acknowledged."""
 
-LOGS = ("memory", "sqlite", "postgres")
+LOGS = ("memory", "sqlite")
+SERVED = "postgres"
+"""A log that needs a server, which is started for it; measured when it is asked for."""
 
 
-def all_cases(in_flight: tuple[int, ...]) -> list[Case]:
-    """Every case, those that are compared beside each other."""
+def all_cases(in_flight: tuple[int, ...], *, served: bool = False) -> list[Case]:
+    """Every case, those that are compared beside each other; with `served` also PostgreSQL."""
+    logs = (*LOGS, SERVED) if served else LOGS
     return [
         Case(work, by, each)
         for each in in_flight
         for work in (ACCEPTED, REFUSED, LOCAL)
-        for by in ((BARE, *LOGS) if work.calls else LOGS)
+        for by in ((BARE, *logs) if work.calls else logs)
     ]
 
 
@@ -203,7 +206,7 @@ def _log(by: str, folder: str | None) -> Generator[TransactionLog]:
         yield open_log("memory:")
         return
     where = Path(tempfile.mkdtemp(prefix="amends-bench-", dir=folder))
-    if by == "postgres":
+    if by == SERVED:
         with PostgresServer(where, settings=SETTINGS) as server:
             url = server.create("log")
             ask(url, schema.script())
