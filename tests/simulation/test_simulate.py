@@ -37,7 +37,7 @@ def test_every_promise_holds_on_bad_days_and_every_fault_has_fired(log: str) -> 
     assert report.ends.keys() <= {"completed", "compensated", "abandoned"}
     assert report.ends["completed"] > report.ends["compensated"] > 0
     assert report.helped
-    fired = {kind for kind, count in report.fired.items() if count}
+    fired: set[str] = {kind for kind, count in report.fired.items() if count}
     if log == "memory":
         with simulation(log) as played:
             for seed in range(SCHEDULES[log], WORLDS_MAX):

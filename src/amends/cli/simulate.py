@@ -124,7 +124,7 @@ def _as_value(report: "Report") -> dict[str, Any]:
         "schedules": report.schedules,
         "helped": report.helped,
         "ends": dict(sorted(report.ends.items())),
-        "fired": {kind.value: count for kind, count in sorted(report.fired.items())},
+        "fired": dict(sorted(report.fired.items())),
     }
 
 
@@ -134,4 +134,4 @@ def _print(report: "Report") -> None:
     print(f"runs    {ends}")
     print(f"faults  {sum(report.fired.values()):,} of {len(report.fired)} kinds")
     for kind, count in report.fired.most_common():
-        print(f"        {kind.value:<20}{count:>9,}")
+        print(f"        {kind:<20}{count:>9,}")

@@ -61,19 +61,19 @@ class Report:
 
     schedules: int = 0
     ends: Counter[str] = field(default_factory=Counter[str])
-    fired: Counter[Fault] = field(default_factory=Counter[Fault])
+    fired: Counter[str] = field(default_factory=Counter[str])
     helped: int = 0
 
     def add(self, rest: Rest) -> None:
         """One more world."""
         self.schedules += 1
         self.ends.update(rest.ends)
-        self.fired.update(rest.fired)
+        self.fired.update({kind.value: count for kind, count in rest.fired.items()})
         self.helped += rest.helped > 0
 
     def __str__(self) -> str:
         ends = ", ".join(f"{count} {state}" for state, count in sorted(self.ends.items()))
-        fired = ", ".join(f"{kind.value} {self.fired[kind]}" for kind in Fault if self.fired[kind])
+        fired = ", ".join(f"{kind} {self.fired[kind]}" for kind in Fault if self.fired[kind])
         return f"{self.schedules} schedules, {self.helped} with a person's help; runs: {ends}; what went wrong: {fired}"
 
 

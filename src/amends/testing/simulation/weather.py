@@ -7,14 +7,14 @@ ten. After a while the sky clears for good: from then on nothing goes wrong any 
 
 from collections import Counter
 from collections.abc import Mapping
-from enum import StrEnum
 from random import Random
 from typing import Final
 
 from amends.core.retry import MICROSECONDS
+from amends.core.values import Words
 
 
-class Fault(StrEnum):
+class Fault(Words):
     """Everything that may go wrong in a world. Each counts as happened only once it has had its effect."""
 
     REFUSED = "refused"
