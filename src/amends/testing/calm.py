@@ -101,10 +101,8 @@ def _is_waited_for(world: World, move: Move) -> bool:
 
 def _remedy(world: World, taken: Sequence[Move]) -> Move | None:
     """What a person does next about a run that is stuck: what changes anything, and wasn't tried in vain again and
-    again.
+    again; where nothing else is left, the same once more, for what is in vain today may not be so in an hour.
     """
     tried = Counter(move.does for move in taken)
-    for move in world.remedies():
-        if tried[move.does] < IN_VAIN_MAX and world.apply(move).events is not world.events:
-            return move
-    return None
+    helps = [move for move in world.remedies() if world.apply(move).events is not world.events]
+    return next((move for move in helps if tried[move.does] < IN_VAIN_MAX), helps[0] if helps else None)
