@@ -185,3 +185,41 @@ async def test_rekey_says_which_key_can_go_and_changes_nothing(tmp_path: Path) -
     settings.write_text(f'[privacy]\nencrypt = "{KEYS[0]}"\n')
     assert f"{new} wrote " in (await told()).out
     assert "isn't here: add it to privacy.decrypt." in (await told()).out
+
+
+def test_a_log_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    for command in (["purge", "--older-than", "1d"], ["rekey"]):
+        told = amends(tmp_path, *command)
+        assert told.code == 2
+        assert "sqlite:///amends.db: there is no such file. Name the log" in told.err
+    assert not list(tmp_path.iterdir())
+
+
+async def test_purge_works_on_the_log_of_the_settings(tmp_path: Path) -> None:
+    log = f"sqlite:///{tmp_path}/shop.db"
+    async with Orchestrator([basket], log=log) as runs:
+        run = await runs.start(basket, 1_000, id="b-1")
+        await runs.cancel("b-1", reason="enough")
+        await run.outcome()
+    (tmp_path / "amends.toml").write_text(f'log = "{log}"\n')
+    told = await asyncio.to_thread(amends, tmp_path, "purge", "--older-than", "0s")
+    assert told.out.startswith("1 run forgotten")
+
+
+def test_a_log_that_is_named_wins_over_a_server_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AMENDS_SERVER", "http://127.0.0.1:9")
+    assert "can't be reached" in amends(tmp_path, "ls").err
+    told = amends(tmp_path, "ls", "--log", f"sqlite:///{tmp_path}/none.db")
+    assert "none.db" in told.err
+    assert "can't be reached" not in told.err
+    assert (
+        "can't be reached" in amends(tmp_path, "ls", "--server", "http://127.0.0.1:8", "--log", "sqlite:///none.db").err
+    )
+
+
+async def test_a_bad_input_is_told_with_its_place(tmp_path: Path) -> None:
+    log = f"sqlite:///{tmp_path}/shop.db"
+    told = await asyncio.to_thread(amends, tmp_path, "start", "basket", '"x"', "--log", log, "--load", MODULE)
+    assert told.err.startswith("error   the input doesn't fit, at $: ")

@@ -10,7 +10,7 @@ import typer
 
 from amends.cli.errors import BadUsage
 from amends.cli.output import Json, as_json
-from amends.cli.source import LOG_DEFAULT
+from amends.cli.source_log import LogToOpen, log_meant
 from amends.core.errors import AmendsError, LogInUse
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def purge(
     server: Annotated[
         str | None, typer.Option("--server", metavar="URL", help="Not possible: a server forgets by its settings.")
     ] = None,
-    log: Annotated[str, typer.Option("--log", metavar="URL", envvar="AMENDS_LOG", help="The log.")] = LOG_DEFAULT,
+    log: LogToOpen = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count them, and do nothing.")] = False,
     json: Json = False,
 ) -> None:
@@ -46,7 +46,7 @@ def purge(
         msg = f"--state {state}: only what has ended is forgotten: {', '.join(ENDED)}."
         raise BadUsage(msg)
     before = datetime.now(UTC) - age(older_than)
-    count = asyncio.run(_purged(log, before, state, dry_run=dry_run))
+    count = asyncio.run(_purged(log_meant(log), before, state, dry_run=dry_run))
     if json:
         as_json({"purged": 0 if dry_run else count, "matched": count, "ended_before": before})
     else:

@@ -8,14 +8,11 @@ import asyncio
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from typing import Annotated, Final
-
-import typer
+from typing import Final
 
 from amends.cli.errors import BadUsage
 from amends.cli.output import Json, as_json, say
-from amends.cli.source import LOG_DEFAULT
-from amends.cli.source_log import settings_here
+from amends.cli.source_log import LogToOpen, log_meant, settings_here
 from amends.cli.texts.tables import aligned, counted
 
 PAGE: Final = 200
@@ -32,12 +29,12 @@ WHY: Final = (
 
 def rekey(
     *,
-    log: Annotated[str, typer.Option("--log", metavar="URL", envvar="AMENDS_LOG", help="The log.")] = LOG_DEFAULT,
+    log: LogToOpen = None,
     json: Json = False,
 ) -> None:
     """Say how much of the log each key still reads, and which can go. Nothing is encrypted anew."""
     names = _names()
-    events, runs, live = asyncio.run(_counted(log))
+    events, runs, live = asyncio.run(_counted(log_meant(log)))
     rows = [(key, where, events[key], runs[key], live[key]) for key, where in names.items()]
     rows += [
         (key, "not encrypted" if key == PLAIN else "MISSING", events[key], runs[key], live[key])

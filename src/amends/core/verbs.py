@@ -103,7 +103,7 @@ def _retry_all(draft: Draft, verb: Retry) -> Refusal | None:
         draft.emit(e.RetryAsked(draft.at, draft.epoch, "", "", Phase.ACTION, verb.who, renewed=True))
         return None
     if not record.marks:
-        return Refusal("not-stuck", "nothing of the run is stuck")
+        return Refusal("not-stuck", "nothing of the run is stuck; to have a step tried now that waits, name the step")
     return _first_if_all([_retry_mark(draft, mark, verb.who) for mark in list(record.marks.values())])
 
 
