@@ -15,6 +15,7 @@ from amends.core.events import CompensationRequested, Event
 from amends.core.state import RunRecord
 from amends.engine import claims, worker
 from amends.engine.alarm import Alarm
+from amends.engine.appends import stored
 from amends.engine.claims import Claims
 from amends.engine.engine import Engine
 from amends.engine.lanes import Lane
@@ -295,7 +296,7 @@ def test_an_input_that_is_never_the_same_twice_is_found(monkeypatch: Patch) -> N
 
 
 def test_events_of_another_epoch_are_found(monkeypatch: Patch) -> None:
-    real = worker.stored
+    real = stored
 
     def backdated(codec: Any, events: Any) -> list[StoredEvent]:
         return [replace(each, epoch=1) if each.kind == "RunEnded" else each for each in real(codec, events)]
