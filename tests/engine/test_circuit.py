@@ -3,6 +3,7 @@
 # pyright: reportPrivateUsage=false
 
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
@@ -314,6 +315,9 @@ def test_retry_sends_a_held_call_now_as_a_trial_that_uses_up_nothing() -> None:
     saga, down = loose_saga(), Down()
     shop = Pretend(down)
 
+    def made(number: int) -> Callable[[], bool]:
+        return lambda: len(shop.times(HELD)) == number
+
     async def test() -> None:
         async with opened([saga], shop=shop) as runs:
             late = await hold_a_call(runs, saga)
@@ -321,7 +325,7 @@ def test_retry_sends_a_held_call_now_as_a_trial_that_uses_up_nothing() -> None:
             for number in (1, 2, 3):
                 asked_at = seconds()
                 await runs.retry("late", step=saga.steps[0], reason="I think it is back")
-                await until(lambda number=number: len(shop.times(HELD)) == number)  # type: ignore[misc]  # a default
+                await until(made(number))
                 assert seconds() - asked_at < 0.1
                 await asyncio.sleep(0.1)
             _, _, record = await runs.engine.read("late")

@@ -121,8 +121,8 @@ def test_runs_that_nobody_takes_over_are_found(monkeypatch: Patch) -> None:
 def test_adopting_under_an_old_epoch_is_found(monkeypatch: Patch) -> None:
     real = Worker.adopt
 
-    def late(worker: Worker, definition: Any, record: Any, epoch: int) -> None:
-        real(worker, definition, record, epoch - 1)
+    def late(worker: Worker, definition: Any, record: Any, epoch: int, urged: Any = ()) -> None:
+        real(worker, definition, record, epoch - 1, urged)
 
     monkeypatch.setattr(Worker, "adopt", late)
     assert found().startswith(("P1", "P7"))
