@@ -4,6 +4,8 @@
 
 import asyncio
 import json
+import sqlite3
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -263,6 +265,18 @@ async def test_runs_whose_code_nobody_has_are_listed(tmp_path: Path) -> None:
         listed = aside((await told(on, tmp_path, "ls", "--unclaimable")).out).splitlines()
         assert [line.split()[0] for line in listed] == ["run", "basket-1"]
         assert (await told_by_log(on, tmp_path, "ls", "--unclaimable")).code == 2
+
+
+async def test_a_run_of_another_graph_of_the_same_version_is_one_whose_code_nobody_has(tmp_path: Path) -> None:
+    async with stage(tmp_path) as on:
+        for id in ("basket-1", "basket-2"):
+            await on.runs.start(basket, 10, id=id)
+        await until(lambda: not on.runs.engine.worker.runs)
+        assert "no runs" in (await told(on, tmp_path, "ls", "--unclaimable")).out
+        with closing(sqlite3.connect(tmp_path / "shop.db")) as other, other:
+            assert other.execute("UPDATE runs SET digest = 'another' WHERE id = 'basket-1'").rowcount == 1
+        listed = aside((await told(on, tmp_path, "ls", "--unclaimable")).out).splitlines()
+        assert [line.split()[0] for line in listed] == ["run", "basket-1"]
 
 
 async def test_bodies_and_curl_keep_what_is_redacted(tmp_path: Path) -> None:

@@ -10,9 +10,12 @@ import pytest
 
 from amends import Orchestrator
 from amends.cli.purge import age
+from amends.codecs.encrypted import key_name
+from amends.config.settings import Privacy, Settings
+from amends.config.values import Secret
 from amends.server.app import application
 from amends.server.context import Context
-from tests.cli.commands import amends, amends_process
+from tests.cli.commands import Told, amends, amends_process
 from tests.cli.place_order import Inventory, Mail, Payments, Shipping, basket, place_order
 from tests.server.asgi import Caller
 
@@ -109,6 +112,9 @@ async def test_purge_forgets_what_ended_and_nothing_else(tmp_path: Path) -> None
 
     assert (await purged("--older-than", "1d")).startswith("0 runs forgotten that ended before ")
     assert (await purged("--older-than", "0s", "--dry-run")).startswith("2 runs would be forgotten")
+    for state, found in (("completed", 0), ("compensated", 2)):
+        said = await purged("--older-than", "0s", "--state", state, "--dry-run")
+        assert said.startswith(f"{found} runs would be forgotten")
     assert json.loads(await purged("--older-than", "0s", "--json"))["purged"] == 2
     assert (await purged("--older-than", "0s", "--dry-run")).startswith("0 runs would be forgotten")
     shown = await asyncio.to_thread(amends, tmp_path, "ls", "--json", "--log", log)
@@ -118,6 +124,13 @@ async def test_purge_forgets_what_ended_and_nothing_else(tmp_path: Path) -> None
         "asked": "running",
     }
     assert (await asyncio.to_thread(amends, tmp_path, "purge", "--older-than", "soon", "--log", log)).code == 2
+    for refused, why in (
+        (["--state", "stuck"], "only what has ended is forgotten: completed, compensated, abandoned."),
+        (["--server", "http://127.0.0.1:8700"], 'It forgets by its settings, while it runs: [privacy] keep = "90d".'),
+    ):
+        told = await asyncio.to_thread(amends, tmp_path, "purge", "--older-than", "0s", *refused, "--log", log)
+        assert told.code == 2
+        assert why in told.err
     for form in ([], ["--events"], ["--bodies"], ["--curl"], ["--json"]):
         purged_run = await asyncio.to_thread(amends, tmp_path, "show", "ended-1", *form, "--log", log)
         assert (purged_run.code, purged_run.err) == (0, "")
@@ -137,3 +150,76 @@ def test_every_shell_completes_commands(tmp_path: Path, shell: str) -> None:
     script = amends_process(tmp_path, "--show-completion", shell)
     assert script.code == 0, script.err
     assert "_AMENDS_COMPLETE" in script.out or "AMENDS_COMPLETE" in script.out
+
+
+KEYS = ("a" * 43 + "=", "b" * 43 + "=")
+
+
+async def test_rekey_says_which_key_can_go_and_changes_nothing(tmp_path: Path) -> None:
+    log = f"sqlite:///{tmp_path}/shop.db"
+    settings = tmp_path / "amends.toml"
+    for number, keys in enumerate(([], KEYS[:1], KEYS[::-1]), start=1):
+        privacy = Privacy(encrypt=Secret(keys[0]), decrypt=tuple(map(Secret, keys[1:]))) if keys else Privacy()
+        async with Orchestrator([basket], log=log, settings=Settings(privacy=privacy)) as runs:
+            run = await runs.start(basket, 1_000, id=f"b-{number}")
+            if number == 2:
+                await runs.cancel("b-2", reason="enough")
+                await run.outcome()
+    before = (tmp_path / "shop.db").read_bytes()
+
+    async def told(*arguments: str) -> Told:
+        return await asyncio.to_thread(amends, tmp_path, "rekey", *arguments, "--log", log)
+
+    settings.write_text(f'[privacy]\nencrypt = "{KEYS[1]}"\ndecrypt = ["{KEYS[0]}"]\n')
+    new, old = key_name(KEYS[1]), key_name(KEYS[0])
+    counted = {each["key"]: each for each in json.loads((await told("--json")).out)["keys"]}
+    assert list(counted) == [new, old, "-"]
+    assert (counted[old]["runs"], counted[old]["live_runs"], counted[old]["setting"]) == (1, 0, "privacy.decrypt[0]")
+    assert counted["-"]["runs"] == 1
+    said = (await told()).out
+    assert f"{old} still reads {counted[old]['events']} events of 1 run: keep it." in said
+    assert "Nothing is written anew" in said
+    assert (tmp_path / "shop.db").read_bytes() == before
+    await asyncio.to_thread(amends, tmp_path, "purge", "--older-than", "0s", "--log", log)
+    assert f"{old} reads nothing more: take it out of privacy.decrypt[0]." in (await told()).out
+    settings.write_text(f'[privacy]\nencrypt = "{KEYS[0]}"\n')
+    assert f"{new} wrote " in (await told()).out
+    assert "isn't here: add it to privacy.decrypt." in (await told()).out
+
+
+def test_a_log_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    for command in (["purge", "--older-than", "1d"], ["rekey"]):
+        told = amends(tmp_path, *command)
+        assert told.code == 2
+        assert "sqlite:///amends.db: there is no such file. Name the log" in told.err
+    assert not list(tmp_path.iterdir())
+
+
+async def test_purge_works_on_the_log_of_the_settings(tmp_path: Path) -> None:
+    log = f"sqlite:///{tmp_path}/shop.db"
+    async with Orchestrator([basket], log=log) as runs:
+        run = await runs.start(basket, 1_000, id="b-1")
+        await runs.cancel("b-1", reason="enough")
+        await run.outcome()
+    (tmp_path / "amends.toml").write_text(f'log = "{log}"\n')
+    told = await asyncio.to_thread(amends, tmp_path, "purge", "--older-than", "0s")
+    assert told.out.startswith("1 run forgotten")
+
+
+def test_a_log_that_is_named_wins_over_a_server_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AMENDS_SERVER", "http://127.0.0.1:9")
+    assert "can't be reached" in amends(tmp_path, "ls").err
+    told = amends(tmp_path, "ls", "--log", f"sqlite:///{tmp_path}/none.db")
+    assert "none.db" in told.err
+    assert "can't be reached" not in told.err
+    assert (
+        "can't be reached" in amends(tmp_path, "ls", "--server", "http://127.0.0.1:8", "--log", "sqlite:///none.db").err
+    )
+
+
+async def test_a_bad_input_is_told_with_its_place(tmp_path: Path) -> None:
+    log = f"sqlite:///{tmp_path}/shop.db"
+    told = await asyncio.to_thread(amends, tmp_path, "start", "basket", '"x"', "--log", log, "--load", MODULE)
+    assert told.err.startswith("error   the input doesn't fit, at $: ")

@@ -83,6 +83,8 @@ per_second = 100
 [sagas.place-order]
 deadline = "15m"
 runbook = "https://wiki.example/amends"
+[privacy]
+keep = { completed = "30d", compensated = "90d" }
 [[webhooks]]
 url = "https://hooks.internal/amends"
 on = ["stuck", "abandoned"]
@@ -91,6 +93,7 @@ secret = "${env:HOOK_SECRET}"
     settings = loaded(tmp_path, text).settings
     assert str(settings.sagas["place-order"].deadline) == "15m"
     assert settings.tokens[0].sagas == ("place-order",)
+    assert str(settings.privacy.keep) == "completed 30d, compensated 90d"
     assert settings.participants["payments"].per_second == 100
     assert settings.webhooks[0].on == ("stuck", "abandoned")
 
@@ -271,3 +274,48 @@ timeout = "0.1s"
     assert (payments.timeout.total_seconds(), other.timeout.total_seconds()) == (0.1, 2)
     assert (payments.attempts_max, payments.cap.total_seconds()) == (3, 0.1)
     assert defaults_of(loaded(tmp_path, "").settings, "other") == DEFAULTS
+
+
+@pytest.mark.parametrize(
+    ("text", "kept", "shown"),
+    [
+        ('keep = "30d"', {"completed": 30, "compensated": 30, "abandoned": 30}, "30d"),
+        (
+            'keep = { completed = "30d", compensated = "90d" }',
+            {"completed": 30, "compensated": 90},
+            "completed 30d, compensated 90d",
+        ),
+        ("[privacy.keep]\nabandoned = 86400", {"abandoned": 1}, "abandoned 1d"),
+        ("", {}, "-"),
+    ],
+)
+def test_histories_are_kept_by_how_runs_ended(tmp_path: Path, text: str, kept: dict[str, float], shown: str) -> None:
+    found = loaded(tmp_path, text if text.startswith("[") else f"[privacy]\n{text}\n")
+    assert {state: each / 86_400 for state, each in found.settings.privacy.keep.items()} == kept
+    (row,) = (each for each in rows(found) if each.name == "privacy.keep")
+    assert row.value == shown
+    assert (row.origin == "default") == (not kept)
+
+
+def test_a_variable_says_how_long_each_end_is_kept(tmp_path: Path) -> None:
+    found = loaded(tmp_path, "", {"AMENDS_PRIVACY__KEEP": "completed=30d, compensated=90d"})
+    assert str(found.settings.privacy.keep) == "completed 30d, compensated 90d"
+    assert str(loaded(tmp_path, "", {"AMENDS_PRIVACY__KEEP": "7d"}).settings.privacy.keep) == "7d"
+
+
+@pytest.mark.parametrize(
+    ("keep", "said"),
+    [
+        (
+            '{ completd = "1d" }',
+            "privacy.keep: completd is no way for a run to end: expected completed, compensated or",
+        ),
+        ('{ done = "1d" }', "amends.toml: privacy.keep: done is no way for a run to end"),
+        ('{ completed = "soon" }', "completed: 'soon' is no duration"),
+        ('{ bodies = "7d" }', "bodies can't be forgotten before the rest of a run"),
+        ('{ stuck = "7d" }', "a run that is stuck hasn't ended, and is never forgotten"),
+        ('"1 fortnight"', "is no duration"),
+    ],
+)
+def test_what_can_not_be_kept_so_is_told(tmp_path: Path, keep: str, said: str) -> None:
+    assert said in refused(tmp_path, f"[privacy]\nkeep = {keep}\n")

@@ -12,12 +12,13 @@ import pytest
 from typing_extensions import override
 
 from amends.compose import Orchestrator
+from amends.core import decider
 from amends.core.definition import Definition
 from amends.core.errors import AmendsError, LogBroken, LogDamaged, LogInUse, LogUnavailable
 from amends.core.operation import Route
 from amends.core.outcomes import Completed, Stuck
 from amends.core.state import RunRecord
-from amends.engine import worker
+from amends.engine import driven, worker
 from amends.engine.engine import Engine
 from amends.logs.memory import MemoryStore
 from amends.ports.log import Append, SagaKey, Start, StoredEvent, StoredRun, Written
@@ -258,7 +259,7 @@ def test_an_orchestrator_that_is_closed_answers_nobody_for_ever() -> None:
 @pytest.mark.parametrize("where", ["decide", "owed"])
 def test_a_bug_while_deciding_costs_one_run(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     order = order_saga()
-    real = getattr(worker, where)
+    real, real_decide = getattr(worker, where), decider.decide
     failed: list[str] = []
 
     def failing(definition: Definition, record: RunRecord, *rest: object) -> object:
@@ -273,6 +274,7 @@ def test_a_bug_while_deciding_costs_one_run(monkeypatch: pytest.MonkeyPatch, whe
     async def test() -> None:
         async with opened([order], SlowLog(), shop=Pretend()) as runs:
             monkeypatch.setattr(worker, where, failing)
+            monkeypatch.setattr(driven, "decide", failing if where == "decide" else real_decide)
             bad = await runs.start(order, "x", id="bad")
             others = [await runs.start(order, "x") for _ in range(20)]
             outcomes = [await run.outcome() for run in others]

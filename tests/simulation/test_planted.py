@@ -15,6 +15,7 @@ from amends.core.events import CompensationRequested, Event
 from amends.core.state import RunRecord
 from amends.engine import claims, worker
 from amends.engine.alarm import Alarm
+from amends.engine.appends import stored
 from amends.engine.claims import Claims
 from amends.engine.engine import Engine
 from amends.engine.lanes import Lane
@@ -120,8 +121,8 @@ def test_runs_that_nobody_takes_over_are_found(monkeypatch: Patch) -> None:
 def test_adopting_under_an_old_epoch_is_found(monkeypatch: Patch) -> None:
     real = Worker.adopt
 
-    def late(worker: Worker, definition: Any, record: Any, epoch: int) -> None:
-        real(worker, definition, record, epoch - 1)
+    def late(worker: Worker, definition: Any, record: Any, epoch: int, urged: Any = ()) -> None:
+        real(worker, definition, record, epoch - 1, urged)
 
     monkeypatch.setattr(Worker, "adopt", late)
     assert found().startswith(("P1", "P7"))
@@ -295,7 +296,7 @@ def test_an_input_that_is_never_the_same_twice_is_found(monkeypatch: Patch) -> N
 
 
 def test_events_of_another_epoch_are_found(monkeypatch: Patch) -> None:
-    real = worker.stored
+    real = stored
 
     def backdated(codec: Any, events: Any) -> list[StoredEvent]:
         return [replace(each, epoch=1) if each.kind == "RunEnded" else each for each in real(codec, events)]

@@ -481,8 +481,12 @@ def free_port() -> int:
 
 
 async def test_a_refused_connection_is_not_sent() -> None:
-    async with transport(f"http://127.0.0.1:{free_port()}") as http:
-        assert isinstance(await http.send(CALL), NotSent)
+    url = f"http://127.0.0.1:{free_port()}"
+    async with transport(url) as http:
+        came = await http.send(CALL)
+    assert isinstance(came, NotSent)
+    assert came.detail.startswith(f"no connection to {url}")
+    assert came.detail.endswith(": Connection refused"), "as the system says it, and no names of Python classes"
 
 
 async def test_a_name_nobody_knows_is_not_sent() -> None:

@@ -16,6 +16,7 @@ from amends.cli.graph import graph
 from amends.cli.look import export, ls, show, stuck
 from amends.cli.new import new
 from amends.cli.purge import purge
+from amends.cli.rekey import rekey
 from amends.cli.schema import schema
 from amends.cli.serve import serve
 from amends.cli.simulate import simulate
@@ -39,6 +40,7 @@ COMMANDS: Final[tuple[tuple[str, Callable[..., Any]], ...]] = (
     (RUN, token),
     (RUN, alerts),
     (RUN, purge),
+    (RUN, rekey),
     (LOOK, ls),
     (LOOK, stuck),
     (LOOK, show),

@@ -313,18 +313,19 @@ def _waiting(found: "list[Listed]", participant: str, around: "Around") -> "list
 
 
 async def _without_code(source: Source, found: "list[Listed]") -> "list[Listed]":
-    """Runs of sagas, or versions of them, that neither who is asked nor any live worker has loaded."""
+    """Runs of sagas, versions or graphs of them that neither who is asked nor any live worker has loaded."""
     from amends.server.sagas import SagasView
     from amends.server.views import WorkersView
 
-    loaded = {f"{each.name} v{each.version}" for each in (await get(source, "/v1/sagas", SagasView)).sagas}
+    sagas = (await get(source, "/v1/sagas", SagasView)).sagas
+    loaded = {(f"{each.name} v{each.version}", each.digest) for each in sagas}
     for worker in (await get(source, "/v1/workers", WorkersView)).workers:
         if worker.state == "live":
-            loaded.update(worker.sagas)
+            loaded.update(zip(worker.sagas, worker.digests, strict=True))
     if not loaded:
         msg = "whether a run can be claimed depends on the code that workers have: --server URL, or --load MODULE."
         raise BadUsage(msg)
-    return [each for each in found if f"{each.row.saga} v{each.row.version}" not in loaded]
+    return [each for each in found if (f"{each.row.saga} v{each.row.version}", each.row.digest) not in loaded]
 
 
 async def _shown(

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 
 from amends.cli.errors import BadUsage
-from amends.core.errors import AmendsError, DefinitionInvalid
+from amends.core.errors import AmendsError, DefinitionInvalid, InputInvalid
 
 INDENT = " " * 8
 
@@ -45,12 +45,19 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _report(error: AmendsError, *, as_json: bool) -> None:
-    mistakes = error.mistakes if isinstance(error, DefinitionInvalid) else (str(error),)
+    mistakes = error.mistakes if isinstance(error, DefinitionInvalid) else (_told(error),)
     if as_json:
         print(json.dumps({"errors": list(mistakes)}, ensure_ascii=False), file=sys.stderr)
         return
     for each in mistakes:
         print(f"error   {each}".replace("\n", f"\n{INDENT}"), file=sys.stderr)
+
+
+def _told(error: AmendsError) -> str:
+    """What is wrong; of an input also where in it."""
+    if isinstance(error, InputInvalid) and error.path.startswith("$"):
+        return f"the input doesn't fit, at {error.path}: {error}"
+    return str(error)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -9,7 +10,7 @@ import typer
 
 from amends.cli.errors import BadUsage
 from amends.cli.output import Json, as_json
-from amends.cli.source import LOG_DEFAULT
+from amends.cli.source_log import LogToOpen, log_meant
 from amends.core.errors import AmendsError, LogInUse
 
 if TYPE_CHECKING:
@@ -25,13 +26,27 @@ UNITS: Final = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 def purge(
     *,
     older_than: Annotated[str, typer.Option(metavar="AGE", help="How long ago they ended: 90d, 12h, 30m.")],
-    log: Annotated[str, typer.Option("--log", metavar="URL", envvar="AMENDS_LOG", help="The log.")] = LOG_DEFAULT,
+    state: Annotated[str | None, typer.Option(metavar="STATE", help="Only those that ended so.")] = None,
+    server: Annotated[
+        str | None, typer.Option("--server", metavar="URL", help="Not possible: a server forgets by its settings.")
+    ] = None,
+    log: LogToOpen = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count them, and do nothing.")] = False,
     json: Json = False,
 ) -> None:
     """Forget the histories of runs that ended long ago. Their ids stay taken; stuck runs are never purged."""
+    if server is not None:
+        msg = (
+            f"--server {server}: a server can't be told to forget, so that no token can empty its log. "
+            'It forgets by its settings, while it runs: [privacy] keep = "90d". '
+            "On PostgreSQL --log works beside it; on SQLite stop it first."
+        )
+        raise BadUsage(msg)
+    if state is not None and state not in ENDED:
+        msg = f"--state {state}: only what has ended is forgotten: {', '.join(ENDED)}."
+        raise BadUsage(msg)
     before = datetime.now(UTC) - age(older_than)
-    count = asyncio.run(_purged(log, before, dry_run=dry_run))
+    count = asyncio.run(_purged(log_meant(log), before, state, dry_run=dry_run))
     if json:
         as_json({"purged": 0 if dry_run else count, "matched": count, "ended_before": before})
     else:
@@ -48,7 +63,7 @@ def age(text: str) -> timedelta:
     return timedelta(**{UNITS[found[2]]: int(found[1])})
 
 
-async def _purged(url: str, before: datetime, *, dry_run: bool) -> int:
+async def _purged(url: str, before: datetime, state: str | None, *, dry_run: bool) -> int:
     micros = round(before.timestamp() * 1_000_000)
     log = _log(url)
     try:
@@ -58,21 +73,21 @@ async def _purged(url: str, before: datetime, *, dry_run: bool) -> int:
         raise LogInUse(msg) from error
     try:
         if dry_run:
-            return await _count(log, micros)
+            return await _count(log, micros, ENDED if state is None else (state,))
         count = 0
-        while forgotten := await log.purge(micros, SLICE):
+        while forgotten := await log.purge(micros, SLICE, state):
             count += forgotten
         return count
     finally:
         await log.close()
 
 
-async def _count(log: "TransactionLog", micros: int) -> int:
+async def _count(log: "TransactionLog", micros: int, states: Sequence[str]) -> int:
     from amends.ports.log import Find
 
     count, after = 0, None
     while True:
-        page = await log.find(Find(states=ENDED, limit=SLICE, after=after))
+        page = await log.find(Find(states=states, limit=SLICE, after=after))
         count += sum(1 for row in page if row.ended_at is not None and row.ended_at < micros and row.steps != b"[]")
         if len(page) < SLICE:
             return count

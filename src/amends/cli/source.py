@@ -56,8 +56,12 @@ class Source(Protocol):
 async def reach(
     server: str | None, log: str | None, load: Sequence[str] | None = None, purpose: Purpose = Purpose.LOOK
 ) -> AsyncGenerator[Source]:
-    """The server that is named, else the log, else `amends.db` where it lies in this folder."""
-    if server is not None:
+    """The server that is named, else the log, else `amends.db` where it lies in this folder.
+
+    A log named in the command itself is meant, whatever server the environment names.
+    """
+    by_environment = server == os.environ.get("AMENDS_SERVER") and log != os.environ.get("AMENDS_LOG")
+    if server is not None and not (by_environment and log is not None):
         from amends.client.session import Session
 
         session = Session(_address(server))

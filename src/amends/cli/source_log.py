@@ -4,7 +4,10 @@ from collections.abc import AsyncGenerator, MutableMapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, cast
+
+import typer
 
 from amends.cli.errors import BadUsage
 from amends.client.wire import Ask, Said
@@ -19,6 +22,11 @@ if TYPE_CHECKING:
     from amends.ports.log import TransactionLog
 
 _HOST: Final = "127.0.0.1"
+
+LogToOpen = Annotated[
+    str | None,
+    typer.Option("--log", metavar="URL", envvar="AMENDS_LOG", help="The log; that of the settings unless named."),
+]
 
 
 class Purpose(Enum):
@@ -83,6 +91,23 @@ def settings_here() -> "Settings":
         return load([]).settings
     except BadSetting as error:
         raise BadUsage(str(error)) from error
+
+
+def log_meant(given: str | None) -> str:
+    """The log that a command works on: the one that is named, else that of the settings. A SQLite file must be there:
+    who names the wrong one wants to hear of it, and not to have an empty one.
+    """
+    from amends.config.values import BadSetting, looked_up
+
+    try:
+        url = given if given is not None else looked_up(settings_here().log)
+    except BadSetting as error:
+        raise BadUsage(str(error)) from error
+    scheme, _, rest = url.partition(":")
+    if scheme == "sqlite" and rest.startswith("///") and not Path(rest.removeprefix("///")).is_file():
+        msg = f"{url}: there is no such file. Name the log: --log sqlite:///FILE (or AMENDS_LOG)."
+        raise BadUsage(msg)
+    return url
 
 
 def _engine(log: "TransactionLog", definitions: "Sequence[Definition]") -> "Engine":

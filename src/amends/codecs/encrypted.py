@@ -18,7 +18,7 @@ from typing import Any, Final, TypeGuard
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from amends.codecs.seals import AFTER, BEFORE, is_sealed
+from amends.codecs.seals import AFTER, BEFORE, NAME_BYTES, is_sealed
 from amends.core.codec import Undecodable
 from amends.core.errors import AmendsError
 from amends.core.events import Event
@@ -26,7 +26,6 @@ from amends.ports.events import EventCodec
 
 KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 12
-NAME_BYTES: Final = 4
 
 
 class BadEncryptionKey(AmendsError):
@@ -78,6 +77,11 @@ class EncryptedEvents:
         except InvalidTag as error:
             msg = f"{kind}: it was changed since it was encrypted, or is another kind's"
             raise Undecodable(msg) from error
+
+
+def key_name(key: str) -> str:
+    """How a key, as it stands in the settings, is called in what it wrote: see `seals.sealed_by`."""
+    return _name(_key_bytes(key)).hex()
 
 
 def _is_step(value: object) -> TypeGuard[dict[str, Any]]:

@@ -1,11 +1,25 @@
 """How an encrypted body is told from a plain one; reading it is `amends.codecs.encrypted`'s, which needs an extra."""
 
+from base64 import urlsafe_b64decode
+from binascii import Error
 from typing import Final
 
 BEFORE: Final = b'{"sealed":"'
 AFTER: Final = b'"}'
+NAME_BYTES: Final = 4
+"""Of the name of the key, which comes first in what is sealed."""
 
 
 def is_sealed(body: bytes) -> bool:
     """Whether a body is encrypted."""
     return body.startswith(BEFORE)
+
+
+def sealed_by(body: bytes) -> str | None:
+    """The name of the key that an encrypted body was written with; `None` of one that isn't encrypted."""
+    if not is_sealed(body):
+        return None
+    try:
+        return urlsafe_b64decode(body[len(BEFORE) :][:8])[:NAME_BYTES].hex()
+    except Error:
+        return "unreadable"

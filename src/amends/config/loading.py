@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final, cast, get_args, get_origin
 
 import msgspec
 
+from amends.config.keep import Keep
 from amends.config.settings import Section, Settings, convert
 from amends.config.values import BadSetting, Seconds, Secret, Size
 
@@ -44,6 +45,9 @@ class Loaded:
 
     def origin(self, path: str) -> str:
         """Where a value comes from: a flag, a variable, the file, or `default`."""
+        within = next((who for known, who in self.origins.items() if known.startswith(f"{path}.")), None)
+        if within is not None:
+            return within
         while path:
             found = self.origins.get(path)
             if found is not None:
@@ -232,7 +236,7 @@ def _value(path: Sequence[str], text: str, variable: str) -> object:
         return [each.strip() for each in text.split(",") if each.strip()]
     if bool in kinds:
         return text.strip().lower() in {"1", "true", "yes"}
-    if kinds & {Seconds, Size, Secret, str}:
+    if kinds & {Keep, Seconds, Size, Secret, str}:
         return text
     try:
         return int(text) if int in kinds else float(text)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from amends.config.keep import Keep
 from amends.config.values import Seconds, Secret, Size
 
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
@@ -198,8 +199,9 @@ class Privacy(Section, frozen=True):
     decrypt: tuple[Secret, ...] = ()
     """Former keys, which still read what they wrote."""
 
-    keep: Seconds | None = None
-    """How long the histories of runs that ended are kept. Not set: for ever. Ids stay taken, what is stuck stays."""
+    keep: Keep = Keep()
+    """How long the histories of runs that ended are kept: `30d`, or by how they ended, as
+    `{ completed = "30d", compensated = "90d" }`. Not set: for ever. Ids stay taken, what is stuck stays."""
 
 
 class Webhook(Section, frozen=True):

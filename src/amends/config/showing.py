@@ -6,6 +6,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
+from amends.config.keep import Keep
 from amends.config.loading import Loaded
 from amends.config.values import HIDDEN, Seconds, Secret, Size
 
@@ -30,6 +31,8 @@ def _shown(path: str, value: object) -> Iterator[tuple[str, str]]:
         case msgspec.Struct():
             for known in msgspec.structs.fields(type(value)):
                 yield from _shown(_below(path, known.encode_name), getattr(value, known.name))
+        case Keep():
+            yield path, str(value)
         case dict():
             named = cast("Mapping[str, Any]", value)
             for name, each in named.items():

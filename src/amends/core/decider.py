@@ -29,6 +29,7 @@ from amends.core.draft import Draft
 from amends.core.errors import AmendsError, InputInvalid
 from amends.core.evolve import begin
 from amends.core.follow import follow
+from amends.core.keys import CallKey
 from amends.core.replies import on_reply
 from amends.core.state import RunRecord
 from amends.core.timers import on_due
@@ -72,8 +73,13 @@ def start(definition: Definition, command: Start) -> Decision:
     return Decision(tuple(draft.events), draft.record)
 
 
-def decide(definition: Definition, record: RunRecord, command: Command) -> Decision | Refusal:
-    """What follows from a command; no events where nothing does."""
+def decide(
+    definition: Definition, record: RunRecord, command: Command, held: frozenset[CallKey] = frozenset()
+) -> Decision | Refusal:
+    """What follows from a command; no events where nothing does.
+
+    `held`: calls that the log takes for under way and whoever makes them knows haven't left.
+    """
     draft = Draft(definition, record.copy(), command.at, command.epoch)
     match command:
         case Start():
@@ -88,6 +94,7 @@ def decide(definition: Definition, record: RunRecord, command: Command) -> Decis
         case Adopted():
             draft.adopting = True
         case Cancel() | Retry() | Resolve() | Skip() | Abandon() | Answer():
+            draft.held = held
             refusal = on_verb(draft, command)
             if refusal is not None and not draft.events:
                 return refusal

@@ -7,16 +7,18 @@ from amends.core.answers import Cause, Unknown
 from amends.core.definition import BuildError, Definition, StepDefinition
 from amends.core.evolve import apply
 from amends.core.folding import NEVER_LEFT
-from amends.core.keys import Phase, make_key
+from amends.core.keys import CallKey, Phase, make_key
 from amends.core.limits import EVENTS_MAX, MISROUTED_MAX
 from amends.core.retry import Guard, Kind, OnUnknown, Patience, delay
 from amends.core.state import ItemRecord, RunRecord, StepState, Tries
 
 
 class Draft:
-    """What is decided so far. `epoch` is the owner's, 0 for a visitor."""
+    """What is decided so far. `epoch` is the owner's, 0 for a visitor. `held`: calls that are open as far as the log
+    knows and haven't left.
+    """
 
-    __slots__ = ("adopting", "at", "bug", "definition", "epoch", "events", "record")
+    __slots__ = ("adopting", "at", "bug", "definition", "epoch", "events", "held", "record")
 
     def __init__(self, definition: Definition, record: RunRecord, at: int, epoch: int) -> None:
         self.definition = definition
@@ -25,6 +27,7 @@ class Draft:
         self.epoch = epoch
         self.events: list[e.Event] = []
         self.adopting = False
+        self.held: frozenset[CallKey] = frozenset()
         self.bug: tuple[BuildError, str] | None = None
 
     def emit(self, event: e.Event) -> None:

@@ -30,6 +30,10 @@ class Phase(Words):
     SEAL = "seal"
 
 
+CallKey = tuple[str, str, Phase]
+"""A call within its run: step, item (`""` where a step makes one call), and what the call is for."""
+
+
 class BadKey(AmendsError):
     """What was given is no idempotency key."""
 

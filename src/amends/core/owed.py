@@ -7,6 +7,7 @@ is owed for a phase that is marked: a person decides first.
 
 from datetime import UTC, datetime
 
+from amends.core.answers import OUTAGES
 from amends.core.definition import Definition
 from amends.core.keys import NOTICE, Phase
 from amends.core.retry import MICROSECONDS, Guard, Kind
@@ -41,8 +42,12 @@ class Owed:
     wake: int | None
 
 
-def owed(definition: Definition, record: RunRecord, now: int, epoch: int) -> Owed:
-    """Everything this run owes by `now` to an owner of this epoch."""
+def owed(definition: Definition, record: RunRecord, now: int, epoch: int, back: str | None = None) -> Owed:
+    """Everything this run owes by `now` to an owner of this epoch.
+
+    `back`: a participant that was down and isn't any more: what waits for its next attempt at it, since nobody was
+    there, is owed now. Only what a barrier protects: nothing has to be written before such a call leaves early.
+    """
     urgent: list[Send] = []
     later: list[Send] = []
     moments: list[int] = []
@@ -66,7 +71,8 @@ def owed(definition: Definition, record: RunRecord, now: int, epoch: int) -> Owe
                 continue
             if tries.due > now:
                 moments.append(tries.due)
-                continue
+                if tries.participant != back or tries.cause not in OUTAGES or tries.guard is not Guard.BARRIER:
+                    continue
             send = _send(definition, item, phase, tries, epoch)
             (later if phase is Phase.ACTION else urgent).append(send)
     if record.deadline is not None and not record.deadline_passed and not record.backward:

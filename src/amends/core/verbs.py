@@ -20,7 +20,9 @@ from amends.core.state import ASK, SLEEP, ItemRecord, Mark, RunRecord, RunState,
 from amends.core.timers import turn_or_ask
 
 ENDED = Refusal("ended", "the run has ended; an end is never rewritten")
-IN_FLIGHT = Refusal("in-flight", "a call of it is in flight: wait for its answer or its time-out")
+IN_FLIGHT = Refusal(
+    "in-flight", "a call of it is in flight, as far as is known here: wait for its answer or its time-out"
+)
 NOTHING_TO_DO = Refusal("nothing-to-do", "nothing of it waits for anybody")
 
 
@@ -101,7 +103,7 @@ def _retry_all(draft: Draft, verb: Retry) -> Refusal | None:
         draft.emit(e.RetryAsked(draft.at, draft.epoch, "", "", Phase.ACTION, verb.who, renewed=True))
         return None
     if not record.marks:
-        return Refusal("not-stuck", "nothing of the run is stuck")
+        return Refusal("not-stuck", "nothing of the run is stuck; to have a step tried now that waits, name the step")
     return _first_if_all([_retry_mark(draft, mark, verb.who) for mark in list(record.marks.values())])
 
 
@@ -195,7 +197,7 @@ def _is_movable(draft: Draft, item: ItemRecord) -> bool:
     if draft.record.item_has_mark(item):
         return True
     tries = _active(item)
-    return tries is not None and not tries.is_open
+    return tries is not None and not _is_in_flight(draft, item, tries)
 
 
 def _active(item: ItemRecord) -> Tries | None:
@@ -208,6 +210,11 @@ def _active(item: ItemRecord) -> Tries | None:
             return item.settle if item.seal else item.undo
         case _:
             return None
+
+
+def _is_in_flight(draft: Draft, item: ItemRecord, tries: Tries) -> bool:
+    """An attempt is open in the log, and isn't one that is known to wait for its participant or for a slot."""
+    return tries.is_open and (item.step, item.item, _active_phase(item)) not in draft.held
 
 
 # -- retry
@@ -229,7 +236,7 @@ def _retry(draft: Draft, step: str, item: ItemRecord | None, who: e.Who) -> Refu
     tries = _active(item)
     if tries is None:
         return NOTHING_TO_DO
-    if tries.is_open:
+    if _is_in_flight(draft, item, tries):
         return IN_FLIGHT
     if tries.pending:
         if item.request is not None and item.request.participant == SLEEP:
@@ -280,7 +287,7 @@ def _resolve(draft: Draft, item: ItemRecord | None, verb: Resolve) -> Refusal | 
         _resolved(draft, item, Phase.ACTION, "acknowledged", verb)
         return None
     tries = _active(item)
-    if tries is not None and tries.is_open:
+    if tries is not None and _is_in_flight(draft, item, tries):
         return IN_FLIGHT if not item.seal else Refusal("sealing", f"{item.name} is being sealed")
     if item.seal:
         return Refusal("sealing", f"{item.name} is being sealed: retry or skip it")
@@ -355,7 +362,7 @@ def _skip(draft: Draft, step: str, item: ItemRecord | None, who: e.Who) -> Refus
     if item is None:
         return _skip_action(draft, step, "", who)
     tries = _active(item)
-    if tries is not None and tries.is_open:
+    if tries is not None and _is_in_flight(draft, item, tries):
         return IN_FLIGHT
     if item.seal == "undone" or item.state is StepState.COMPENSATING:
         draft.emit(e.Skipped(draft.at, draft.epoch, item.step, item.item, Phase.COMPENSATION, who))

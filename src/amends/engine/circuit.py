@@ -10,16 +10,10 @@ timer.
 """
 
 from collections import deque
-from typing import Final
 
-from amends.core.answers import Cause, Outcome, Unknown
+from amends.core.answers import OUTAGES, Outcome, Unknown
 from amends.core.operation import CircuitLimits
 from amends.core.retry import micros
-
-OUTAGES: Final = frozenset({Cause.NOT_SENT, Cause.LOST, Cause.TIMED_OUT, Cause.SERVER_ERROR})
-"""Ends of a call that say "it isn't there": never reached, no answer, a server error. "Too busy" and a wrong address
-are answers of somebody who is.
-"""
 
 
 def is_outage(outcome: Outcome) -> bool:
@@ -31,14 +25,14 @@ class Circuit:
     """One participant's. Times are microseconds UTC.
 
     `since`: when the failures began that opened it; `None` while it is closed. `detail`: how the last of them went.
-    `trying`: a trial is on its way.
+    `trying`: so many trials are on their way.
     """
 
     def __init__(self, limits: CircuitLimits) -> None:
         self.limits = limits
         self.since: int | None = None
         self.detail = ""
-        self.trying = False
+        self.trying = 0
         self._within = micros(limits.within)
         self._failures: deque[int] = deque(maxlen=limits.failures)
 

@@ -18,7 +18,7 @@ from amends.core.errors import LogBroken, LogDamaged, LogUnavailable, LogUnclear
 from amends.core.retry import MICROSECONDS
 from amends.engine.lease import BEATS
 from amends.engine.quarantine import CLAIMS_MAX, CRASH_LOOP, SUSPECT_CLAIMS, UNREADABLE, Quarantine
-from amends.engine.reading import record_of
+from amends.engine.reading import asked_for, record_of
 from amends.engine.worker import Worker
 from amends.engine.writer import Writer
 from amends.ports.clock import LOOP_TIMERS, Clock, Timers, timeout
@@ -177,7 +177,7 @@ class Claims:
             return
         if stored.claims >= SUSPECT_CLAIMS:
             self._suspect = (stored.run, self._clock.monotonic())
-        self._worker.adopt(definition, record, stored.epoch)
+        self._worker.adopt(definition, record, stored.epoch, asked_for(stored, self._events))
 
     async def _tell_visits(self) -> None:
         """A run that was claimed while a visitor decided on it doesn't know what he wrote; nor do runs that visitors of

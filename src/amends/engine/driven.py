@@ -1,24 +1,29 @@
 """A run that this process drives: what is known of it, what is asked of it, what is in flight for it."""
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from amends.core.commands import Command, Refusal
+from amends.core.decider import Decision, decide
 from amends.core.definition import Definition
-from amends.core.keys import Phase
+from amends.core.events import Event, Resolved, RetryAsked, Skipped
+from amends.core.keys import CallKey, Phase
 from amends.core.owed import Send
 from amends.core.state import RunRecord
 from amends.engine.lanes import Lane, Waiting
 
-CallKey = tuple[str, str, Phase]
-
 
 @dataclass(slots=True)
 class Asked:
-    """A command on its way into the log; `answer` is told what became of it, once that is durable."""
+    """A command on its way into the log; `answer` is told what became of it, once that is durable.
+
+    `expected`: it is meant for this version of the history alone.
+    """
 
     command: Command
     answer: "asyncio.Future[RunRecord | Refusal] | None" = None
+    expected: int | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -37,11 +42,14 @@ class Ready(Waiting):
 
 
 class Driven:
-    """`record` is what is durable; what it becomes if the append in flight is accepted goes along with that append."""
+    """`record` is what is durable; what it becomes if the append in flight is accepted goes along with that append.
+
+    `urged`: calls that a person asked for, to be made at once even if their participant is taken for down.
+    """
 
     __slots__ = (
         *("appending", "calls", "commands", "deciding", "definition", "dropped", "epoch", "record", "releasing"),
-        *("tasks", "wake"),
+        *("tasks", "urged", "wake"),
     )
 
     def __init__(self, definition: Definition, record: RunRecord, epoch: int, *, dropped: bool = False) -> None:
@@ -56,6 +64,7 @@ class Driven:
         self.calls: dict[CallKey, Ready] = {}
         self.tasks: set[asyncio.Task[None]] = set()
         self.wake: int | None = None
+        self.urged: set[CallKey] = set()
 
     @property
     def is_current(self) -> bool:
@@ -63,6 +72,44 @@ class Driven:
         return not self.dropped or self.record.ended is not None
 
     @property
+    def held(self) -> frozenset[CallKey]:
+        """Calls that are owed and wait in a lane: nothing of them has left."""
+        waiting = (key for key, ready in self.calls.items() if not (ready.sent or ready.has_slot or ready.send.starts))
+        return frozenset(waiting)
+
+    def decide(self, record: RunRecord, asked: Asked) -> Decision | Refusal:
+        """What follows from what a person asks, as far as the run got."""
+        if asked.expected is not None and asked.expected != record.length:
+            return changed(self.run, asked.expected, record.length)
+        decided = decide(self.definition, record, asked.command, self.held)
+        if not isinstance(decided, Refusal):
+            self.hear_of(decided.events)
+        return decided
+
+    def hear_of(self, events: Iterable[Event]) -> None:
+        """People decided on calls. Those that wait in a lane are taken back, so that none leaves while that is being
+        written; what is owed afterwards is paid anew, and what was asked for then goes first.
+        """
+        for event in events:
+            if not isinstance(event, RetryAsked | Resolved | Skipped):
+                continue
+            if isinstance(event, RetryAsked):
+                self.urged.add((event.step, event.item, event.phase))
+            for phase in Phase:
+                ready = self.calls.get((event.step, event.item, phase))
+                if ready is not None and not ready.sent and not ready.has_slot:
+                    ready.gone = True
+                    ready.lane.leave(ready)
+                    del self.calls[event.step, event.item, phase]
+
+    @property
     def run(self) -> str:
         """The run's id."""
         return self.record.run
+
+
+def changed(run: str, expected: int, found: int | None) -> Refusal:
+    """What was asked was meant for another version of the history."""
+    now = "it has moved on since" if found is None else f"it is at version {found}"
+    told = f"{run} is not at version {expected} any more: {now}. Look at it again, then decide."
+    return Refusal("changed", told, status=412)

@@ -35,6 +35,7 @@ from amends.core.keys import RUN_ID
 from amends.core.limits import REASON_CHARACTERS_MAX, REQUEST_BYTES_MAX, TAG_CHARACTERS_MAX, TAGS_MAX
 from amends.core.owed import Owed, owed
 from amends.core.state import RunRecord
+from amends.engine.appends import append_ids, stored
 from amends.engine.claims import POLL_SECONDS, Claims
 from amends.engine.differing import input_difference
 from amends.engine.driven import Asked, Driven
@@ -46,7 +47,7 @@ from amends.engine.needs import another_graph_text, missing_text, needed, unclai
 from amends.engine.projection import Projector
 from amends.engine.reading import record_of
 from amends.engine.visits import VISITS_MAX, Ask, Preview, Visits, keeps_changing, refused
-from amends.engine.worker import EVICT_AFTER, LaneOf, Moved, Worker, append_ids, stored
+from amends.engine.worker import EVICT_AFTER, LaneOf, Moved, Worker
 from amends.engine.writer import Writer
 from amends.ports.clock import LOOP_TIMERS, Clock, Timers, elapsed, pause
 from amends.ports.events import EventCodec
@@ -495,12 +496,11 @@ class Engine:
         """
         _check_reason(verb(self._clock.now(), 0).who.reason)
         for _ in range(VISITS_MAX):
-            # Meant for one version, the log must decide: what this process decides in memory may be ahead of it.
-            driven = self.worker.runs.get(run) if expected is None else None
+            driven = self.worker.runs.get(run)
             if driven is not None:
                 try:
                     answer: asyncio.Future[RunRecord | c.Refusal] = asyncio.get_running_loop().create_future()
-                    self.worker.offer(driven, Asked(verb(self._clock.now(), driven.epoch), answer))
+                    self.worker.offer(driven, Asked(verb(self._clock.now(), driven.epoch), answer, expected))
                     decided = await answer
                 except Moved:
                     continue
@@ -515,7 +515,8 @@ class Engine:
     async def preview(self, run: str, verb: Ask, *, expected: int | None = None) -> Preview:
         """What would follow from a verb, without doing it."""
         _check_reason(verb(self._clock.now(), 0).who.reason)
-        return await self.visits.preview(run, verb, expected)
+        driven = self.worker.runs.get(run)
+        return await self.visits.preview(run, verb, expected, None if driven is None else driven.held)
 
 
 def is_settled(record: RunRecord) -> bool:

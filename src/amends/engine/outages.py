@@ -20,16 +20,22 @@ _LOGGER = logging.getLogger("amends.engine")
 
 class Outages:
     """Watches the circuits of all lanes. `go` sends a call that has its slot; `waited` is told of a lane whose calls
-    have waited once more.
+    have waited once more, `back` of a participant that is there again.
     """
 
     def __init__(
-        self, clock: Clock, timers: Timers, go: Callable[[Ready], None], waited: Callable[[Lane[Ready]], None]
+        self,
+        clock: Clock,
+        timers: Timers,
+        go: Callable[[Ready], None],
+        waited: Callable[[Lane[Ready]], None],
+        back: Callable[[str], None],
     ) -> None:
         self._clock = clock
         self._timers = timers
         self._go = go
         self._waited = waited
+        self._back = back
         self._closed = False
         self.trials: dict[str, Timer] = {}
 
@@ -47,14 +53,21 @@ class Outages:
         if not is_outage(outcome):
             if circuit.answered():
                 _LOGGER.info("%s is back", lane.participant)
+                self._stop_trying(lane)
                 for each in lane.let_through() if not self._closed else ():
                     self._go(each)
+                self._back(lane.participant)
             return outcome
         assert isinstance(outcome, Unknown)
         if circuit.failed(self._clock.now(), outcome.detail):
             _LOGGER.warning("%s is down: %s", lane.participant, outcome.detail)
             self._try_later(lane)
         return replace(outcome, counted=False) if ready.trial else outcome
+
+    def _stop_trying(self, lane: Lane[Ready]) -> None:
+        timer = self.trials.pop(lane.participant, None)
+        if timer is not None:
+            timer.cancel()
 
     def _try_later(self, lane: Lane[Ready]) -> None:
         assert lane.circuit is not None

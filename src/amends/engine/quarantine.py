@@ -13,8 +13,8 @@ from amends.core.definition import Definition
 from amends.core.errors import LogUnavailable
 from amends.core.evolve import apply
 from amends.core.state import RunRecord
+from amends.engine.appends import append_ids, stored
 from amends.engine.projection import Projector
-from amends.engine.worker import append_ids, stored
 from amends.engine.writer import Writer
 from amends.ports.clock import Clock
 from amends.ports.events import EventCodec

@@ -14,16 +14,18 @@ from amends.core import events as e
 from amends.core.answers import Answered, Lost, NotSent, Outcome, Unknown, read_answer
 from amends.core.decider import decide
 from amends.core.definition import Definition
-from amends.core.errors import Changed, LogUnavailable, Overloaded, PastPivot, Refused
+from amends.core.errors import AmendsError, Changed, LogUnavailable, Overloaded, PastPivot, Refused
 from amends.core.hearing import Heard, heard
-from amends.core.keys import Key, Phase, make_key
-from amends.core.owed import Send, deadline_of, owed
+from amends.core.keys import CallKey, Key, Phase, make_key
+from amends.core.owed import Owed, Send, deadline_of, owed
 from amends.core.retry import MICROSECONDS, Guard, Kind
 from amends.core.state import BUILT_IN, LOCAL, ItemRecord, RunRecord
 from amends.core.values import value
 from amends.core.verbs import find_item
+from amends.engine.appends import stored
+from amends.engine.driven import changed
 from amends.engine.projection import Projector
-from amends.engine.worker import LaneOf, stored
+from amends.engine.worker import LaneOf
 from amends.ports.clock import Clock
 from amends.ports.events import EventCodec
 from amends.ports.log import Append, StoredRun, Written
@@ -94,8 +96,10 @@ class Visits:
         """
         row, definition, record = await self._read(run)
         if expected is not None and row.version != expected:
-            raise _changed(run, expected, row.version)
-        decided = decide(definition, record, verb(self._clock.now(), 0))
+            raise refused(changed(run, expected, row.version))
+        at = self._clock.now()
+        held = _held(row, owed(definition, record, at, row.epoch))
+        decided = decide(definition, record, verb(at, 0), held)
         if isinstance(decided, c.Refusal):
             raise refused(decided)
         if not decided.events:
@@ -103,7 +107,7 @@ class Visits:
         if await self._append(row, definition, decided.record, decided.events):
             return decided.record
         if expected is not None:
-            raise _changed(run, expected, None)
+            raise refused(changed(run, expected, None))
         return None
 
     async def hear(self, key: Key, came: Answered) -> Heard | None:
@@ -124,13 +128,19 @@ class Visits:
                 return said
         raise keeps_changing(key.run)
 
-    async def preview(self, run: str, verb: Ask, expected: int | None = None) -> Preview:
-        """What would follow from a verb, without doing it; `Refused` says why it would be refused."""
+    async def preview(
+        self, run: str, verb: Ask, expected: int | None = None, held: frozenset[CallKey] | None = None
+    ) -> Preview:
+        """What would follow from a verb, without doing it; `Refused` says why it would be refused. `held`: the calls
+        that haven't left, where the run is driven here.
+        """
         row, definition, record = await self._read(run)
         if expected is not None and row.version != expected:
-            raise _changed(run, expected, row.version)
+            raise refused(changed(run, expected, row.version))
         at = self._clock.now()
-        decided = decide(definition, record, verb(at, row.epoch))
+        if held is None:
+            held = _held(row, owed(definition, record, at, row.epoch))
+        decided = decide(definition, record, verb(at, row.epoch), held)
         if isinstance(decided, c.Refusal):
             raise refused(decided)
         after = decided.record
@@ -204,21 +214,18 @@ class Visits:
         return read_answer(came, phase=phase, retriable=retriable, decode=decode, now=self._clock.now())
 
 
-def refused(refusal: c.Refusal) -> Refused:
+def refused(refusal: c.Refusal) -> AmendsError:
     """A refusal as the exception that the caller gets."""
     if refusal.problem == "past-pivot":
         return PastPivot(refusal.detail)
+    if refusal.problem == "changed":
+        return Changed(refusal.detail)
     return Refused(refusal.problem, refusal.detail, status=refusal.status)
 
 
 def keeps_changing(run: str) -> Overloaded:
     """Others were quicker again and again."""
     return Overloaded(f"{run} keeps changing; ask again", retry_after=timedelta(seconds=1))
-
-
-def _changed(run: str, expected: int, found: int | None) -> Changed:
-    now = "it has moved on since" if found is None else f"it is at version {found}"
-    return Changed(f"{run} is not at version {expected} any more: {now}. Look at it again, then decide.")
 
 
 def _reply_of(item: ItemRecord, key: Key, outcome: Outcome, at: int) -> c.Reply:
@@ -233,6 +240,13 @@ def _kind(definition: Definition, item: ItemRecord) -> Kind:
     if step.forward_only:
         return Kind.RETRIABLE
     return Kind.PIVOT if step.kind is Kind.PIVOT else Kind.COMPENSABLE
+
+
+def _held(row: StoredRun, owing: Owed) -> frozenset[CallKey]:
+    """The calls of a run that nobody drives: its last owner let go of it before any of them left."""
+    if row.owner is not None:
+        return frozenset()
+    return frozenset((each.step, each.item, each.phase) for each in owing.sends if not each.starts)
 
 
 def _name(send: Send) -> tuple[str, str, Phase, int]:

@@ -8,10 +8,8 @@ all derived again from the record.
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
-from itertools import count
 from typing import Final
 
 from amends.core import commands as c
@@ -21,20 +19,21 @@ from amends.core.definition import Definition
 from amends.core.errors import AmendsError, LogBroken, LogUnavailable
 from amends.core.events import Event
 from amends.core.evolve import apply
-from amends.core.keys import Phase, make_key
+from amends.core.keys import CallKey, Phase, make_key
 from amends.core.limits import DETAIL_CHARACTERS_MAX
 from amends.core.owed import Owed, Send, deadline_of, owed, withdrawable
 from amends.core.retry import MICROSECONDS, Kind
 from amends.core.state import RunRecord
 from amends.engine.alarm import Alarm
-from amends.engine.driven import Asked, CallKey, Driven, Ready
+from amends.engine.appends import append_ids, stored
+from amends.engine.driven import Asked, Driven, Ready
 from amends.engine.lanes import Lane
 from amends.engine.outages import Outages
 from amends.engine.projection import Projector
 from amends.engine.writer import Writer
 from amends.ports.clock import LOOP_TIMERS, Clock, Timers
 from amends.ports.events import EventCodec
-from amends.ports.log import Append, StoredEvent, TransactionLog, Written
+from amends.ports.log import Append, TransactionLog, Written
 from amends.ports.transport import Outgoing
 
 EVICT_AFTER: Final = 90 * MICROSECONDS
@@ -93,7 +92,7 @@ class Worker:
         self._timers = timers
         self._alarm = Alarm(clock, self._ring, timers)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._outages = Outages(clock, timers, self._go, self._make_room)
+        self._outages = Outages(clock, timers, self._go, self._make_room, self._call_early)
         self._closing = False
         self._may_send = may_send
         self._held: list[Ready] = []
@@ -107,9 +106,12 @@ class Worker:
         self._pay(driven, owing)
         return driven
 
-    def adopt(self, definition: Definition, record: RunRecord, epoch: int) -> None:
-        """Drive a run that was claimed, from where its durable record stands."""
+    def adopt(self, definition: Definition, record: RunRecord, epoch: int, urged: Iterable[CallKey] = ()) -> None:
+        """Drive a run that was claimed, from where its durable record stands. `urged`: calls that a person asked for
+        while nobody drove it.
+        """
         driven = self.runs[record.run] = Driven(definition, record, epoch)
+        driven.urged.update(urged)
         self.offer(driven, Asked(c.Adopted(self._clock.now(), epoch)))
 
     def offer(self, driven: Driven, asked: Asked) -> None:
@@ -199,7 +201,10 @@ class Worker:
         refused: list[tuple[Asked, c.Refusal]] = []
         try:
             for each in asked:
-                decided = decide(driven.definition, record, each.command)
+                if each.answer is None:
+                    decided = decide(driven.definition, record, each.command)
+                else:
+                    decided = driven.decide(record, each)
                 if isinstance(decided, c.Refusal):
                     refused.append((each, decided))
                 elif decided.events:
@@ -315,9 +320,10 @@ class Worker:
         record = driven.record.copy()
         while True:
             try:
-                for each in await self._log.read_events(driven.run, driven.record.length):
-                    apply(record, self._events.decode(each.kind, each.body, each.at, each.epoch))
-                break
+                new = await self._log.read_events(driven.run, driven.record.length)
+                read = [self._events.decode(each.kind, each.body, each.at, each.epoch) for each in new]
+                for event in read:
+                    apply(record, event)
             except LogUnavailable as error:
                 _LOGGER.warning("%s can't be read again: %s", driven.run, error)
                 if self._closing or isinstance(error, LogBroken):
@@ -328,12 +334,15 @@ class Worker:
                 _LOGGER.exception("%s: what was written meanwhile can't be read; dropped here", driven.run)
                 self._drop(driven)
                 return
-        driven.record = record
-        driven.appending = False
-        self._changed(driven.definition, record)
-        if not driven.commands:
-            driven.commands.append(Asked(c.Due(self._clock.now(), driven.epoch)))
-        self._pump(driven)
+            else:
+                driven.record = record
+                driven.appending = False
+                driven.hear_of(read)
+                self._changed(driven.definition, record)
+                if not driven.commands:
+                    driven.commands.append(Asked(c.Due(self._clock.now(), driven.epoch)))
+                self._pump(driven)
+                return
 
     async def _pause(self, seconds: float) -> None:
         over = asyncio.Event()
@@ -376,9 +385,12 @@ class Worker:
         for send in new:
             lane = self._lane_of(driven.definition, send.participant)
             ready = Ready(urgent=send.phase is not Phase.ACTION, driven=driven, send=send, lane=lane)
-            calls[send.step, send.item, send.phase] = ready
+            calls[key := (send.step, send.item, send.phase)] = ready
+            if driven.urged:
+                ready.asked = key in driven.urged
             if lane.enter(ready):
                 may_go.append(ready)
+        driven.urged.clear()
         self._alarm.set(driven, owing.wake)
         for ready in may_go:  # last: sending may decide, and deciding may take back what hasn't left
             if not ready.gone and not ready.sent:
@@ -529,7 +541,9 @@ class Worker:
         too_many = len(self.runs) + self.expected - self._runs_max // 2
         for driven in list({each.driven.run: each.driven for each in lane.held()}.values())[:too_many]:
             calls = list(driven.calls.values())
-            if driven.appending or driven.commands or any(each.has_slot or not each.lane.is_down for each in calls):
+            if driven.appending or driven.commands:
+                continue
+            if any(each.has_slot or each.asked or not each.lane.is_down for each in calls):
                 continue
             for each in calls:
                 each.gone = True
@@ -537,6 +551,15 @@ class Worker:
             driven.calls.clear()
             owing = owed(driven.definition, driven.record, now, driven.epoch)
             self._start_release(driven, wake if owing.wake is None else min(wake, owing.wake))
+
+    def _call_early(self, participant: str) -> None:
+        """Somebody is there again: runs that wait for their next attempt because nobody was make it now."""
+        now = self._clock.now()
+        for driven in list(self.runs.values()):
+            if not (driven.appending or driven.commands or driven.dropped or self._closing):
+                owing = owed(driven.definition, driven.record, now, driven.epoch, back=participant)
+                if owing.sends:
+                    self._pay(driven, owing)
 
     def _reply(self, driven: Driven, send: Send, outcome: Outcome) -> c.Reply:
         now = self._clock.now()
@@ -560,17 +583,6 @@ class Worker:
 
 class Moved(AmendsError):
     """The run left this worker before the command was decided: ask again, through the log."""
-
-
-def append_ids() -> Callable[[], bytes]:
-    """Ids that no other process gives its appends: a random start, then counted."""
-    prefix, numbers = secrets.token_bytes(8), count()
-    return lambda: prefix + next(numbers).to_bytes(6, "big")
-
-
-def stored(codec: EventCodec, events: Iterable[Event]) -> list[StoredEvent]:
-    """Facts as the log keeps them."""
-    return [StoredEvent(*codec.encode(event), event.epoch, event.at) for event in events]
 
 
 def _tell(asked: Iterable[Asked], record: RunRecord) -> None:

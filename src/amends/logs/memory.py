@@ -263,13 +263,14 @@ class MemoryLog:
         self._ensure_open()
         return self.store.settings.setdefault(name, value)
 
-    async def purge(self, ended_before: int, limit: int) -> int:
+    async def purge(self, ended_before: int, limit: int, state: str | None = None) -> int:
         self._ensure_open()
-        over = [kept for kept in self.store.runs.values() if kept.events and is_over(kept.row, ended_before)][:limit]
-        for kept in over:
-            kept.row = replace(kept.row, current=b"[]", steps=b"[]", stuck=b"[]", tags={})
-            kept.events.clear()
-            kept.append_ids.clear()
+        kept = [each for each in self.store.runs.values() if each.events and state in {None, each.row.state}]
+        over = [each for each in kept if is_over(each.row, ended_before)][:limit]
+        for each in over:
+            each.row = replace(each.row, current=b"[]", steps=b"[]", stuck=b"[]", tags={})
+            each.events.clear()
+            each.append_ids.clear()
         return len(over)
 
     def _rows(self) -> Iterable[StoredRun]:

@@ -342,9 +342,9 @@ class TransactionLog(LogReader, Protocol):
         """The value kept under this name; `value` is stored first if there is none (once, even if two ask at once)."""
         ...
 
-    async def purge(self, ended_before: int, limit: int) -> int:
-        """Forget up to `limit` runs that ended before this time and need nobody; gives how many, 0 when there is
-        nothing left.
+    async def purge(self, ended_before: int, limit: int, state: str | None = None) -> int:
+        """Forget up to `limit` runs that ended before this time (in this state, if one is given) and need nobody; gives
+        how many, 0 when there is nothing left.
 
         Their events, tags and what the row says about steps go; the row stays, so that the id is never free again, but
         nothing can be appended to it any more (`NO_SUCH_RUN`).

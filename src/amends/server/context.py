@@ -92,6 +92,7 @@ class Context:
                 runs=each.runs,
                 expires_at=None if each.expires_at is None else moment(each.expires_at),
                 sagas=[f"{saga.name} v{saga.version}" for saga in each.sagas],
+                digests=[saga.digest for saga in each.sagas],
             )
             for each in await self.engine.log.workers()
             if each.state is WorkerState.LIVE or each.runs

@@ -6,6 +6,7 @@ hasn't ended is never forgotten, however old it is.
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Final, Self
 
@@ -24,17 +25,19 @@ _LOGGER = logging.getLogger("amends.server")
 
 
 class Keeping:
-    """Forgets runs of one log that ended more than `keep_seconds` ago, while it is entered; `None`: none."""
+    """Forgets runs of one log, while it is entered, that ended in a state longer ago than `keep` says for it (in
+    seconds); what ended in another state is kept.
+    """
 
-    def __init__(self, log: TransactionLog, keep_seconds: float | None, clock: Clock | None = None) -> None:
+    def __init__(self, log: TransactionLog, keep: Mapping[str, float], clock: Clock | None = None) -> None:
         self._log = log
-        self._keep = None if keep_seconds is None else round(keep_seconds * MICROSECONDS)
+        self._keep = {state: round(seconds * MICROSECONDS) for state, seconds in keep.items()}
         self._clock = clock or SystemClock()
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        if self._keep is not None:
-            self._task = asyncio.create_task(self._run(self._keep), name="amends-keeping")
+        if self._keep:
+            self._task = asyncio.create_task(self._run(), name="amends-keeping")
         return self
 
     async def __aexit__(
@@ -44,13 +47,14 @@ class Keeping:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def _run(self, keep: int) -> None:
+    async def _run(self) -> None:
         while True:
-            forgotten = 0
+            more = False
             try:
-                forgotten = await self._log.purge(self._clock.now() - keep, SLICE)
+                for state, keep in self._keep.items():
+                    more |= await self._log.purge(self._clock.now() - keep, SLICE, state) == SLICE
             except LogBroken:
                 return  # whoever writes says so
             except LogUnavailable as error:
                 _LOGGER.warning("what ended long ago can't be forgotten now: %s", error)
-            await asyncio.sleep(0 if forgotten == SLICE else LOOK_SECONDS)
+            await asyncio.sleep(0 if more else LOOK_SECONDS)

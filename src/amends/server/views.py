@@ -156,11 +156,14 @@ class StuckRow(msgspec.Struct, frozen=True):
 
 
 class RowView(msgspec.Struct, frozen=True):
-    """One run as a list shows it. `due_at` is when it needs a worker next; `past_pivot`: it can only go forward."""
+    """One run as a list shows it. `due_at` is when it needs a worker next; `past_pivot`: it can only go forward;
+    `digest`: of the graph it began with.
+    """
 
     id: str
     saga: str
     version: int
+    digest: str
     state: str
     by_hand: bool
     current: list[str]
@@ -185,7 +188,8 @@ class RunsView(msgspec.Struct, frozen=True):
 class WorkerView(msgspec.Struct, frozen=True):
     """A process that drives runs. `expires_at`: when its lease is over; `null` where a lock on the log is the lease.
 
-    `here`: it is the one that answers. `sagas`: what it has loaded, as `place-order v2`.
+    `here`: it is the one that answers. `sagas`: what it has loaded, as `place-order v2`; `digests`: of the graphs of
+    these, in the same order.
     """
 
     id: str
@@ -195,6 +199,7 @@ class WorkerView(msgspec.Struct, frozen=True):
     runs: int | None
     expires_at: datetime | None
     sagas: list[str]
+    digests: list[str]
 
 
 class WorkersView(msgspec.Struct, frozen=True):
@@ -288,6 +293,7 @@ def row_view(row: StoredRun) -> RowView:
         id=row.run,
         saga=row.saga,
         version=row.saga_version,
+        digest=row.digest,
         state=row.state,
         by_hand=row.by_hand,
         current=_NAMES.decode(row.current),

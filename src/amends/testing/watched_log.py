@@ -108,8 +108,8 @@ class WatchedLog:
     async def setting(self, name: str, value: bytes) -> bytes:
         return await self._ask(lambda: self._inner.setting(name, value))
 
-    async def purge(self, ended_before: int, limit: int) -> int:
-        return await self._ask(lambda: self._inner.purge(ended_before, limit))
+    async def purge(self, ended_before: int, limit: int, state: str | None = None) -> int:
+        return await self._ask(lambda: self._inner.purge(ended_before, limit, state))
 
     async def read(self, run: str) -> StoredRun | None:
         return await self._ask(lambda: self._inner.read(run))

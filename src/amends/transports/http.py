@@ -11,13 +11,23 @@ a whole request; whatever else happened, it is closed.
 
 import asyncio
 import math
+import os
 import re
 import ssl
 from base64 import b64encode
 from collections.abc import Mapping
 from typing import Final
 
-from aiohttp import ClientConnectionError, ClientError, ClientRequest, ClientTimeout, StreamReader, TCPConnector
+from aiohttp import (
+    ClientConnectionError,
+    ClientConnectorError,
+    ClientError,
+    ClientRequest,
+    ClientSSLError,
+    ClientTimeout,
+    StreamReader,
+    TCPConnector,
+)
 from aiohttp.connector import Connection
 from aiohttp.http import HttpProcessingError
 from yarl import URL
@@ -280,4 +290,9 @@ def _authorization(url: URL) -> dict[str, str]:
 
 
 def _why(error: Exception) -> str:
+    if isinstance(error, ClientConnectorError) and not isinstance(error, ClientSSLError):
+        reason = error.os_error  # what the system said; the rest of the text repeats the address
+        said = os.strerror(reason.errno) if reason.errno and reason.errno > 0 else reason.strerror
+        if said:
+            return said
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -167,9 +167,9 @@ class PostgresLog(PostgresReader):
             raise LogUnavailable(f"{self.place.shown}: setting {name} was taken away while it was being read.")
         return kept
 
-    async def purge(self, ended_before: int, limit: int) -> int:
+    async def purge(self, ended_before: int, limit: int, state: str | None = None) -> int:
         async with self.questions.use() as connection:
-            return len(await connection.fetch(SQL["purge"], ended_before, limit))
+            return len(await connection.fetch(SQL["purge"], ended_before, limit, state))
 
 
 def needs_somebody(entry: Start | Append) -> bool:

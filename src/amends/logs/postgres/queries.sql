@@ -283,11 +283,11 @@ SELECT value FROM amends.settings WHERE name = $1;
 INSERT INTO amends.settings (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING;
 
 -- name: purge
--- Forget runs that ended before a time and that nobody has or needs, the oldest first: their events and tags go, and the row
--- keeps what tells that the id is taken, by what, and how it ended.
+-- Forget runs that ended before a time (in a state) and that nobody has or needs, the oldest first: their events and tags
+-- go, and the row keeps what tells that the id is taken, by what, and how it ended.
 WITH over AS (
     SELECT id, tags, created_at FROM amends.runs
-    WHERE ended_at < $1 AND format > 0 AND owner IS NULL AND due_at IS NULL
+    WHERE ended_at < $1 AND ($3::text IS NULL OR state = $3) AND format > 0 AND owner IS NULL AND due_at IS NULL
     ORDER BY ended_at LIMIT $2 FOR UPDATE SKIP LOCKED
 ), events_gone AS (
     DELETE FROM amends.events USING over WHERE events.run = over.id

@@ -227,8 +227,8 @@ class SqliteLog:
     async def setting(self, name: str, value: bytes) -> bytes:
         return await self.write(lambda writer: writer.setting(name, value))
 
-    async def purge(self, ended_before: int, limit: int) -> int:
-        return await self.write(lambda writer: writer.purge(ended_before, limit))
+    async def purge(self, ended_before: int, limit: int, state: str | None = None) -> int:
+        return await self.write(lambda writer: writer.purge(ended_before, limit, state))
 
     async def read(self, run: str) -> StoredRun | None:
         return await self._read(lambda reader: reader.read(run))

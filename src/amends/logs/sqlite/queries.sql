@@ -199,9 +199,9 @@ UPDATE runs SET owner = NULL, claims = 0 WHERE owner = ?;
 UPDATE workers SET state = 'left' WHERE id = ?;
 
 -- name: purgeable
--- Runs that ended before a time and that nobody has or needs, the oldest first.
+-- Runs that ended before a time (in a state) and that nobody has or needs, the oldest first.
 SELECT id FROM runs
-WHERE ended_at < ? AND format > 0 AND owner IS NULL AND due_at IS NULL
+WHERE ended_at < ? AND (? IS NULL OR state = ?) AND format > 0 AND owner IS NULL AND due_at IS NULL
 ORDER BY ended_at LIMIT ?;
 
 -- name: purge_events

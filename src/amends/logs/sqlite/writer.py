@@ -316,11 +316,12 @@ class Writer:
         assert kept is not None
         return kept
 
-    def purge(self, ended_before: int, limit: int) -> int:
-        return self.transact(lambda: self._purge(ended_before, limit))
+    def purge(self, ended_before: int, limit: int, state: str | None) -> int:
+        return self.transact(lambda: self._purge(ended_before, limit, state))
 
-    def _purge(self, ended_before: int, limit: int) -> int:
-        ids: list[tuple[str]] = self.connection.execute(SQL["purgeable"], (ended_before, limit)).fetchall()
+    def _purge(self, ended_before: int, limit: int, state: str | None) -> int:
+        wanted = (ended_before, state, state, limit)
+        ids: list[tuple[str]] = self.connection.execute(SQL["purgeable"], wanted).fetchall()
         self.connection.executemany(SQL["purge_events"], ids)
         self.connection.executemany(SQL["purge_tags"], [(run, run) for (run,) in ids])
         self.connection.executemany(SQL["purge_row"], ids)

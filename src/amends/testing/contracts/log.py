@@ -433,6 +433,19 @@ class LogContract(OwnersContract):
         assert list(await log.find(Find(tags={"customer": "ann"}))) == []
         assert await log.append([append("a", 1, epoch=None)]) == [Written.NO_SUCH_RUN]
 
+    async def test_a_purge_may_be_of_one_state_alone(self, log: TransactionLog) -> None:
+        """What ended otherwise stays, however old it is; what goes on stays in any case."""
+        states = ("completed", "compensated", "abandoned", "completed")
+        for number, state in enumerate(states):
+            await write(log, start(f"r{number}", owned=False, shown=row(state, ended_at=1_000 + number)))
+        await write(log, start("goes-on", owned=False))
+        assert await log.purge(ended_before=5_000, limit=10, state="stuck") == 0
+        assert await log.purge(ended_before=5_000, limit=1, state="completed") == 1
+        assert await log.purge(ended_before=5_000, limit=10, state="completed") == 1
+        assert await log.purge(ended_before=1_001, limit=10, state="compensated") == 0
+        left = [run for run in ("r0", "r1", "r2", "r3", "goes-on") if (await must_read(log, run)).events]
+        assert left == ["r1", "r2", "goes-on"]
+
     async def test_a_closed_log_does_nothing(self, log: TransactionLog) -> None:
         """And says so; closing it again is no mistake."""
         await write(log, start("a"))

@@ -152,8 +152,8 @@ class Disk:
     async def setting(self, name: str, value: bytes) -> bytes:
         return await self._write(lambda: self.inner.setting(name, value))
 
-    async def purge(self, ended_before: int, limit: int) -> int:
-        return await self._write(lambda: self.inner.purge(ended_before, limit))
+    async def purge(self, ended_before: int, limit: int, state: str | None = None) -> int:
+        return await self._write(lambda: self.inner.purge(ended_before, limit, state))
 
     # -- questions
 
