@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 
 from amends.core.state import RunState
 from amends.testing.calm import FOREVER, calmest, come_to_rest
+from amends.testing.late import Arrived, arrived, notices
 from amends.testing.moment import Setup
 from amends.testing.moves import Budget, FaultKind, Move
 from amends.testing.world import World, begin
@@ -87,7 +88,7 @@ class _Search:
         self._covers = _covered(setup.budget)
         self._seen: dict[int, int] = {}
         self._came: list[tuple[int, Move | None]] = []
-        self._queue: deque[tuple[World, int, int]] = deque()
+        self._queue: deque[tuple[World, int, int, Arrived | None]] = deque()
         self._later = [deque[_Step]() for _ in range(setup.budget.faults + setup.budget.crashes + 1)]
         self._next: dict[int, tuple[int, int]] = {}
         self._rests: set[int] = set()
@@ -96,7 +97,7 @@ class _Search:
         first = begin(self._setup)
         if self._broke(first, 0, ()):
             return self._found
-        self._add(first, first.print(), 0, None)
+        self._add(first, first.print(), 0, None, None)
         found = self._found
         if not self._empty_queue(0):
             return found
@@ -116,17 +117,19 @@ class _Search:
             if found.worlds >= self._worlds_max:
                 found.complete = False
                 return False
-            world, mark, place = queue.popleft()
+            world, mark, place, what = queue.popleft()
             found.worlds += 1
             if self._progress is not None and found.worlds % PROGRESS_EVERY == 0:
                 self._progress(Progress(found.worlds, found.waiting, spent))
-            self._go_on(world, mark, place, spent)
+            self._go_on(world, mark, place, spent, what)
             if found.broken is not None:
                 return False
         return True
 
-    def _go_on(self, world: World, mark: int, place: int, spent: int) -> None:
+    def _go_on(self, world: World, mark: int, place: int, spent: int, what: Arrived | None) -> None:
         moves = world.moves()
+        if what is not None:
+            moves = [move for move in moves if notices(world, what, move)]
         calm = calmest(world, moves)
         if calm is None:
             self._at_rest(world, place)
@@ -154,18 +157,26 @@ class _Search:
         changed = after.history is not world.history or after.ledger is not world.ledger or after.wrong
         if changed and self._broke(after, place, (move,)):
             return None
+        what = arrived(world, move, after)
         mark = after.print()
-        self._add(after, mark, place, move)
+        if what is not None:
+            if self._is_known(after, mark):
+                return mark
+            mark = hash((mark, what))
+        self._add(after, mark, place, move, what)
         return mark
 
-    def _add(self, world: World, mark: int, place: int, move: Move | None) -> None:
+    def _is_known(self, world: World, mark: int) -> bool:
+        return bool(self._seen.get(mark, 0) >> self._covers[world.budget][0] & 1)
+
+    def _add(self, world: World, mark: int, place: int, move: Move | None, what: Arrived | None) -> None:
         known = self._seen.get(mark, 0)
         place_of_budget, covers = self._covers[world.budget]
         if known >> place_of_budget & 1:
             return
         self._seen[mark] = known | covers
         self._came.append((place, move))
-        self._queue.append((world, mark, len(self._came) - 1))
+        self._queue.append((world, mark, len(self._came) - 1, what))
 
     def _at_rest(self, world: World, place: int) -> None:
         found = self._found
