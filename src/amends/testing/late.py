@@ -15,6 +15,7 @@ calls whose answer nobody hears, those of a step whose answers never come, and t
 when yet another takes over.
 """
 
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from amends.core.answers import Cause
@@ -22,6 +23,7 @@ from amends.core.keys import Phase
 from amends.core.retry import Guard
 from amends.testing.moment import Moment
 from amends.testing.moves import Answer, Move, Request, is_of
+from amends.testing.possible import moves, pending, requests
 from amends.testing.pretend import Barrier
 
 Did = Literal["", "acted", "undone"]
@@ -52,8 +54,26 @@ def arrived(before: Moment, move: Move, after: Moment) -> Arrived | None:
     return Arrived(answer, did)
 
 
-def notices(world: Moment, what: Arrived, move: Move) -> bool:
-    """Whether a move may lead elsewhere after the arrival than before it. `world`: right after the arrival."""
+def noticing(world: Moment, what: Arrived) -> list[Move]:
+    """What may come next. `world`: right after the arrival."""
+    if any(world.budget):
+        return [move for move in moves(world) if _notices(world, what, move)]
+    return [*_heard(what), *[move for move in _others(world, what) if _notices(world, what, move)]]
+
+
+def _heard(what: Arrived) -> Iterator[Move]:
+    yield Move("receive", what.answer)
+
+
+def _others(world: Moment, what: Arrived) -> Iterator[Move]:
+    """Everything for free that may notice an arrival, but that its answer is heard."""
+    if any([isinstance(each, Request) for each in world.wire]):
+        yield from requests(world)
+    yield from pending(world)
+
+
+def _notices(world: Moment, what: Arrived, move: Move) -> bool:
+    """Whether a move may lead elsewhere after the arrival than before it."""
     answer, did = what
     match move.kind:
         case "receive":
