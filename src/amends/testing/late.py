@@ -7,8 +7,8 @@ over, that a person looks at the step, and, as to the order of effects, that som
 to the same world before the arrival as after it. So of all stories that differ in nothing but such orders one is told:
 the one in which each arrival comes last, right before the first move that can notice it.
 
-Nothing here relies on what an orchestrator does with an answer: what may follow is read off the move alone. So a mistake
-in the core, which is what a search looks for, can't make an order count as told that wasn't.
+Nothing here relies on what an orchestrator does with an answer: what may follow is read off the move alone. So a
+mistake in the core, which is what a search looks for, can't make an order count as told that wasn't.
 
 Left as they were, in any order: calls that no barrier protects (they are gone after a while, so time notices them),
 calls whose answer nobody hears, those of a step whose answers never come, and those of a former owner that is forgotten
@@ -58,16 +58,12 @@ def noticing(world: Moment, what: Arrived) -> list[Move]:
     """What may come next. `world`: right after the arrival."""
     if any(world.budget):
         return [move for move in moves(world) if _notices(world, what, move)]
-    return [*_heard(what), *[move for move in _others(world, what) if _notices(world, what, move)]]
+    return [Move("receive", what.answer), *[move for move in _others(world) if _notices(world, what, move)]]
 
 
-def _heard(what: Arrived) -> Iterator[Move]:
-    yield Move("receive", what.answer)
-
-
-def _others(world: Moment, what: Arrived) -> Iterator[Move]:
+def _others(world: Moment) -> Iterator[Move]:
     """Everything for free that may notice an arrival, but that its answer is heard."""
-    if any([isinstance(each, Request) for each in world.wire]):
+    if any(isinstance(each, Request) for each in world.wire):
         yield from requests(world)
     yield from pending(world)
 

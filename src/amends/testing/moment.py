@@ -180,7 +180,7 @@ class Moment:
 
     def under_way(self, process: Process, flying: Flying) -> bool:
         """Whether a message of this call is on its way."""
-        return any([is_of(each, process.epoch, flying) for each in self.wire])
+        return any(is_of(each, process.epoch, flying) for each in self.wire)
 
     def guard_of(self, vertex: tuple[str, str]) -> Guard:
         """What was promised about repeats of this item's calls."""

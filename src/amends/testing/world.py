@@ -266,7 +266,7 @@ class World(Moment):
         current = epoch == self.epoch
         for send in process.seen.owed(self.now, epoch).sends:
             flying = Flying(send.step, send.item, send.phase, send.attempt)
-            if any([each[:3] == flying[:3] for each in process.flying]):
+            if any(each[:3] == flying[:3] for each in process.flying):
                 continue
             if send.starts:
                 if not current:
