@@ -135,7 +135,7 @@ def late_yes_of_a_is_dropped(patch: pytest.MonkeyPatch) -> None:
 
 def an_end_with_calls_under_way(patch: pytest.MonkeyPatch) -> None:
     """Only if a call arrives after the other branch has turned the run back and is undone."""
-    patch.setattr(follow, "CLEAR", follow.CLEAR | {StepState.ACTING})
+    patch.setattr(follow, "CLEAR", frozenset(StepState) - {StepState.UNKNOWN, StepState.DONE, StepState.COMPENSATING})
 
 
 def no_tombstone(patch: pytest.MonkeyPatch) -> None:
@@ -150,7 +150,11 @@ def no_tombstone(patch: pytest.MonkeyPatch) -> None:
 
 def undone_at_once(patch: pytest.MonkeyPatch) -> None:
     """Only if an undo arrives while what depends on it is in place."""
-    patch.setattr(follow, "_is_eligible", lambda draft, item: True)
+
+    def at_once(_draft: Draft, _item: ItemRecord) -> bool:
+        return True
+
+    patch.setattr(follow, "_is_eligible", at_once)
 
 
 class Bug(NamedTuple):
