@@ -110,6 +110,24 @@ def parallel() -> Saga[Any]:
     return saga
 
 
+def fork() -> Saga[Any]:
+    saga = Saga("fork", Thing)
+
+    @saga.compensable(policy=POLICY)
+    def a(thing: Thing) -> Call[Made]:
+        return Shop.make(thing.name)
+
+    @saga.compensable(policy=POLICY)
+    def b(thing: Thing) -> Call[Made]:
+        return Shop.make(thing.name)
+
+    @saga.pivot(a, b, policy=POLICY)
+    def p(thing: Thing, one: Made, two: Made) -> Call[Made]:
+        return Shop.pay(one.id + two.id)
+
+    return saga
+
+
 def settled() -> Saga[Any]:
     saga = Saga("settled", Thing)
 
@@ -324,6 +342,7 @@ ALL: dict[str, Callable[[], Saga[Any]]] = {
     "chain-pivot": chain_pivot,
     "whole": whole,
     "parallel": parallel,
+    "fork": fork,
     "settled": settled,
     "diamond": diamond,
     "pivot-first": pivot_first,

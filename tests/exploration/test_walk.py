@@ -32,7 +32,7 @@ def test_every_promise_holds_on_random_ways_to_rest(name: str) -> None:
 
 BOUNDS: dict[str, tuple[tuple[int, int], ...]] = {
     **dict.fromkeys(ALL, ((2, 0), (1, 1))),
-    **dict.fromkeys(("parallel", "pivot-first"), ((2, 0), (0, 1))),
+    **dict.fromkeys(("parallel", "fork", "pivot-first"), ((2, 0), (0, 1))),
     **dict.fromkeys(("many", "diamond", "asking"), ((1, 0), (0, 1))),
 }
 """Faults and crashes at most, by saga: what fits into a test."""

@@ -17,7 +17,7 @@ What can't is left out, and every such thing is named here, since a search is as
 A history says which of its phases are still open (`Shape.open`), since the wire needs to know it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Final, NamedTuple, TypeAlias
 
@@ -110,11 +110,15 @@ def _of_tries(tries: Tries, epoch: int, moments: list[int]) -> tuple[object, ...
     )
 
 
-def ranks(moments: Iterable[int], now: int) -> tuple[int, ...]:
+def ranks(moments: Sequence[int], now: int) -> tuple[int, ...]:
     """Moments by their order: 0 for what is over, then 1, 2, ... by who comes first."""
-    listed = list(moments)
-    ahead = {moment: n for n, moment in enumerate(sorted({each for each in listed if each > now}), 1)}
-    return tuple([ahead.get(each, 0) for each in listed])
+    later = {each for each in moments if each > now}
+    if not later:
+        return (0,) * len(moments)
+    if len(later) == 1:
+        return tuple([1 if each > now else 0 for each in moments])
+    ahead = {moment: n for n, moment in enumerate(sorted(later), 1)}
+    return tuple([ahead.get(each, 0) for each in moments])
 
 
 def of_counts(counts: Mapping[tuple[str, str], int]) -> tuple[object, ...]:

@@ -1,6 +1,5 @@
 """A moment of one run, as a value: the log, who drives it, what is under way, what participants keep, what happened."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
@@ -10,10 +9,11 @@ from amends.core.definition import Definition
 from amends.core.keys import Phase
 from amends.core.retry import Guard
 from amends.core.state import RunRecord
-from amends.testing.fingerprint import LATE_AFTER, OpenPhase, of_counts, ranks
+from amends.testing.fingerprint import LATE_AFTER, ranks
 from amends.testing.given import Given
 from amends.testing.history import History, net_of
 from amends.testing.invariants import Effect, Evidence
+from amends.testing.marks import Marks
 from amends.testing.moves import USUAL_FAULTS, Answer, Budget, FaultKind, Flying, Process, Request, is_of
 from amends.testing.people import Sight
 from amends.testing.pretend import Naive, Row
@@ -34,6 +34,11 @@ class Setup:
     def definition(self) -> Definition:
         """The saga, loaded."""
         return self.given.definition
+
+    @cached_property
+    def marks(self) -> Marks:
+        """What is known of the parts of its worlds."""
+        return Marks()
 
     def keeps_contract(self, guard: Guard) -> bool:
         """Whether calls that were promised this are answered by a service with a barrier."""
@@ -126,46 +131,50 @@ class Moment:
         """Equal for worlds whose futures are the same, as far as anybody can tell them apart, but for what may still go
         wrong in them. `amends.testing.fingerprint` says what is left out, and why.
         """
-        head = self.history.shape(self.epoch)
-        alive = sorted({self.epoch, *[each.epoch for each in self.processes], *[each.epoch for each in self.wire]})
+        marks, history, wire = self.setup.marks, self.history, self.wire
+        head = history.shape(self.epoch)
+        is_open = head.open
+        epochs = {each.epoch for each in wire}
+        epochs.add(self.epoch)
+        epochs.update([each.epoch for each in self.processes])
+        alive = sorted(epochs)
         age = {epoch: n for n, epoch in enumerate(alive)}
         moments = list(head.moments)
-        processes: list[tuple[object, ...]] = []
-        for each in self.processes:
-            calls = frozenset([_call(flying, head.open) for flying in each.flying])
-            if each.seen is None or each.seen is self.history:
-                processes.append((age[each.epoch], calls, each.seen is None))
+        processes: list[object] = []
+        for epoch, seen, flying in self.processes:
+            if seen is None or seen is history:
+                knows: int | bool = seen is None
             else:
-                shape = each.seen.shape(each.epoch)
-                processes.append((age[each.epoch], calls, shape.mark))
+                shape = seen.shape(epoch)
                 moments += shape.moments
-        moments += [each.sent + LATE_AFTER for each in self.wire if isinstance(each, Request) and each.sent]
+                knows = shape.mark
+            processes += (age[epoch], marks.of_calls(flying, is_open), knows)
+        moments += [each.sent + LATE_AFTER for each in wire if isinstance(each, Request) and each.sent]
+        oldest = alive[0]
+        rows = [
+            (vertex, marks.of_row(row, sum([epoch < row.epoch for epoch in alive]) if oldest < row.epoch else 0))
+            for vertex, row in self.rows.items()
+        ]
         return hash(
             (
                 head.mark,
                 tuple(processes),
                 age[self.epoch],
                 self.cancelled,
-                frozenset([(vertex, _row(row, alive)) for vertex, row in self.rows.items()]),
-                tuple(sorted([hash(_message(each, age, head.open)) for each in self.wire])),
-                of_counts(self._counts()),
-                ranks(moments, self.now),
+                frozenset(rows),
+                tuple(sorted([marks.of_message(each, age[each.epoch], is_open) for each in wire])),
+                marks.of_ledger(self.ledger),
+                ranks(moments, self.now) if moments else (),
             )
         )
-
-    def _counts(self) -> dict[tuple[str, str], int]:
-        """Acts and undos of each item, as one number."""
-        counts: dict[tuple[str, str], int] = {}
-        for effect in self.ledger:
-            key = (effect.step, effect.item)
-            counts[key] = counts.get(key, 0) + (1 if effect.did == "acted" else 1000)
-        return counts
 
     def stale_sends(self, process: Process) -> bool:
         """Whether a process that doesn't own the run any more, and doesn't know, has something to send."""
         if process.seen is None:
             return False
         sends = process.seen.owed(self.now, process.epoch).sends
+        if not sends:
+            return False
         flying = {each[:3] for each in process.flying}
         return any((each.step, each.item, each.phase) not in flying for each in sends)
 
@@ -208,24 +217,3 @@ class Moment:
             key for key, row in self.rows.items() if self.guard_of(key) is not Guard.BARRIER and Naive.can_finish(row)
         }
         return frozenset(flying | taken_on)
-
-
-def _call(flying: Flying, is_open: frozenset[OpenPhase]) -> tuple[object, ...]:
-    """What matters of a call under way: which attempt it is only while attempts count."""
-    return (flying[:3], flying.attempt if flying[:3] in is_open else 0)
-
-
-def _message(message: Request | Answer, age: Mapping[int, int], is_open: frozenset[OpenPhase]) -> tuple[object, ...]:
-    if isinstance(message, Answer):
-        key = (message.step, message.item, message.phase)
-        return (age[message.epoch], key, message.attempt if key in is_open else 0, message.outcome)
-    call = message.call
-    key = (call.step, call.item, call.phase)
-    attempt = message.attempt if key in is_open else 0
-    return (age[message.epoch], key, attempt, message.guard, call.body, call.seal, bool(message.sent))
-
-
-def _row(row: Row, alive: Sequence[int]) -> tuple[object, ...]:
-    """A row; of the epoch in it only which of those that may still call it is later than."""
-    older = sum(epoch < row.epoch for epoch in alive)
-    return (row.state, older, row.request, row.undo_request, row.reply, row.undone_by_hand)

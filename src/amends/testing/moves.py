@@ -1,17 +1,17 @@
 """What is under way in a world, who drives it, and what can happen to it next: values without behaviour."""
 
-from enum import StrEnum
 from typing import Final, NamedTuple
 
 from amends.core.answers import Cause, Outcome
 from amends.core.keys import Phase, unit_name
 from amends.core.retry import Guard
+from amends.core.values import Words
 from amends.testing.history import History
 from amends.testing.people import Does
 from amends.testing.pretend import Called, Wants
 
 
-class FaultKind(StrEnum):
+class FaultKind(Words):
     """What needn't happen, and may. Each costs one of `faults_max`.
 
     `LOST`: nobody waits any longer, the call or its answer may still arrive. `REPEATED`: a message arrives once more.

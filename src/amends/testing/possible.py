@@ -39,7 +39,7 @@ _DEEDS: Final[Mapping[str, FaultKind]] = {
 
 def moves(world: Moment) -> list[Move]:
     """Everything that can happen next, what is free first."""
-    found = [*_requests(world), *_answers(world), *_time(world), *_owners(world), *_pending(world), *_given(world)]
+    found = [*requests(world), *_answers(world), *_time(world), *_owners(world), *pending(world), *_given(world)]
     if world.budget.faults:
         found += [*_faults(world), *_people(world)]
         if _may_pass(world):
@@ -64,7 +64,8 @@ def _is_owners(world: Moment, move: Move) -> bool:
 # -- messages
 
 
-def _requests(world: Moment) -> Iterator[Move]:
+def requests(world: Moment) -> Iterator[Move]:
+    """Requests that arrive."""
     setup, budget = world.setup, world.budget
     kinds = setup.kinds if budget.faults else frozenset[FaultKind]()
     for message in dict.fromkeys(world.wire):
@@ -128,7 +129,8 @@ def _ends(world: Moment, process: Process, flying: Flying) -> Iterator[Move]:
         yield Move("halt", epoch=epoch, flying=flying, cause=Cause.PROTOCOL, costs=FaultKind.HALTED)
 
 
-def _pending(world: Moment) -> Iterator[Move]:
+def pending(world: Moment) -> Iterator[Move]:
+    """Work that was taken on and is over."""
     may_refuse = world.budget.faults and FaultKind.NO in world.setup.kinds
     for vertex, row in world.rows.items():
         if row.state not in _UNFINISHED:

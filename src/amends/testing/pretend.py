@@ -9,15 +9,15 @@ theirs to know: it comes in as `Wants`, so that whoever explores can try every w
 """
 
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from amends.core.answers import NULL, Cause, Halt, Outcome, Pending, SaidNo, Succeeded, Unknown
 from amends.core.keys import Phase
 from amends.core.retry import Guard, Kind
+from amends.core.values import Words
 
 
-class Wants(StrEnum):
+class Wants(Words):
     """What the service's own code makes of a call that reaches it."""
 
     YES = "yes"
@@ -26,7 +26,7 @@ class Wants(StrEnum):
     FAILS = "fails"
 
 
-class State(StrEnum):
+class State(Words):
     """A row's state. `acting` is seen only where an effect outside the database is under way."""
 
     ACTING = "acting"

@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 
 from amends.core.state import RunState
 from amends.testing.calm import FOREVER, calmest, come_to_rest
+from amends.testing.late import Arrived, arrived, noticing
 from amends.testing.moment import Setup
 from amends.testing.moves import Budget, FaultKind, Move
 from amends.testing.world import World, begin
@@ -66,11 +67,12 @@ class Found:
 
 
 class _Step(NamedTuple):
-    """A world that is to be reached, from another one."""
+    """A world that is to be reached, from another one; `before`: what led there from the world that has this place."""
 
     world: World
     move: Move
     place: int
+    before: tuple[Move, ...] = ()
 
 
 def search(setup: Setup, *, worlds_max: int = WORLDS_MAX, progress: Callable[[Progress], None] | None = None) -> Found:
@@ -86,7 +88,7 @@ class _Search:
         self._found = Found()
         self._covers = _covered(setup.budget)
         self._seen: dict[int, int] = {}
-        self._came: list[tuple[int, Move | None]] = []
+        self._came: list[tuple[int, tuple[Move, ...]]] = []
         self._queue: deque[tuple[World, int, int]] = deque()
         self._later = [deque[_Step]() for _ in range(setup.budget.faults + setup.budget.crashes + 1)]
         self._next: dict[int, tuple[int, int]] = {}
@@ -96,7 +98,7 @@ class _Search:
         first = begin(self._setup)
         if self._broke(first, 0, ()):
             return self._found
-        self._add(first, first.print(), 0, None)
+        self._add(first, first.print(), 0, ())
         found = self._found
         if not self._empty_queue(0):
             return found
@@ -120,51 +122,70 @@ class _Search:
             found.worlds += 1
             if self._progress is not None and found.worlds % PROGRESS_EVERY == 0:
                 self._progress(Progress(found.worlds, found.waiting, spent))
-            self._go_on(world, mark, place, spent)
+            self._go_on(world, mark, place)
             if found.broken is not None:
                 return False
         return True
 
-    def _go_on(self, world: World, mark: int, place: int, spent: int) -> None:
+    def _go_on(self, world: World, mark: int, place: int) -> None:
         moves = world.moves()
         calm = calmest(world, moves)
         if calm is None:
             self._at_rest(world, place)
         for move in moves:
-            if move.free:
-                reached = self._take(_Step(world, move, place))
-                if move == calm and reached is not None:
-                    self._next[mark] = (reached, place)
-            else:
-                costs = (move.costs is not None) + move.ends_process
-                self._later[spent + costs].append(_Step(world, move, place))
-                self._found.waiting += 1
+            reached = self._take_or_put_off(_Step(world, move, place))
+            if move == calm and reached is not None:
+                self._next[mark] = (reached, place)
             if self._found.broken is not None:
                 return
 
+    def _take_or_put_off(self, step: _Step) -> int | None:
+        """Make a move at once if it is free; else when all with less gone wrong is done. What it leads to now."""
+        world, move, _, _ = step
+        if move.free:
+            return self._take(step)
+        left, bound = world.budget.without(move), self._setup.budget
+        self._later[sum(bound) - sum(left)].append(step)
+        self._found.waiting += 1
+        return None
+
     def _take(self, step: _Step) -> int | None:
         """Make a move; the mark of the world it leads to."""
-        world, move, place = step
+        world, move, place, before = step
         found = self._found
         found.moves += 1
         if move.costs is not None:
             found.faults[move.costs] += 1
         found.crashes += move.ends_process
-        after = world.apply(move)
+        after, moves = world.apply(move), (*before, move)
         changed = after.history is not world.history or after.ledger is not world.ledger or after.wrong
-        if changed and self._broke(after, place, (move,)):
+        if changed and self._broke(after, place, moves):
             return None
+        what = arrived(world, move, after)
+        if what is not None:
+            return self._go_on_noticed(after, what, place, moves)
         mark = after.print()
-        self._add(after, mark, place, move)
+        self._add(after, mark, place, moves)
         return mark
 
-    def _add(self, world: World, mark: int, place: int, move: Move | None) -> None:
+    def _go_on_noticed(self, world: World, what: Arrived, place: int, before: tuple[Move, ...]) -> int | None:
+        """Go on from an arrival with what can tell that it was there already; where its answer leads to."""
+        heard: int | None = None
+        for move in noticing(world, what):
+            reached = self._take_or_put_off(_Step(world, move, place, before))
+            if self._found.broken is not None:
+                return None
+            if move.message is what.answer:
+                heard = heard or reached
+        return heard
+
+    def _add(self, world: World, mark: int, place: int, moves: tuple[Move, ...]) -> None:
         known = self._seen.get(mark, 0)
         place_of_budget, covers = self._covers[world.budget]
         if known >> place_of_budget & 1:
             return
         self._seen[mark] = known | covers
-        self._came.append((place, move))
+        self._came.append((place, moves))
         self._queue.append((world, mark, len(self._came) - 1))
 
     def _at_rest(self, world: World, place: int) -> None:
@@ -208,13 +229,14 @@ class _Search:
         return sentence is not None
 
     def _path(self, place: int) -> tuple[Move, ...]:
-        moves: list[Move] = []
-        while True:
-            before, move = self._came[place] if self._came else (0, None)
-            if move is None:
-                return tuple(reversed(moves))
-            moves.append(move)
+        parts: list[tuple[Move, ...]] = []
+        while self._came:
+            before, moves = self._came[place]
+            if not moves:
+                break
+            parts.append(moves)
             place = before
+        return tuple([move for part in reversed(parts) for move in part])
 
 
 def _covered(budget: Budget) -> Mapping[Budget, tuple[int, int]]:

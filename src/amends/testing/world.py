@@ -43,6 +43,10 @@ _SENDS: Final = frozenset({"receive", "jump", "adopt", "poll", "lose", "halt", "
 """After these the owner sends what it owes, if it lives."""
 
 
+_DEFINITE: Final = (Succeeded, SaidNo)
+"""What a process takes in from a call that isn't its own."""
+
+
 class World(Moment):
     """A moment of one run, and what can happen next. Treat it as frozen: `apply` gives another."""
 
@@ -109,7 +113,7 @@ class World(Moment):
         self._happened(vertex, said)
         if silent is None and any(process.epoch == message.epoch for process in self.processes):
             answer = Answer(message.epoch, message.attempt, call.step, call.item, call.phase, said.outcome)
-            self.wire = (*self.wire, answer)
+            self.wire = (*self.wire, setup.marks.message(answer))
 
     def finish(self, vertex: tuple[str, str], wants: Wants) -> None:
         """A participant is done with what it took on, and posts the callback."""
@@ -118,7 +122,7 @@ class World(Moment):
         participant = Barrier if self.setup.keeps_contract(self.guard_of(vertex)) else Naive
         said = participant.finish(row, wants, self._answers(vertex))
         self._happened(vertex, said)
-        self.wire = (*self.wire, Answer(0, 0, *vertex, phase, said.outcome))
+        self.wire = (*self.wire, self.setup.marks.message(Answer(0, 0, *vertex, phase, said.outcome)))
 
     def _answers(self, vertex: tuple[str, str]) -> Answers:
         given, item = self.setup.given, self.record.item(*vertex)
@@ -130,9 +134,9 @@ class World(Moment):
             if said.row is None:
                 del self.rows[vertex]
             else:
-                self.rows[vertex] = said.row
+                self.rows[vertex] = self.setup.marks.row(said.row)
         if said.did and vertex[0] != NOTICE:
-            self.ledger = (*self.ledger, Effect(*vertex, said.did))
+            self.ledger = self.setup.marks.ledger((*self.ledger, Effect(*vertex, said.did)))
 
     def receive(self, move: Move) -> None:
         """An answer arrives."""
@@ -146,7 +150,7 @@ class World(Moment):
     def _take_in(self, answer: Answer) -> None:
         owner = self.owner
         mine = owner is not None and owner.epoch == answer.epoch
-        if not mine and answer.epoch and not isinstance(answer.outcome, Succeeded | SaidNo):
+        if not mine and answer.epoch and not isinstance(answer.outcome, _DEFINITE):
             self._drop(answer.epoch)
             return
         epoch = answer.epoch if mine else 0
@@ -215,7 +219,7 @@ class World(Moment):
     def person(self, does: Does) -> None:
         """Somebody asks for something, and does by hand what they say they did."""
         if does.undoes is not None:
-            self.ledger = (*self.ledger, Effect(*does.undoes, "undone", by_hand=True))
+            self.ledger = self.setup.marks.ledger((*self.ledger, Effect(*does.undoes, "undone", by_hand=True)))
         before = len(self.events)
         refused = self.decided(does.command(self.now), owner=False)
         if (
@@ -227,9 +231,10 @@ class World(Moment):
         if does.undoes is None:
             return
         if isinstance(refused, Refusal):
-            self.ledger = self.ledger[:-1]
+            self.ledger = self.setup.marks.ledger(self.ledger[:-1])
         elif self.guard_of(does.undoes) is not Guard.BARRIER and does.undoes in self.rows:
-            self.rows = {**self.rows, does.undoes: replace(self.rows[does.undoes], undo_request=b"by hand")}
+            row = replace(self.rows[does.undoes], undo_request=b"by hand")
+            self.rows = {**self.rows, does.undoes: self.setup.marks.row(row)}
 
     # -- the log and the wire
 
@@ -255,7 +260,7 @@ class World(Moment):
 
     def send_owed(self, epoch: int) -> None:
         """Send what a process owes by what it knows; what needs a fact first is refused to one that is stale."""
-        process = next((each for each in self.processes if each.epoch == epoch), None)
+        process = self._process(epoch)
         if process is None or process.seen is None:
             return
         current = epoch == self.epoch
@@ -271,8 +276,8 @@ class World(Moment):
                 if not self._is_begun(send, epoch):
                     self.send_owed(epoch)  # what it has read by now owes something else
                     return
-            process = next(each for each in self.processes if each.epoch == epoch)
-            if process.seen is None:
+            process = self._process(epoch)
+            if process is None or process.seen is None:
                 return
             self._check_send(send, process.seen.record)
             process = process._replace(flying=(*process.flying, flying))
@@ -280,9 +285,15 @@ class World(Moment):
             sent = 0 if send.guard is Guard.BARRIER else self.now
             call = Called(send.step, send.item, send.phase, send.kind, send.body, epoch, send.seal)
             request = Request(epoch, send.attempt, send.guard, send.participant == LOCAL, send.since, sent, call)
-            self.wire = (*self.wire, request)
+            self.wire = (*self.wire, self.setup.marks.message(request))
         if current and self.record.ended is not None and not self.owes_notice():
             self._drop(epoch)
+
+    def _process(self, epoch: int) -> Process | None:
+        for each in self.processes:
+            if each.epoch == epoch:
+                return each
+        return None
 
     def wake_former(self) -> None:
         """Whoever lost the run and doesn't know sends what it thinks it owes, at once: a message may take any time on
@@ -317,39 +328,45 @@ class World(Moment):
             self.wrong = self.wrong or f"one direction: the pivot {name} was sent after somebody wanted to turn back"
 
     def _drop(self, epoch: int) -> None:
-        self.processes = tuple(
-            each._replace(seen=None, flying=()) if each.epoch == epoch else each for each in self.processes
-        )
+        self.processes = tuple([Process(epoch, None) if each.epoch == epoch else each for each in self.processes])
 
     def _land(self, epoch: int, flying: Flying) -> None:
         self.processes = tuple(
-            each._replace(flying=tuple(one for one in each.flying if one != flying)) if each.epoch == epoch else each
-            for each in self.processes
+            [
+                Process(epoch, each.seen, tuple([one for one in each.flying if one != flying]))
+                if each.epoch == epoch and flying in each.flying
+                else each
+                for each in self.processes
+            ]
         )
 
     def tidy(self) -> None:
         """Forget what makes no difference any more, so that worlds that differ in nothing else are one."""
-        if len(self.processes) > 1:
-            self.processes = tuple(
-                each if each.epoch == self.epoch or self._may_send(each) else each._replace(seen=None, flying=())
-                for each in self.processes
-            )
-        heard = {each.epoch: each.seen is not None for each in self.processes}
-        self.wire = tuple([each for each in self.wire if not self._is_idle(each, heard)])
-        if self.record.ended is not None and self.wire:
-            self.wire = tuple([each for each in self.wire if not self._is_no_news(each)])
-        if len(self.processes) > 1:
-            awaited = {message.epoch for message in self.wire}
-            self.processes = tuple(
-                each
-                for each in self.processes
-                if each.seen is not None or each.epoch == self.epoch or each.epoch in awaited
-            )
+        processes = self.processes
+        if len(processes) > 1:
+            for each in processes:
+                if each.seen is not None and each.epoch != self.epoch and not self._may_send(each):
+                    self._drop(each.epoch)
+            processes = self.processes
+        wire = self.wire
+        if wire:
+            heard = {epoch: seen is not None for epoch, seen, _ in processes}
+            kept = [each for each in wire if not self._is_idle(each, heard)]
+            if self.record.ended is not None and kept:
+                self.wire = tuple(kept)
+                kept = [each for each in kept if not self._is_no_news(each)]
+            if len(kept) < len(wire):
+                self.wire = wire = tuple(kept)
+        if len(processes) > 1:
+            awaited = {message.epoch for message in wire}
+            for each in processes:
+                if each.seen is None and each.epoch != self.epoch and each.epoch not in awaited:
+                    self.processes = tuple([one for one in self.processes if one is not each])
 
     def _is_idle(self, message: Request | Answer, heard: Mapping[int, bool]) -> bool:
         """Whether its arrival never changes anything. `heard`: processes, and whether they have the run."""
         if isinstance(message, Answer):
-            if message.epoch == 0 or isinstance(message.outcome, Succeeded | SaidNo):
+            if message.epoch == 0 or isinstance(message.outcome, _DEFINITE):
                 return False
             return not heard.get(message.epoch, False)
         if message.epoch in heard or not self.setup.keeps_contract(message.guard):
