@@ -146,7 +146,9 @@ def test_an_age_has_a_unit() -> None:
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_every_shell_completes_commands(tmp_path: Path, shell: str) -> None:
+def test_every_shell_completes_commands(tmp_path: Path, shell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Else typer looks for the shell among the processes above this one, and there may be none.
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
     script = amends_process(tmp_path, "--show-completion", shell)
     assert script.code == 0, script.err
     assert "_AMENDS_COMPLETE" in script.out or "AMENDS_COMPLETE" in script.out

@@ -337,7 +337,7 @@ class Writer:
             self._begin(waits=waits)
             result = work()
             began = perf_counter()
-            self._cursor.execute("COMMIT")
+            self.connection.execute("COMMIT")
             self.commit_seconds = perf_counter() - began
         except MISTAKES:
             self._roll_back()
