@@ -433,7 +433,10 @@ async def test_a_run_whose_version_is_not_loaded_is_shown_all_the_same(tmp_path:
     log = f"sqlite:///{tmp_path}/runs.db"
     start = {"saga": "versioned", "input": "a", "id": "v-1"}
     async with api(versioned(1), log=log) as (caller, _):
-        before = await caller.start(start)
+        await caller.start(start)
+        await caller.ask("/v1/runs/v-1/cancel", {"reason": "no longer wanted"})
+        before = await caller.get("/v1/runs/v-1?wait=20")
+    assert before.json()["state"] == "compensated"  # while it lived, no process without its version would start
     async with api(versioned(2), log=log) as (caller, _):
         for answer in (
             await caller.get("/v1/runs/v-1"),
