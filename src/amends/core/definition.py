@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from typing import Any, Final, TypeGuard, TypeVar, cast
+from typing import Any, Final, TypeGuard, TypeVar, assert_never, cast
 
 from amends.core.check import check_saga
 from amends.core.codec import Codec, TypeForm, Value
@@ -218,6 +218,8 @@ class StepDefinition:
                 self._must_be_neutral(SLEEP)
                 due = record.at + micros(until) if isinstance(until, timedelta) else micros(until - EPOCH_START)
                 return Request(item, SLEEP, SLEEP, Guard.IDEMPOTENT, b"null", due_at=due)
+            case _ as never:
+                assert_never(never)
 
     def _must_be_neutral(self, what: str) -> None:
         if self.kind is not Kind.NEUTRAL:
