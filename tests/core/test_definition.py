@@ -1,5 +1,8 @@
 """A saga, loaded: what its digest covers, what builders may give, and what is told where they don't."""
 
+# pyright: reportPrivateUsage=false, reportUnknownLambdaType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownMemberType=false
+
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -9,8 +12,8 @@ import pytest
 
 from amends.core import events as e
 from amends.core.decider import BuilderFailed
-from amends.core.definition import Built, NoSuchReply, define
-from amends.core.errors import DefinitionInvalid, Rejected
+from amends.core.definition import Built, define
+from amends.core.errors import DefinitionInvalid, NoSuchReply, Rejected
 from amends.core.functions import hints
 from amends.core.limits import REQUEST_BYTES_MAX
 from amends.core.operation import (

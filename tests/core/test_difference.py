@@ -105,6 +105,6 @@ def test_types_of_new_calls_and_calls_without_a_reply_are_not_compared() -> None
     )
     told = [each for each in differences(old, new) if each.what != "step"]
     assert told == []
-    untitled = {"properties": {"id": {}}}
+    untitled: dict[str, Any] = {"properties": {"id": {}}}
     (change,) = differences(graph(untitled), graph({"properties": {}}))
     assert (change.name, change.detail) == ("object", "- id")

@@ -1,5 +1,9 @@
 """Answers that come late, twice, out of turn, or that nobody can use: what they change, which is mostly nothing."""
 
+# pyright: reportPrivateUsage=false, reportUnknownLambdaType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownMemberType=false
+
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -7,7 +11,10 @@ import pytest
 
 from amends.core import events as e
 from amends.core.answers import Cause, Halt, Pending, Succeeded, Unknown
+from amends.core.commands import Due
+from amends.core.decider import Decision, decide
 from amends.core.evolve import evolve
+from amends.core.folding import keep
 from amends.core.keys import NOTICE, Phase
 from amends.core.operation import Call, ask
 from tests.support.stories import Barrier, Once, Plain, Story, c, n, p, policy, r
@@ -68,6 +75,36 @@ def test_what_never_left_leaves_an_untainted_key_though_its_attempt_was_not_logg
     assert story.last_of(e.ActionRejected).word == "withdrawn"
 
 
+def test_a_call_that_never_left_the_queue_taints_nothing_though_its_send_was_not_begun() -> None:
+    story = Story(c("a", Plain.act)).fails("a", Cause.NOT_SENT).then(a="acting")
+    story.reply("a", Unknown(Cause.NOT_SENT, "?"), attempt=2, epoch=1).then("AttemptFailed", a="acting")
+    assert not story.tries("a").tainted
+    assert story.tries("a").sends == 2
+
+
+def test_work_that_is_taken_on_between_two_attempts_was_not_sent_once_more() -> None:
+    story = Story(c("a")).fails("a")
+    before = story.tries("a").sends
+    story.takes_on("a", attempt=before + 1, epoch=1).then("ActionPending", a="acting")
+    assert (story.tries("a").sends, story.tries("a").pending) == (before, True)
+
+
+def test_a_second_late_yes_makes_no_second_mark() -> None:
+    story = Story(c("a"), p()).yes("a").no("p").yes("p").then("LateReply Marked", marks="p:action:contradiction")
+    story.yes("p").then("LateReply", marks="p:action:contradiction")
+
+
+def test_a_pivot_that_nobody_asks_about_is_asked_once_the_run_is_to_turn_back() -> None:
+    story = asked()
+    record = story.record.copy()
+    item = record.item("p", "")
+    assert item is not None
+    keep(record, replace(item, settle=None, settling=None))
+    decision = decide(story.definition, record, Due(story.now, story.epoch))
+    assert isinstance(decision, Decision)
+    assert [type(each).__name__ for each in decision.events] == ["SettleRequested"]
+
+
 # -- an undo
 
 
@@ -77,6 +114,11 @@ def undoing() -> Story:
 
 def test_an_undos_failure_that_answers_no_current_send_is_not_counted() -> None:
     undoing().fails("a", phase=Phase.COMPENSATION, attempt=9).then("", a="compensating")
+
+
+def test_a_second_202_of_an_undo_moves_no_due_time() -> None:
+    story = undoing().takes_on("a", phase=Phase.COMPENSATION).then("CompensationPending")
+    story.wait(60).takes_on("a", phase=Phase.COMPENSATION).then("", a="compensating")
 
 
 def test_a_second_halt_of_an_undo_makes_no_second_mark() -> None:
@@ -200,8 +242,8 @@ def test_a_notice_is_told_again_until_it_is_delivered() -> None:
     assert story.last_of(e.NoticeFailed).next_due is not None
     story.fails(NOTICE, attempt=9).then("")
     story.no(NOTICE).then("NoticeFailed")
-    failed = story.last_of(e.NoticeFailed)
-    assert (failed.cause, failed.detail) == (Cause.REJECTED, "no-stock: said no")
+    refused = story.last_of(e.NoticeFailed)
+    assert (refused.cause, refused.detail) == (Cause.REJECTED, "no-stock: said no")
     story.reply(NOTICE, Pending()).then("NoticeDelivered")
     assert not story.record.notice_open
     story.yes(NOTICE, attempt=4).then("")

@@ -2,6 +2,9 @@
 own.
 """
 
+# pyright: reportPrivateUsage=false, reportUnknownLambdaType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownMemberType=false
+
 import asyncio
 import sqlite3
 from pathlib import Path

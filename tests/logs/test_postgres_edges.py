@@ -111,7 +111,8 @@ async def test_taking_leave_of_a_server_that_is_gone_is_no_error(played: Played,
     link = Link(Place(URL))
     link.open()
     async with link.use() as connection:
-        assert connection is played
+        await connection.execute("select 1")
+    assert played.said == ["json", *played.said[1:-1], "select 1"]
     played.fails("close", error)
     await link.close()
     assert played.terminated

@@ -1,6 +1,7 @@
 """Corners of the SQLite log that no ordinary day leads into: each says what is wrong, and lets go of the file."""
 
-# pyright: reportPrivateUsage=false
+# pyright: reportPrivateUsage=false, reportUnknownLambdaType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownMemberType=false
 
 import asyncio
 import errno
@@ -19,7 +20,7 @@ from amends.logs.sqlite import log as log_module
 from amends.logs.sqlite import opening, pace
 from amends.logs.sqlite.lane import Lane
 from amends.logs.sqlite.lock import LockFile
-from amends.logs.sqlite.log import SqliteLog, check_place, open_readonly
+from amends.logs.sqlite.log import ReadingThread, SqliteLog, check_place, open_readonly
 from amends.logs.sqlite.reader import Reader
 from amends.logs.sqlite.writer import Writer
 from amends.testing.contracts.log_entries import append, start, write
@@ -61,6 +62,7 @@ async def test_who_only_reads_owns_nothing(path: Path) -> None:
     log = SqliteLog(path)
     await log.open()
     async with open_readonly(path) as reader:
+        assert isinstance(reader, ReadingThread)
         assert reader.lease is None
     await log.close()
 

@@ -1,5 +1,8 @@
 """What a service says where it is asked for what its inbox, its handler or its participant can't do; and its upkeep."""
 
+# pyright: reportPrivateUsage=false, reportUnknownLambdaType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownMemberType=false
+
 import asyncio
 import io
 import json

@@ -435,13 +435,13 @@ class Definition:
                 return values.get("")
             case "dict":
                 return {decode_item(name): value for name, value in values.items()}
-            case "list":
+            case shape:
+                assert shape == "list", "a step makes one call, or many by name or in order"
                 return list(values.values())
 
     def build_notice(self, record: RunRecord, ended: object) -> Request | BuildError | None:
         """The call that tells somebody how the run ended."""
-        if self._notice is None:
-            return None
+        assert self._notice is not None, "there is a notice to build"
         try:
             call: object = self._notice(self.input_value(record.input), ended)
             if call is None:
@@ -490,7 +490,8 @@ def _reply_json(step: StepRecord | None) -> bytes:
         case "dict":
             pairs = (json.dumps(decode_item(item.item)).encode() + b":" + cast("bytes", item.reply) for item in known)
             return b"{" + b",".join(pairs) + b"}"
-        case "list":
+        case shape:
+            assert shape == "list", "a step makes one call, or many by name or in order"
             return b"[" + b",".join(cast("bytes", item.reply) for item in known) + b"]"
 
 
