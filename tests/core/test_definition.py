@@ -339,7 +339,7 @@ def test_an_undo_is_written_beside_its_step() -> None:
 
 
 def test_an_annotation_that_can_not_be_resolved_says_nothing() -> None:
-    def builds(_input: "NoSuchName") -> object:  # type: ignore[name-defined] # noqa: F821 - on purpose  # pyright: ignore[reportUndefinedVariable]
+    def builds(_input: "NoSuchName") -> object:  # type: ignore[name-defined] # noqa: F821 - on purpose
         return Barrier.act("x")
 
     assert definition_of(c("a", builds)).steps["a"].optional_reads == set()
@@ -365,8 +365,9 @@ def test_a_call_says_what_it_calls_and_has_no_reply() -> None:
 
 def test_the_reply_that_an_undo_needs_is_there_or_missed_by_name() -> None:
     assert Undo("x", "made", reply_known=True, reason="").made == "made"
+    lost: Undo[str, str] = Undo("x", None, reply_known=False, reason="")
     with pytest.raises(LookupError, match="the reply of the action is not known"):
-        _ = Undo("x", None, reply_known=False, reason="").made
+        assert lost.made
 
 
 @pytest.mark.parametrize(

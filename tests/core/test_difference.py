@@ -56,7 +56,14 @@ def test_another_call_another_undo_and_another_guard_are_told() -> None:
 
 
 def graph(input: Any = None, **steps: Any) -> bytes:  # noqa: ANN401 - JSON
-    fields = {"kind": "pivot", "reads": [], "after": [], "operations": [], "compensations": [], "guard": []}
+    fields: dict[str, Any] = {
+        "kind": "pivot",
+        "reads": [],
+        "after": [],
+        "operations": [],
+        "compensations": [],
+        "guard": [],
+    }
     return json.dumps(
         {"input": input, "steps": [{**fields, "name": name, "schemas": schemas} for name, schemas in steps.items()]}
     ).encode()
@@ -86,7 +93,7 @@ def test_what_is_said_for_people_is_no_change_of_a_type() -> None:
 
 def test_types_inside_of_types_are_told_once_for_requests_and_once_for_replies() -> None:
     def schemas(*fields: str) -> dict[str, Any]:
-        line = {"Line": {"properties": {field: {} for field in fields}}, "Word": {"enum": ["a"]}}
+        line: dict[str, Any] = {"Line": {"properties": {field: {} for field in fields}}, "Word": {"enum": ["a"]}}
         return {"request": {"$defs": line}, "reply": {"$defs": line}}
 
     old = graph(a={"x.act": schemas("sku", "count")}, b={"x.act": schemas("sku", "count")})

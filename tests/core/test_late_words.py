@@ -235,9 +235,13 @@ def told(operation: Any) -> Story:  # noqa: ANN401 - operations of every kind
     return Story(c("a"), notice=lambda _input, _ended: operation("done")).yes("a").then(run="completed")
 
 
+def is_open(story: Story) -> bool:
+    return story.record.notice_open
+
+
 def test_a_notice_is_told_again_until_it_is_delivered() -> None:
     story = told(Barrier.bare)
-    assert story.record.notice_open
+    assert is_open(story)
     story.fails(NOTICE).then("NoticeFailed")
     assert story.last_of(e.NoticeFailed).next_due is not None
     story.fails(NOTICE, attempt=9).then("")
@@ -245,7 +249,7 @@ def test_a_notice_is_told_again_until_it_is_delivered() -> None:
     refused = story.last_of(e.NoticeFailed)
     assert (refused.cause, refused.detail) == (Cause.REJECTED, "no-stock: said no")
     story.reply(NOTICE, Pending()).then("NoticeDelivered")
-    assert not story.record.notice_open
+    assert not is_open(story)
     story.yes(NOTICE, attempt=4).then("")
 
 
