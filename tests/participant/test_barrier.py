@@ -53,12 +53,14 @@ COMPENSATED = replace(COMPENSATING, state=RowState.COMPENSATED, compensation_rep
 BY_HAND = replace(SUCCEEDED, state=RowState.COMPENSATED)
 
 
-def call(phase: str, *, kind: Kind = Kind.COMPENSABLE, seal: str | None = None, epoch: int = 5) -> Call:
+def call(
+    phase: str, *, kind: Kind = Kind.COMPENSABLE, seal: str | None = None, epoch: int = 5, since: int = SINCE
+) -> Call:
     incoming = Incoming(
         key=Key("run-1", "reserve", "", Phase(phase)),
         operation="reserve",
         kind=kind,
-        since=SINCE,
+        since=since,
         epoch=epoch,
         seal="undone" if seal == "undone" else "rejected" if seal == "rejected" else None,
         attempt=1,
@@ -271,6 +273,11 @@ def test_a_call_is_refused_from_an_hour_after_the_mark_downwards(phase: str, mar
         assert len(steps) == 2
     else:
         assert (verdict.outcome, verdict.commit) == ("succeeded" if phase == "action" else "noop", True)
+
+
+def test_any_mark_counts_be_it_as_old_as_time() -> None:
+    verdict, _ = judged(Database(purged_through=1), call("seal", since=1))
+    assert said_of(verdict.answer) == (409, "barrier-expired", "barrier-expired")
 
 
 # -- the compensation
@@ -506,7 +513,7 @@ def test_a_pending_undo_that_fails_is_as_if_it_had_not_been_tried(reply_status: 
     ],
 )
 def test_what_is_not_pending_can_not_be_answered(row: Row | None, found: str) -> None:
-    with pytest.raises(Blocked, match=f"run-1, reserve is {found}"):
+    with pytest.raises(Blocked, match=rf"run-1, reserve is {found}\. Roll back"):
         answered(Database(row), NO)
 
 

@@ -287,6 +287,14 @@ def test_a_line_of_a_library_or_of_ours_is_not_blamed(driving: Driving, folder: 
     assert f"({__file__}:{ends.__code__.co_firstlineno + 1})" in said(driving(Inbox(tampered=True), acts(), ends))[3]
 
 
+def test_where_no_line_of_the_service_is_to_blame_none_is_named() -> None:
+    scope: dict[str, Doing] = {}
+    code = "def ends(handle, row): raise RuntimeError"
+    exec(compile(code, "/x/amends/inboxes/x.py", "exec"), scope)  # noqa: S102 - as above
+    detail = said(blocking(Inbox(tampered=True), acts(), scope["ends"]))[3]
+    assert detail.startswith("payments, hold ended the transaction itself, so the effect")
+
+
 # -- the two loops
 
 

@@ -4,8 +4,10 @@
 # pyright: reportUnknownMemberType=false
 
 import asyncio
+import inspect
 import io
 import json
+import threading
 from datetime import timedelta
 from typing import Any
 
@@ -170,6 +172,43 @@ async def test_a_plain_handler_that_returns_something_to_await_is_an_error(retur
     service.close()
 
 
+async def test_what_was_returned_unawaited_is_closed_and_the_handler_named() -> None:
+    service: Service[MemoryData] = Service(Payments, MemoryInbox())
+    kept: list[Any] = []
+
+    def hold(request: Hold, tx: MemoryData) -> Held:
+        kept.append(later())
+        unawaited: Held = kept[0]
+        return unawaited
+
+    service.action(Payments.hold)(hold)
+    answer = await service.handle(headers(), "hold", BODY)
+    assert json.loads(answer.body)["detail"] == "payments, hold failed with TypeError; nothing was kept."
+    assert inspect.getcoroutinestate(kept[0]) == inspect.CORO_CLOSED
+    service.close()
+
+
+async def test_an_undo_reads_the_reply_as_the_operation_that_made_it_says() -> None:
+    class Mixed(Participant):
+        hold = operation(Hold, Held, compensation="cancel")
+        cancel = operation(Hold, int)
+
+    service: Service[MemoryData] = Service(Mixed, MemoryInbox())
+    undone: list[object] = []
+
+    async def hold(request: Hold, tx: MemoryData) -> Held:
+        return Held("made")
+
+    async def cancel(undo: Undo[Hold, int], tx: MemoryData) -> None:
+        undone.append(undo.reply)
+
+    service.action(Mixed.hold)(hold)
+    service.compensation(Mixed.cancel)(cancel)
+    assert word(await service.handle(headers(), "hold", BODY)) == "succeeded"
+    assert word(await service.handle(headers("compensation"), "cancel", UNDO)) == "succeeded"
+    assert undone == [Held("made")]
+
+
 def test_a_handler_in_disguise_is_seen_as_what_it_is() -> None:
     class Object:
         async def __call__(self, request: Hold, tx: MemoryData) -> Held:
@@ -314,3 +353,54 @@ def test_a_problem_has_no_more_text_than_is_kept() -> None:
     answer: Answer = paying().admit(headers(), "x" * 500)  # type: ignore[assignment] # it is refused
     assert "x" * 100 in json.loads(answer.body)["detail"]
     assert "x" * 101 not in json.loads(answer.body)["detail"]
+
+
+# -- threads
+
+
+async def test_places_in_the_queue_are_given_back_and_are_as_many_as_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("amends.participant.service.WAITING_MAX", 2)
+    service: Service[MemoryData] = Service(Payments, MemoryInbox(), threads=2)
+    opened = threading.Event()
+
+    def hold(request: Hold, tx: MemoryData) -> Held:
+        assert opened.wait(20)
+        return Held("1")
+
+    service.action(Payments.hold)(hold)
+    for _ in range(3):  # as often as one likes: each call gives its place back
+        calls = [asyncio.create_task(service.handle(headers(run=run), "hold", BODY)) for run in ("a-1", "a-2")]
+        await asyncio.sleep(0)
+        refused = await service.handle(headers(run="a-3"), "hold", BODY)
+        assert (refused.status, problem(refused)) == (503, "overloaded")
+        opened.set()
+        assert [(await call).status for call in calls] == [200, 200]
+    service.close()
+
+
+async def test_closing_waits_for_a_handler_that_runs_and_lets_go_of_the_threads() -> None:
+    service: Service[MemoryData] = Service(Payments, MemoryInbox(), threads=1)
+    entered, opened, threads, done = threading.Event(), threading.Event(), list[threading.Thread](), list[str]()
+
+    def hold(request: Hold, tx: MemoryData) -> Held:
+        threads.append(threading.current_thread())
+        entered.set()
+        assert opened.wait(20)
+        done.append("handler")
+        return Held("1")
+
+    service.action(Payments.hold)(hold)
+    call = asyncio.create_task(service.handle(headers(), "hold", BODY))
+    assert await asyncio.to_thread(entered.wait, 20)
+    closing = asyncio.create_task(asyncio.to_thread(service.close))
+    closing.add_done_callback(lambda _: done.append("closed"))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    opened.set()
+    await closing
+    await asyncio.sleep(0)
+    assert done == ["handler", "closed"]
+    assert not threads[0].is_alive()
+    assert (await call).status == 200
+    assert (await service.handle(headers(run="order-43"), "hold", BODY)).status == 200, "it may serve again"
+    service.close()
