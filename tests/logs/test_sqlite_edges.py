@@ -23,7 +23,7 @@ from amends.logs.sqlite.lock import LockFile
 from amends.logs.sqlite.log import ReadingThread, SqliteLog, check_place, open_readonly
 from amends.logs.sqlite.reader import Reader
 from amends.logs.sqlite.writer import Writer
-from amends.testing.contracts.log_entries import append, start, write
+from amends.testing.contracts.log_entries import ORDERS, append, start, write
 from tests.logs.test_sqlite_faults import sqlite_error
 
 
@@ -64,6 +64,26 @@ async def test_who_only_reads_owns_nothing(path: Path) -> None:
     async with open_readonly(path) as reader:
         assert isinstance(reader, ReadingThread)
         assert reader.lease is None
+    await log.close()
+
+
+async def test_who_only_reads_is_told_all_that_the_owner_is(path: Path) -> None:
+    log = SqliteLog(path)
+    await log.open()
+    await log.define(ORDERS, b"{}")
+    await write(log, start("a"), start("b"))
+    await write(log, append("a", 1))
+    async with open_readonly(path) as reader:
+        for run in ("a", "b", "nowhere"):
+            assert await reader.read(run) == await log.read(run)
+            assert await reader.read_row(run) == await log.read_row(run)
+            assert await reader.read_events(run, 1) == await log.read_events(run, 1)
+        assert len(await reader.read_events("a", 1)) == 1
+        assert await reader.live(0) == await log.live(0)
+        assert await reader.standing(["a", "nowhere"]) == await log.standing(["a", "nowhere"]) != {}
+        assert await reader.workers() == await log.workers()
+        assert await reader.graph(ORDERS) == b"{}"
+        assert await reader.count() == await log.count()
     await log.close()
 
 
@@ -260,6 +280,23 @@ def test_what_sqlite_finds_wrong_inside_is_damage(path: Path, monkeypatch: pytes
     with pytest.raises(LogDamaged, match="is damaged: row 3 missing from index"):
         opening.check_content(path, "ro", whole=True)
     assert closed == [True]
+
+
+def test_what_sqlite_can_not_do_just_now_is_no_damage(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made(path)
+    locked = sqlite3.OperationalError("database is locked")
+    connections: list[Any] = []
+
+    def connect(*_: object) -> Any:  # noqa: ANN401 - a connection that breaks
+        connections.append(Breaking(sqlite3.connect(path), "PRAGMA user_version", locked))
+        return connections[-1]
+
+    monkeypatch.setattr(opening, "connect", connect)
+    with pytest.raises(sqlite3.OperationalError, match="database is locked"):
+        opening.check_content(path, "ro", whole=True)
+    assert [each.fired for each in connections] == [1]
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        connections[0].inner.execute("select 1")
 
 
 # -- writing
