@@ -79,3 +79,11 @@ def test_a_name_not_assigned_yet_is_no_operation() -> None:
     assert operations_in(build) == ()
     later = Barrier.act
     assert operations_in(build) == (later,)
+
+
+def test_a_module_inside_of_a_module_is_not_looked_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    def through_two_modules(_input: str) -> object:
+        return stories.inside.Plain.undo("x")  # type: ignore[attr-defined] # put there below
+
+    monkeypatch.setattr(stories, "inside", stories, raising=False)
+    assert {each.name for each in operations_in(through_two_modules)} == {"undo"}

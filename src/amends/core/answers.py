@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias, assert_never, cast
 
 from amends.core.codec import Undecodable
 from amends.core.keys import Phase
@@ -159,6 +159,8 @@ def read_answer(
                     return row.columns[phase](seen)
             msg = "the last row of a table matches everything"
             raise AssertionError(msg)
+        case _ as never:
+            assert_never(never)
 
 
 @value

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from typing import Any, Final, TypeGuard, TypeVar, cast
+from typing import Any, Final, TypeGuard, TypeVar, assert_never, cast
 
 from amends.core.check import check_saga
 from amends.core.codec import Codec, TypeForm, Value
@@ -218,6 +218,8 @@ class StepDefinition:
                 self._must_be_neutral(SLEEP)
                 due = record.at + micros(until) if isinstance(until, timedelta) else micros(until - EPOCH_START)
                 return Request(item, SLEEP, SLEEP, Guard.IDEMPOTENT, b"null", due_at=due)
+            case _ as never:
+                assert_never(never)
 
     def _must_be_neutral(self, what: str) -> None:
         if self.kind is not Kind.NEUTRAL:
@@ -433,13 +435,13 @@ class Definition:
                 return values.get("")
             case "dict":
                 return {decode_item(name): value for name, value in values.items()}
-            case "list":
+            case shape:
+                assert shape == "list", "a step makes one call, or many by name or in order"
                 return list(values.values())
 
     def build_notice(self, record: RunRecord, ended: object) -> Request | BuildError | None:
         """The call that tells somebody how the run ended."""
-        if self._notice is None:
-            return None
+        assert self._notice is not None, "there is a notice to build"
         try:
             call: object = self._notice(self.input_value(record.input), ended)
             if call is None:
@@ -488,7 +490,8 @@ def _reply_json(step: StepRecord | None) -> bytes:
         case "dict":
             pairs = (json.dumps(decode_item(item.item)).encode() + b":" + cast("bytes", item.reply) for item in known)
             return b"{" + b",".join(pairs) + b"}"
-        case "list":
+        case shape:
+            assert shape == "list", "a step makes one call, or many by name or in order"
             return b"[" + b",".join(cast("bytes", item.reply) for item in known) + b"]"
 
 

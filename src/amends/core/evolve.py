@@ -6,7 +6,7 @@ itself.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal, assert_never, cast
 
 from amends.core import events as e
 from amends.core.answers import Cause
@@ -106,9 +106,9 @@ def _neutral_undone(record: RunRecord, step: str) -> None:
     for found in list(record.steps[step].items.values()):
         if found.state in {StepState.ACTING, StepState.DONE, StepState.UNKNOWN}:
             item = clone(found)
-            if item.action is not None:
-                item.action = clone(item.action)
-                silence(item.action)
+            assert item.action is not None, "what acts, or did, was requested"
+            item.action = clone(item.action)
+            silence(item.action)
             no_settling(item)
             item.state = StepState.COMPENSATED
             lift(record, item.step, item.item)
@@ -154,9 +154,9 @@ def _notice_requested(record: RunRecord, event: e.NoticeRequested) -> None:
 
 
 def _notice_delivered(record: RunRecord, _event: e.NoticeDelivered) -> None:
-    if record.notice is not None:
-        record.notice = clone(record.notice)
-        silence(record.notice)
+    assert record.notice is not None, "what is delivered was requested"
+    record.notice = clone(record.notice)
+    silence(record.notice)
     record.notice_delivered = True
     record.notice_failed = False
 
@@ -316,9 +316,9 @@ def _sealed(record: RunRecord, event: e.Sealed) -> None:
 
 def _undo_requested(record: RunRecord, event: e.CompensationRequested) -> None:
     item = find_item(record, event.step, event.item)
-    if item.action is not None:
-        item.action = clone(item.action)
-        silence(item.action)
+    assert item.action is not None, "only what was requested is undone"
+    item.action = clone(item.action)
+    silence(item.action)
     no_settling(item)
     item.state = StepState.COMPENSATING
     item.undo = new_tries(event, event)
@@ -369,6 +369,8 @@ def _marked(record: RunRecord, event: e.Marked) -> None:
                     item.undo = tries
                 case Phase.PROBE | Phase.SEAL:
                     item.settle = tries
+                case _ as never:
+                    assert_never(never)
         if item.state is StepState.ACTING:
             item.state = StepState.UNKNOWN
         item.detail = event.detail

@@ -3,6 +3,8 @@
 Each hands out or puts back copies that belong to the caller, so a record handed out earlier stays what it was.
 """
 
+from typing import assert_never
+
 from amends.core import events as e
 from amends.core.answers import Cause
 from amends.core.keys import Phase
@@ -37,6 +39,8 @@ def find_tries(record: RunRecord, step: str, item: str, phase: Phase) -> tuple[I
             owner.undo = tries
         case Phase.PROBE | Phase.SEAL:
             owner.settle = tries
+        case _ as never:
+            assert_never(never)
     return owner, tries
 
 
@@ -46,10 +50,8 @@ def keep(record: RunRecord, item: ItemRecord) -> None:
     if len(old.items) == 1:
         record.steps[item.step] = alone(old.name, old.kind, old.shape, item)
         return
-    before = old.items.get(item.item)
     counts = dict(old.counts)
-    if before is not None:
-        counts[before.state] -= 1
+    counts[old.items[item.item].state] -= 1
     counts[item.state] = counts.get(item.state, 0) + 1
     items = dict(old.items)
     items[item.item] = item
@@ -129,12 +131,12 @@ def no_settling(item: ItemRecord) -> None:
 
 def settle(record: RunRecord, item: ItemRecord, state: StepState, at: int) -> None:
     """What became of the action is known for good."""
-    if item.action is not None:
-        tries = item.action = clone(item.action)
-        if tries.open_epoch is not None or tries.due is not None:
-            tries.sends += 1
-        tries.last_end = at
-        silence(tries)
+    assert item.action is not None, "what is known of an action is known of one that was requested"
+    tries = item.action = clone(item.action)
+    if tries.open_epoch is not None or tries.due is not None:
+        tries.sends += 1
+    tries.last_end = at
+    silence(tries)
     no_settling(item)
     item.state = state
     if record.marks:

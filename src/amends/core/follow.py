@@ -5,6 +5,8 @@ nothing that depends on it remains. At the end: the run is over, and its notice 
 ends the loop, so the order of the rules in it doesn't matter for what is true in the end, only for how it reads.
 """
 
+from typing import assert_never
+
 from amends.core import events as e
 from amends.core.answers import Cause, Unknown
 from amends.core.definition import BuildError, Built, Declined, StepDefinition
@@ -68,6 +70,8 @@ def _take_over_action(draft: Draft, item: ItemRecord, tries: Tries) -> None:
             draft.emit(e.AttemptStarted(draft.at, draft.epoch, item.step, item.item, Phase.ACTION))
         case Guard.ONCE:
             give_up_action(draft, item, lost)
+        case _ as never:
+            assert_never(never)
 
 
 def _take_over_undo(draft: Draft, item: ItemRecord, tries: Tries) -> None:
@@ -78,6 +82,8 @@ def _take_over_undo(draft: Draft, item: ItemRecord, tries: Tries) -> None:
             draft.emit(e.AttemptStarted(draft.at, draft.epoch, item.step, item.item, Phase.COMPENSATION))
         case Guard.ONCE:
             undo_failed(draft, item, Unknown(Cause.OWNER_LOST, "the process that sent it is gone"))
+        case _ as never:
+            assert_never(never)
 
 
 # -- forward
@@ -135,6 +141,8 @@ def _advance(draft: Draft) -> bool:
                 draft.bug = draft.bug or (result, step.name)
                 draft.emit(e.BuildFailed(draft.at, draft.epoch, step.name, "", Phase.ACTION, error))
                 draft.mark(step.name, "", Phase.ACTION, "author-error", error)
+            case _ as never:
+                assert_never(never)
     return only_calls
 
 
@@ -166,6 +174,8 @@ def _retreat(draft: Draft) -> None:
                         _request_undo(draft, item)
                 case StepState.WAITING | StepState.REJECTED | StepState.COMPENSATED:
                     pass
+                case _ as never:
+                    assert_never(never)
 
 
 def _stop_acting(draft: Draft, item: ItemRecord) -> None:
@@ -192,12 +202,11 @@ def _owes_undo(draft: Draft, item: ItemRecord) -> bool:
             return True
         case StepState.UNKNOWN:
             return item.behind_barrier and not item.seal
-        case StepState.SKIPPED:
-            return item.may_have_effect
         case StepState.COMPENSATING:
             return item.undo is None and not item.seal
         case _:
-            return False
+            assert item.state is StepState.SKIPPED, "what acts is stopped first, and the rest is over"
+            return item.may_have_effect
 
 
 def _is_eligible(draft: Draft, item: ItemRecord) -> bool:
@@ -288,3 +297,5 @@ def tell_end(draft: Draft) -> None:
             draft.emit(e.NoticeFailed(draft.at, draft.epoch, Cause.RAISED, error, None, counted=True))
         case e.Request(participant=participant, operation=operation, guard=guard, body=body):
             draft.emit(e.NoticeRequested(draft.at, draft.epoch, participant, operation, guard, body))
+        case _ as never:
+            assert_never(never)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from enum import StrEnum
+from typing import assert_never
 
 from amends.core import events as e
 from amends.core.answers import Outcome, SaidNo, Succeeded
@@ -45,6 +46,8 @@ def heard(before: RunRecord, item: ItemRecord, phase: Phase, outcome: Outcome, e
             return Heard.RECORDED if same or taken else Heard.SETTLED
         case StepState.WAITING | StepState.SKIPPED:
             return Heard.SETTLED
+        case _ as never:
+            assert_never(never)
 
 
 def _heard_undo(item: ItemRecord, outcome: Outcome, events: Sequence[e.Event]) -> Heard:

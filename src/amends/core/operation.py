@@ -10,7 +10,20 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import update_wrapper
-from typing import Any, ClassVar, Final, Generic, Literal, ParamSpec, Self, TypeGuard, TypeVar, cast, overload
+from typing import (
+    Any,
+    ClassVar,
+    Final,
+    Generic,
+    Literal,
+    ParamSpec,
+    Self,
+    TypeGuard,
+    TypeVar,
+    assert_never,
+    cast,
+    overload,
+)
 
 from amends.core.codec import TypeForm
 from amends.core.errors import DefinitionInvalid
@@ -80,6 +93,8 @@ class Call(Generic[R_co]):
                 return "ask"
             case Slept():
                 return "sleep"
+            case _ as never:
+                assert_never(never)
 
     def _reply(self) -> R_co:
         """Ties the reply's type to the call, for type checkers only."""

@@ -1,5 +1,7 @@
 """What an answer changes, by the phase of the key that it answers and the state its item is in."""
 
+from typing import assert_never
+
 from amends.core import events as e
 from amends.core.answers import Cause, Halt, Pending, SaidNo, Succeeded, Unknown
 from amends.core.commands import Reply
@@ -36,6 +38,8 @@ def on_reply(draft: Draft, reply: Reply) -> None:
         case Phase.PROBE | Phase.SEAL:
             if item.settling is reply.phase and draft.record.ended is None:
                 _settle(draft, item, reply)
+        case _ as never:
+            assert_never(never)
 
 
 # -- an action's answer
@@ -61,6 +65,8 @@ def _action(draft: Draft, item: ItemRecord, reply: Reply) -> None:
         case Halt(reason=reason, detail=detail, code=code):
             if item.state is StepState.ACTING and draft.epoch:
                 draft.mark(item.step, item.item, Phase.ACTION, reason, detail, code=code)
+        case _ as never:
+            assert_never(never)
 
 
 def _is_latest(tries: Tries | None, reply: Reply) -> bool:
@@ -90,7 +96,7 @@ def _said_no(draft: Draft, item: ItemRecord, reply: Reply, no: SaidNo) -> None:
         told = f"a no that may follow a yes whose answer was lost: {no.code or no.detail}"
         give_up_action(draft, item, Unknown(Cause.REJECTED, told))
     else:
-        _note_late(draft, item, reply, alert=False)
+        _note_late(draft, item, no, alert=False)
 
 
 def _is_definite(draft: Draft, item: ItemRecord, reply: Reply) -> bool:
@@ -112,8 +118,7 @@ def reject(draft: Draft, item: ItemRecord, code: str | None, detail: str, word: 
 def attempt_failed(draft: Draft, item: ItemRecord, unknown: Unknown) -> None:
     """An action's attempt ended with nothing known: again, or the end of trying."""
     tries = item.action
-    if tries is None:
-        return
+    assert tries is not None, "only what was requested can fail"
     step, record = draft.step(item.step), draft.record
     stops = item.behind_barrier and (
         record.backward or (record.abort_requested is not None and draft.is_current_pivot(item))
@@ -143,9 +148,9 @@ def _late(draft: Draft, item: ItemRecord, reply: Reply) -> None:
                 draft.emit(e.ActionSucceeded(draft.at, draft.epoch, item.step, item.item, body))
                 return
             if kind is Kind.NEUTRAL:
-                _note_late(draft, item, reply, alert=False)
+                _note_late(draft, item, outcome, alert=False)
                 return
-            _note_late(draft, item, reply, alert=_contradicts(item, ended=ended))
+            _note_late(draft, item, outcome, alert=_contradicts(item, ended=ended))
             if ended:
                 return
             if item.state is StepState.REJECTED:
@@ -155,13 +160,15 @@ def _late(draft: Draft, item: ItemRecord, reply: Reply) -> None:
         case SaidNo():
             if item.state is not StepState.DONE or draft.step(item.step).forward_only or kind is Kind.NEUTRAL:
                 if item.state is StepState.SKIPPED:
-                    _note_late(draft, item, reply, alert=ended)
+                    _note_late(draft, item, outcome, alert=ended)
                 return
-            _note_late(draft, item, reply, alert=True)
+            _note_late(draft, item, outcome, alert=True)
             if not ended and (kind is Kind.PIVOT or not item.behind_barrier):
                 _contradiction(draft, item, "contradiction")
         case Pending() | Unknown() | Halt():
             return
+        case _ as never:
+            assert_never(never)
 
 
 def _is_no_news(item: ItemRecord) -> bool:
@@ -192,14 +199,9 @@ def _contradiction(draft: Draft, item: ItemRecord, reason: str) -> None:
         draft.mark(item.step, item.item, Phase.ACTION, reason, detail)
 
 
-def _note_late(draft: Draft, item: ItemRecord, reply: Reply, *, alert: bool) -> None:
-    match reply.outcome:
-        case Succeeded(reply=body, word=word):
-            draft.emit(e.LateReply(draft.at, draft.epoch, item.step, item.item, reply.phase, word, body, alert))
-        case SaidNo(word=word):
-            draft.emit(e.LateReply(draft.at, draft.epoch, item.step, item.item, reply.phase, word, b"null", alert))
-        case Pending() | Unknown() | Halt():
-            return
+def _note_late(draft: Draft, item: ItemRecord, outcome: Succeeded | SaidNo, *, alert: bool) -> None:
+    body = outcome.reply if isinstance(outcome, Succeeded) else b"null"
+    draft.emit(e.LateReply(draft.at, draft.epoch, item.step, item.item, Phase.ACTION, outcome.word, body, alert))
 
 
 # -- a compensation's answer
@@ -223,6 +225,8 @@ def _compensation(draft: Draft, item: ItemRecord, reply: Reply) -> None:
             _stuck_undoing(draft, item, "compensation-rejected", detail, code)
         case Halt(reason=reason, detail=detail, code=code):
             _stuck_undoing(draft, item, reason, detail, code=code)
+        case _ as never:
+            assert_never(never)
 
 
 def _stuck_undoing(draft: Draft, item: ItemRecord, reason: str, detail: str, code: str | None) -> None:
@@ -233,8 +237,7 @@ def _stuck_undoing(draft: Draft, item: ItemRecord, reason: str, detail: str, cod
 def undo_failed(draft: Draft, item: ItemRecord, unknown: Unknown) -> None:
     """A compensation's attempt ended with nothing known: again, capped; spent, a person is asked."""
     tries = item.undo
-    if tries is None:
-        return
+    assert tries is not None, "only an undo that was requested can fail"
     patience = draft.step(item.step).policy.compensation
     due = draft.next_due(tries, patience, draft.key(item, Phase.COMPENSATION), unknown)
     draft.fail(item, Phase.COMPENSATION, unknown, due)
@@ -264,6 +267,8 @@ def _settle(draft: Draft, item: ItemRecord, reply: Reply) -> None:
             _settle_unknown(draft, item, reply, outcome)
         case Halt(reason=reason, detail=detail, code=code):
             draft.mark(item.step, item.item, reply.phase, reason, detail, code=code)
+        case _ as never:
+            assert_never(never)
 
 
 def _never_happened(draft: Draft, item: ItemRecord, code: str | None, detail: str, word: str) -> None:
@@ -339,6 +344,8 @@ def _sealed(draft: Draft, item: ItemRecord, reply: Reply) -> None:
             _settle_unknown(draft, item, reply, unknown)
         case Halt(reason=_, detail=detail):
             draft.mark(item.step, item.item, Phase.SEAL, "sealing", detail)
+        case _ as never:
+            assert_never(never)
 
 
 # -- the notice, after the end
@@ -358,6 +365,8 @@ def _notice(draft: Draft, reply: Reply) -> None:
             _notice_failed(draft, tries, reply, unknown)
         case Halt(detail=detail):
             draft.emit(e.NoticeFailed(draft.at, draft.epoch, Cause.PROTOCOL, detail, None, counted=True))
+        case _ as never:
+            assert_never(never)
 
 
 def _notice_failed(draft: Draft, tries: Tries, reply: Reply, unknown: Unknown) -> None:

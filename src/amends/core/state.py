@@ -6,7 +6,7 @@ is a summary; nothing is decided by it that concerns an item. Records are change
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Final, Literal, Self, TypeVar, cast
+from typing import Any, Final, Literal, Self, TypeVar, assert_never, cast
 
 from amends.core.answers import Cause
 from amends.core.events import Request, Who
@@ -154,6 +154,8 @@ class ItemRecord:
                 return self.undo
             case Phase.PROBE | Phase.SEAL:
                 return self.settle if self.settling is phase else None
+            case _ as never:
+                assert_never(never)
 
 
 @dataclass(slots=True)

@@ -321,18 +321,20 @@ def _resolve_action(draft: Draft, item: ItemRecord, verb: Resolve) -> Refusal | 
             _resolved(draft, item, Phase.ACTION, "rejected", verb)
             draft.turned_by(item, None, f"{item.name} said no: {verb.who.reason}")
             return None
+        case _ as never:
+            assert_never(never)
 
 
 def _resolve_succeeded(draft: Draft, item: ItemRecord, verb: Resolve) -> Refusal | None:
     request = item.request
     reply = verb.reply if verb.reply is not None else b"null"
-    if request is not None:
-        decode = draft.definition.reply_decoder(request.participant, request.operation, item.step)
-        try:
-            if decode is not None:
-                decode(reply)
-        except Exception as wrong:  # noqa: BLE001 - whatever a decoder says about a person's input is told to that person
-            return Refusal("reply-invalid", f"this is no reply of {item.name}: {wrong}", status=422)
+    assert request is not None, "what acts, or may have, was requested"
+    decode = draft.definition.reply_decoder(request.participant, request.operation, item.step)
+    try:
+        if decode is not None:
+            decode(reply)
+    except Exception as wrong:  # noqa: BLE001 - whatever a decoder says about a person's input is told to that person
+        return Refusal("reply-invalid", f"this is no reply of {item.name}: {wrong}", status=422)
     _resolved(draft, item, Phase.ACTION, "succeeded", verb)
     return None
 
@@ -411,9 +413,9 @@ def _answer(draft: Draft, verb: Answer) -> Refusal | None:
     if verb.reply is None:
         return _decline(draft, item, verb)
     decode = draft.definition.reply_decoder(ASK, ASK, item.step)
+    assert decode is not None, "a question has an answer"
     try:
-        if decode is not None:
-            decode(verb.reply)
+        decode(verb.reply)
     except Exception as wrong:  # noqa: BLE001 - as above
         return Refusal("reply-invalid", f"this is no answer to {item.name}: {wrong}", status=422)
     draft.emit(e.Answered(draft.at, draft.epoch, item.step, item.item, verb.reply, declined=False, who=verb.who))

@@ -249,8 +249,7 @@ class SqlAlchemyTransaction:
     def end(self) -> None:
         """Stop watching the session."""
         self._handler_runs = False
-        if event.contains(self._session, "before_commit", self._before_commit):
-            event.remove(self._session, "before_commit", self._before_commit)
+        event.remove(self._session, "before_commit", self._before_commit)
 
     def insert(self, row: Row) -> bool:
         connection = self._connected()

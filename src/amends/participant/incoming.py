@@ -101,7 +101,7 @@ def _key(headers: Mapping[str, str]) -> Key:
         msg = "there is no Idempotency-Key: this is no call of a saga."
         raise BadHeaders(msg)
     # Quoted as the IETF draft wants it, or bare as many clients send it.
-    bare = text[1:-1] if len(text) >= 2 and text[0] == text[-1] == '"' else text
+    bare = text[1:-1] if text[0] == text[-1] == '"' else text
     try:
         return parse_key(bare)
     except BadKey as error:

@@ -82,7 +82,9 @@ class PostgresLog(PostgresReader):
         return [Written.ACCEPTED if entry.run in taken else why[entry.run] for entry in batch]
 
     async def _write(self, connection: Connection, parameters: Sequence[object]) -> set[str]:
-        for tries in range(1, TRIES_MAX + 1):
+        tries = 0
+        while True:
+            tries += 1
             try:
                 with told(self.place.shown):
                     return {run for (run,) in await connection.fetch(SQL["write"], self._lease.worker, *parameters)}
@@ -90,7 +92,6 @@ class PostgresLog(PostgresReader):
                 if not error.again or tries == TRIES_MAX:
                     raise
                 _LOGGER.info("an append is sent again: %s", error)
-        raise AssertionError
 
     async def _why_not(self, connection: Connection, refused: Sequence[Start | Append]) -> Mapping[str, Written]:
         if not refused:
