@@ -135,7 +135,7 @@ def test_too_many_worlds_are_not_passed_off_as_all(folder: Path) -> None:
 
 
 def test_progress_is_shown_on_a_terminal(folder: Path) -> None:
-    before = "import sys; sys.stderr.isatty = lambda: True; import amends.testing.search as search; search.PROGRESS_EVERY = 100"
+    before = "import sys; sys.stderr.isatty = lambda: True\nimport amends.testing.search as s; s.PROGRESS_EVERY = 100"
     told = amends_process(folder, "explore", "trips:trip", "--faults", "1", "--crashes", "1", before=before)
     assert told.code == 0
     assert "trip: 100 worlds, " in told.err
