@@ -39,7 +39,7 @@ def told(old: Sequence[Json], new: Sequence[Json], *inputs: Json) -> list[str]:
     found = differences(
         json.dumps({"steps": old, "input": before}).encode(), json.dumps({"steps": new, "input": after}).encode()
     )
-    return [" | ".join((each.sign, each.what, each.name, each.detail, each.note)) for each in found]
+    return [f"{each.sign} | {each.what} | {each.name} | {each.detail} | {each.note}" for each in found]
 
 
 def test_the_same_graph_has_no_differences() -> None:
@@ -117,7 +117,10 @@ def test_types_of_requests_and_replies_are_compared_where_both_have_them_and_tol
         step("d", schemas={"shop.act": {"reply": None}}),
     ]
     new = [
-        step("a", schemas={"shop.act": {"request": more, "reply": thing({}, title="Made")}, "shop.new": {"request": more}}),
+        step(
+            "a",
+            schemas={"shop.act": {"request": more, "reply": thing({}, title="Made")}, "shop.new": {"request": more}},
+        ),
         step("b", schemas={"shop.act": {"request": more, "reply": reply}}),
         step("d", schemas={"shop.act": {"request": more}}),
         step("e", schemas={"shop.act": {"request": more}}),
@@ -143,4 +146,4 @@ def test_types_are_found_inside_others_and_those_without_fields_are_left_out() -
 
 
 def test_a_change_without_a_note_has_an_empty_one() -> None:
-    assert Change("+", "step", "a", "pivot").note == ""  # noqa: PLC1901 - an empty text, not nothing
+    assert Change("+", "step", "a", "pivot").note == ""
