@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import wraps
 from types import ModuleType
 from typing import Annotated, Any
@@ -43,11 +43,13 @@ from amends.core.functions import hints, is_local, may_skip, return_type, typed_
 from amends.core.keys import BadKey, Phase, encode_item, make_key, parse_key
 from amends.core.limits import DETAIL_CHARACTERS_MAX, REPLY_BYTES_MAX
 from amends.core.operation import Call, CircuitLimits, Operation, Participant, Rest, Undo, ask, operation, sleep
+from amends.core.owed import deadline_of
 from amends.core.retry import MICROSECONDS, Guard, Kind, Patience, Policy, Retry, delay
 from amends.core.saga import Saga
+from amends.core.state import TurnedBack, _copier  # pyright: ignore[reportPrivateUsage] - made once, at import
 from amends.core.values import value
 from tests.support import stories
-from tests.support.stories import Ask, Asked, Barrier, Once, Plain, c, gives, p, saga_of
+from tests.support.stories import Ask, Asked, Barrier, Once, Plain, Story, c, gives, p, saga_of
 
 # -- answers
 
@@ -251,7 +253,7 @@ def test_an_operation_is_found_behind_a_wrapper_and_in_a_modules_participants() 
     package.__dict__.update(inner=stories, act=Barrier.act, Shop=Plain)
     made: dict[str, Any] = {"package": package}
     exec("def build(): package.act('x'); package.Shop.undo('x'); package.inner.Once.act('y')", made)  # noqa: S102 - a fixed text
-    # Whatever is named is taken, of whichever participant. Of a module in a module nothing is said: nobody writes that, and to look would be to look through everything.
+    # Whatever is named is taken, of whichever participant. Nobody writes a module in a module: it isn't looked into.
     assert set(operations_in(made["build"])) == {Barrier.act, Plain.act, Plain.undo}
 
 
@@ -403,3 +405,25 @@ def test_limits_that_are_none(limits: dict[str, Any]) -> None:
 
 def test_a_kind_is_its_word() -> None:
     assert {Kind.PIVOT: 1}["pivot"] == 1  # type: ignore[index]
+
+
+# -- records
+
+
+def test_a_record_is_copied_field_by_field() -> None:
+    turned = TurnedBack("a", None, "because", 7)
+    copied = _copier(TurnedBack)(object.__new__(TurnedBackCopy), turned)
+    assert (copied.step, copied.code, copied.reason, copied.at) == ("a", None, "because", 7)
+
+
+class TurnedBackCopy:
+    step: str
+    code: str | None
+    reason: str
+    at: int
+
+
+def test_a_deadline_is_told_as_a_moment() -> None:
+    record = Story(c("a"), deadline=90).record
+    assert deadline_of(record) == datetime.fromtimestamp(1_700_000_090, tz=UTC)
+    assert deadline_of(Story(c("a")).record) is None
