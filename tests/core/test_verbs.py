@@ -11,7 +11,7 @@ from amends.core.answers import Cause
 from amends.core.commands import Begin, Refusal, Resolve
 from amends.core.evolve import apply
 from amends.core.keys import Phase
-from amends.core.operation import Call, ask
+from amends.core.operation import Call, ask, sleep
 from amends.core.state import ItemRecord
 from amends.core.verbs import find_item
 from tests.support.stories import (
@@ -510,3 +510,15 @@ def test_a_call_is_begun_by_its_owner_only_and_only_while_the_run_goes_on() -> N
     over = Story(c("a", Once.act, policy=policy("stuck"))).fails("a", Cause.NOT_SENT)
     over.halts("a").abandon().then(run="abandoned")
     over.do(Begin(over.now, 1, "a", "", Phase.ACTION)).then("")
+
+
+def test_a_reply_given_for_what_has_none_is_not_kept() -> None:
+    def sleeps(_input: str) -> object:
+        return sleep(timedelta(hours=1))
+
+    story = Story(n("z", sleeps), c("a", Barrier.undo, undo=gives(Barrier.undo("x"))))
+    story.do(Resolve(story.now, 0, ME, "z", "succeeded", b"7"))
+    assert story.last_of(e.Resolved).reply == b"null"
+    assert story.record.steps["z"].items[""].reply == b"null"
+    story.fails("a").do(Resolve(story.now, 0, ME, "a", "succeeded", b"7")).then("Resolved RunEnded")
+    assert story.last_of(e.Resolved).reply == b"null"
