@@ -265,10 +265,17 @@ class Works:
 def test_what_a_function_says_of_itself() -> None:
     def perhaps() -> Call[str] | None: ...
     def never() -> None: ...
-    def either() -> Call[str] | int: ...
-    def plain() -> int: ...
+
+    def either() -> Call[str] | int:
+        return 1
+
+    def plain() -> int:
+        return 1
+
     def unknown() -> object: ...
-    def noted() -> Annotated[str, "secret"]: ...
+
+    def noted() -> Annotated[str, "secret"]:
+        return ""
 
     unknown.__annotations__["return"] = "Nowhere"
     assert [may_skip(each) for each in (perhaps, never, either, plain)] == [True, False, False, False]
@@ -389,9 +396,10 @@ def test_what_may_be_assumed_of_repeats_of_a_request(rest: Rest, guard: Guard) -
 
 
 def test_what_a_compensation_is_told() -> None:
+    lost: Undo[str, str] = Undo("x", None, reply_known=False, reason="r")
     assert Undo("x", "y", reply_known=True, reason="r").made == "y"
     with pytest.raises(LookupError, match="not known"):
-        _ = Undo("x", None, reply_known=False, reason="r").made
+        assert lost.made
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from decimal import Decimal
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal, NamedTuple, cast
 
 from amends.core.answers import Cause, Halt, Outcome, Pending, SaidNo, Succeeded, Unknown
 from amends.core.commands import (
@@ -33,7 +33,7 @@ from amends.core.definition import Definition
 from amends.core.events import EVENT_TYPES, Event, Quarantined, Request, Who
 from amends.core.evolve import evolve, fold
 from amends.core.hearing import heard
-from amends.core.keys import NOTICE, Phase, unit_name
+from amends.core.keys import Phase, unit_name
 from amends.core.owed import Send, owed, withdrawable
 from amends.core.retry import MICROSECONDS
 from amends.core.state import ItemRecord, RunRecord, Tries, TurnedBack
@@ -129,33 +129,43 @@ def command_of(asked: Asked, now: int) -> Command:
         case "adopted":
             return Adopted(at, epoch)
         case "begin":
-            step, item, phase, _ = _call(rest + "#0")
-            return Begin(at, epoch, step, item, phase)
+            called = _call(f"{rest}#0")
+            return Begin(at, epoch, called.step, called.item, called.phase)
         case "cancel" | "compensate":
-            return Cancel(at, epoch, ANN, cast("Literal['cancel', 'compensate']", verb))
+            return Cancel(at, epoch, ANN, verb)
         case "abandon":
             return Abandon(at, epoch, ANN)
+        case "retry" | "skip" | "answer" | "decline" | "resolve":
+            return _verb(at, epoch, verb, rest)
+        case _:
+            called = _call(verb)
+            return Reply(at, epoch, called.step, called.item, called.phase, called.attempt, _outcome(rest))
+
+
+def _verb(at: int, epoch: int, verb: str, rest: str) -> Command:
+    """What a person asks of a step or an item."""
+    unit, _, more = rest.partition(" ")
+    step, item = _unit(unit)
+    match verb:
         case "retry":
-            step, item = _unit(rest)
             return Retry(at, epoch, ANN, step or None, item)
         case "skip":
-            step, item = _unit(rest)
             return Skip(at, epoch, ANN, step, item)
         case "decline":
-            step, item = _unit(rest)
             return Answer(at, epoch, ANN, step, None, item)
         case "answer":
-            unit, _, reply = rest.partition(" ")
-            step, item = _unit(unit)
-            return Answer(at, epoch, ANN, step, reply.encode(), item)
-        case "resolve":
-            unit, how, *reply = rest.split(" ", 2)
-            step, item = _unit(unit)
-            known = cast("Literal['succeeded', 'rejected', 'undone']", how)
-            return Resolve(at, epoch, ANN, step, known, reply[0].encode() if reply else None, item)
+            return Answer(at, epoch, ANN, step, more.encode(), item)
         case _:
-            step, item, phase, attempt = _call(verb)
-            return Reply(at, epoch, step, item, phase, attempt, _outcome(rest))
+            how, _, reply = more.partition(" ")
+            known = cast("Literal['succeeded', 'rejected', 'undone']", how)
+            return Resolve(at, epoch, ANN, step, known, reply.encode() if reply else None, item)
+
+
+class _Called(NamedTuple):
+    step: str
+    item: str
+    phase: Phase
+    attempt: int
 
 
 def _unit(text: str) -> tuple[str, str | None]:
@@ -163,11 +173,11 @@ def _unit(text: str) -> tuple[str, str | None]:
     return step, item if slash else None
 
 
-def _call(text: str) -> tuple[str, str, Phase, int]:
+def _call(text: str) -> _Called:
     unit, _, rest = text.partition(":")
     phase, _, attempt = rest.partition("#")
     step, item = _unit(unit)
-    return step, item or "", Phase(phase), int(attempt)
+    return _Called(step, item or "", Phase(phase), int(attempt))
 
 
 def _outcome(text: str) -> Outcome:
@@ -335,10 +345,7 @@ def _changes(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[st
         unit, _, what = place.partition(" ")
         if unit == "mark":
             unit, what = place, ""
-        told = f"{what}={new}" if what and old is None else f"{what} {old or '-'}>{new or '-'}".strip()
-        lines.setdefault(unit, []).append(told)
-    for unit, told in lines.items():
-        yield f"{unit}: {', '.join(told)}"
-
-
-__all__ = ["BEGAN", "NOTICE", "Asked", "Moment"]
+        change = f"{what}={new}" if what and old is None else f"{what} {old or '-'}>{new or '-'}".strip()
+        lines.setdefault(unit, []).append(change)
+    for unit, changes in lines.items():
+        yield f"{unit}: {', '.join(changes)}"

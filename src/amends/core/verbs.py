@@ -334,7 +334,7 @@ def _resolve_succeeded(draft: Draft, item: ItemRecord, verb: Resolve) -> Refusal
             decode(reply)
         except Exception as wrong:  # noqa: BLE001 - whatever a decoder says about a person's input is told to that person
             return Refusal("reply-invalid", f"this is no reply of {item.name}: {wrong}", status=422)
-    _resolved(draft, item, Phase.ACTION, "succeeded", verb, reply)
+    _resolved(draft, item, Phase.ACTION, "succeeded", verb, reply=reply)
     return None
 
 
@@ -352,7 +352,7 @@ def _resolve_undo(draft: Draft, item: ItemRecord, verb: Resolve) -> Refusal | No
 
 
 def _resolved(
-    draft: Draft, item: ItemRecord, phase: Phase, outcome: str, verb: Resolve, reply: bytes = b"null"
+    draft: Draft, item: ItemRecord, phase: Phase, outcome: str, verb: Resolve, *, reply: bytes = b"null"
 ) -> None:
     draft.emit(e.Resolved(draft.at, draft.epoch, item.step, item.item, phase, outcome, reply, verb.who))
 
