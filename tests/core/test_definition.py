@@ -272,16 +272,13 @@ def test_types_of_the_arguments_of_local_work() -> None:
     step = known.steps["w"]
     assert step.argument_types == (str, int, list[str])
     assert step.undo_input_type is str
-    assert step.undo_is_local
     plain = definition_of(c("n1"), p("w", blocking(_untyped), reads="n1")).steps["w"]
     assert plain.argument_types == (str, Any)
     assert plain.undo_input_type is str
-    assert not plain.undo_is_local
 
     async def narrow(_input: int, _reply: str | None) -> None: ...
 
     assert definition_of(c("w", _works, undo=narrow)).steps["w"].undo_input_type is int
-    assert not definition_of(c("a", undo=gives(Barrier.bare("x")))).steps["a"].undo_is_local
 
 
 def test_what_a_graph_in_the_log_says_of_types() -> None:

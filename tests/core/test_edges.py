@@ -119,7 +119,13 @@ def test_how_long_a_participant_asks_to_wait(headers: dict[str, str], seconds: i
 
 
 @pytest.mark.parametrize(
-    ("type_", "code"), [("urn:amends:no-stock", "no-stock"), ("https://x/no-stock/", "no-stock"), ("about:blank", None)]
+    ("type_", "code"),
+    [
+        ("urn:amends:no-stock", "no-stock"),
+        ("https://x/no-stock/", "no-stock"),
+        ("about:blank", None),
+        ("x/sold~", "sold~"),
+    ],
 )
 def test_a_problems_type_is_its_code_where_it_has_none(type_: str, code: str | None) -> None:
     body = f'{{"type":"{type_}"}}'.encode()
