@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
@@ -10,6 +11,7 @@ import pytest
 
 from amends.core import events as e
 from amends.core.decider import BuilderFailed
+from amends.core.definition import Definition
 from amends.core.errors import Rejected
 from amends.core.limits import REQUEST_BYTES_MAX
 from amends.core.operation import (
@@ -26,7 +28,9 @@ from amends.core.operation import (
     sleep_until,
 )
 from amends.core.retry import Policy
+from amends.core.saga import Saga
 from tests.support.stories import (
+    CODEC,
     Ask,
     Barrier,
     Plain,
@@ -390,6 +394,26 @@ def test_a_call_is_named_apart_where_one_got_lost_among_many() -> None:
         return {"x": Barrier.act("third")}
 
     assert error_of(builds).startswith("built 3 calls for 1 names, so a call got lost: Ask(what='first').")
+
+
+def test_a_question_that_got_lost_is_told_as_it_was_asked() -> None:
+    def builds(_input: str) -> object:
+        ask(str, "first?", within=timedelta(hours=1))
+        ask(str, "second?", within=timedelta(hours=1))
+        return {"x": Barrier.act("third")}
+
+    assert "so a call got lost: Asked(reply_type=<class 'str'>, question='first?'" in error_of(builds)
+
+
+@dataclass
+class Parcel:
+    größe: int  # noqa: PLC2401 - that such a name stays readable is what is tested
+
+
+def test_names_in_a_graph_stand_as_they_were_written() -> None:
+    saga = Saga("s", Parcel)
+    saga.compensable()(gives(None))
+    assert "größe".encode() in Definition(saga, CODEC).graph()
 
 
 def test_where_a_participant_is_and_how_it_is_called() -> None:

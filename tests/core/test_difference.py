@@ -84,6 +84,7 @@ def test_what_steps_call_and_how_it_is_undone_and_guarded() -> None:
         "~ | undo | a | no longer undone by undo | ",
         "~ | guard | a | now once, no longer barrier | ",
     ]
+    assert told([step("a")], [step("a", operations=[])]) == ["~ | call | a | no longer calls shop.act | "]
     rest = {"line": "DELETE /x"}
     assert told([step("a")], [step("a", compensations=["undo", rest])]) == [
         '~ | undo | a | now undone by {"line": "DELETE /x"} | '

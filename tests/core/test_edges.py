@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import wraps
+from functools import lru_cache, wraps
 from types import ModuleType
 from typing import Annotated, Any
 
@@ -242,6 +242,10 @@ def test_a_step_and_a_saga_say_what_they_are() -> None:
     assert where_is(len) == "<built-in function len>"
 
 
+def direct(_input: str) -> object:
+    return Barrier.act("x")
+
+
 def test_an_operation_is_found_behind_a_wrapper_and_in_a_modules_participants() -> None:
     def decorated(build: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(build)
@@ -255,6 +259,7 @@ def test_an_operation_is_found_behind_a_wrapper_and_in_a_modules_participants() 
         return Barrier.act("x")
 
     assert operations_in(build) == (Barrier.act,)
+    assert operations_in(lru_cache(direct)) == (Barrier.act,)
     package = ModuleType("package")
     package.__dict__.update(inner=stories, act=Barrier.act, Shop=Plain)
     made: dict[str, Any] = {"package": package}
@@ -399,6 +404,17 @@ def test_what_may_be_assumed_of_repeats_of_a_request(rest: Rest, guard: Guard) -
     assert rest.guard is guard
     made: Operation[..., Any, Any] = operation(Ask, str, rest=rest)
     assert made.guard is guard
+
+
+def test_what_is_said_of_an_operation_stays_with_it() -> None:
+    probe = Rest("GET /x")
+    made: Operation[..., Any, Any] = operation(Ask, str, compensation="undo", probe=probe, late_after=SMALLEST)
+    assert (made.compensation, made.probe, made.late_after, made.rest) == ("undo", probe, SMALLEST, None)
+
+    class Inn(Participant):
+        book = operation(Ask, str)
+
+    assert (Inn.book.owner, Inn.book.label) == ("Inn", "Inn.book")
 
 
 def test_what_a_compensation_is_told() -> None:
