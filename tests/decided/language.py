@@ -41,6 +41,8 @@ from amends.core.summary import outcome
 
 BEGAN: Final = 1_700_000_000 * MICROSECONDS
 ANN: Final = Who("ann", "because")
+NAMES: Final = frozenset({"reply-needed", "item-needed", "no-such-step"})
+"""Refusals whose text is told as well: it names what is meant. The others' are for people, and may be worded anew."""
 PLACE: Final = re.compile(r"\((?:[^()]*/)?([^/()]+\.py):\d+\)")
 """Where a builder failed: its line isn't what is decided."""
 
@@ -83,7 +85,8 @@ class Moment:
             command = command_of(asked, now)
             decided = self._decide(command)
         if isinstance(decided, Refusal):
-            return self, [f"{decided.status} {decided.problem}: {decided.detail}"]
+            named = f": {decided.detail}" if decided.problem in NAMES else ""
+            return self, [f"{decided.status} {decided.problem}{named}"]
         events = (*self.events, *decided)
         record = self.record
         for event in decided:

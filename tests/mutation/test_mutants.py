@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Mapping
 from pathlib import Path
+from types import FunctionType
 
 import pytest
 
@@ -118,7 +119,8 @@ def test_a_change_that_leaves_super_out_fits_into_the_function_in_use() -> None:
         def __init__(self) -> None:
             pass
 
-    function, other = Kind.__init__, Bare.__init__.__code__
+    function, other = vars(Kind)["__init__"], Bare.__init__.__code__
+    assert isinstance(function, FunctionType)
     assert function.__code__.co_freevars
     assert not other.co_freevars
     key = (other.co_filename, other.co_qualname, other.co_firstlineno)
