@@ -1,8 +1,8 @@
 """What is decided, folded and owed in some hundred situations is what stands in `decided/`, line by line.
 
-Each file holds stories of one saga: what was asked, what else might have been asked, and what followed. They were read
-against the rules. Where a rule changes on purpose, `uv run python -m tests.decided` writes the files anew, and the
-difference says what else the change touches.
+Each file holds stories of one saga: what was asked, what else might have been asked, and what followed. Part of them
+was read against the rules; the rest says what was decided when it was written. Where a rule changes on purpose,
+`uv run python -m tests.decided` writes the files anew, and the difference says what else the change touches.
 """
 
 import difflib
@@ -14,7 +14,7 @@ from tests.decided.stories import FOLDER, played, read
 
 
 @pytest.mark.parametrize("name", SAGAS)
-def test_what_is_decided_is_what_was_read_against_the_rules(name: str) -> None:
+def test_what_is_decided_is_what_is_written_down(name: str) -> None:
     path = FOLDER / f"{name}.txt"
     written = path.read_text("utf-8").splitlines()
     now = list(played(name, read(path)))
