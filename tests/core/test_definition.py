@@ -42,6 +42,7 @@ from tests.support.stories import (
     Story,
     c,
     definition_of,
+    error_of,
     gives,
     many,
     n,
@@ -102,12 +103,6 @@ def test_participants_are_known_before_anything_runs() -> None:
 
 
 # -- what a builder may not give
-
-
-def error_of(build: Callable[..., Any], kind: str = "compensable") -> str:
-    make = {"compensable": c, "pivot": p}[kind]
-    error: str = Story(c("z"), make("hotel", build, after="z")).yes("z").last_of(e.BuildFailed).error
-    return error
 
 
 def test_work_in_a_plain_def() -> None:

@@ -1,5 +1,6 @@
 """What a person asks of a run: every cell of the tables of verbs."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Literal
 
@@ -7,10 +8,30 @@ import pytest
 
 from amends.core import events as e
 from amends.core.answers import Cause
+from amends.core.commands import Begin, Refusal, Resolve
 from amends.core.evolve import apply
 from amends.core.keys import Phase
-from amends.core.operation import Call, ask
-from tests.support.stories import GUARDS, Asked, Barrier, Once, OnceAsked, Plain, Story, c, gives, many, n, p, policy, r
+from amends.core.operation import Call, ask, sleep
+from amends.core.state import ItemRecord
+from amends.core.verbs import find_item
+from tests.support.stories import (
+    BEGIN,
+    GUARDS,
+    ME,
+    Asked,
+    Barrier,
+    Once,
+    OnceAsked,
+    Plain,
+    Story,
+    c,
+    gives,
+    many,
+    n,
+    p,
+    policy,
+    r,
+)
 
 STUCK = policy("stuck")
 
@@ -428,3 +449,76 @@ def test_a_question_nobody_answered_is_a_no() -> None:
 
 def test_a_pending_once_call_with_a_probe_stays_the_probes() -> None:
     Story(c("a", OnceAsked.act)).fails("a").retry("a").refuses("in-flight")
+
+
+# -- which item is meant
+
+
+def asks(*names: str) -> Callable[..., object]:
+    def build(_input: str) -> object:
+        return {name: ask(str, f"{name}?", within=timedelta(hours=1)) for name in names}
+
+    return build
+
+
+def test_an_item_is_named_as_its_author_or_as_its_key_has_it() -> None:
+    story = Story(n("q", asks("who else", "x")), c("m", many("y z", "x")), c("e", gives({})), p("p"))
+
+    def found(step: str, item: str | None) -> str:
+        item_or_refusal = find_item(story.definition, story.record, step, item)
+        if isinstance(item_or_refusal, Refusal):
+            return f"{item_or_refusal.status} {item_or_refusal.problem}: {item_or_refusal.detail}"
+        return item_or_refusal.name
+
+    assert found("m", "y z") == found("m", "y%20z") == "m/y%20z"
+    assert found("m", "x") == "m/x"
+    assert found("m", "z") == "404 no-such-item: m has no item z"
+    assert found("m", None) == "422 item-needed: say which one: m/y%20z, m/x"
+    assert found("p", None) == "409 never-attempted: p never started: nothing of it can be known"
+    assert found("e", None) == "409 never-attempted: e never started: nothing of it can be known"
+    assert found("nobody", None) == "404 no-such-step: s v1 has no step nobody; it has q, m, e, p"
+    assert Story(c("a")).record.steps["a"].items[""] is not None
+    alone = Story(c("a"), c("m", many("x")))
+    for step, name in (("a", "a"), ("m", "m/x")):
+        item = find_item(alone.definition, alone.record, step, None)
+        assert isinstance(item, ItemRecord)
+        assert item.name == name
+
+
+def test_verbs_take_either_name_of_an_item() -> None:
+    for name in ("who else", "who%20else"):
+        Story(n("q", asks("who else", "x")), p("p")).answer("q", b'"me"', name).then("Answered")
+    for name in ("y z", "y%20z"):
+        Story(c("m", many("y z", "x"))).fails("m", item="y%20z").skip("m", name).then("Skipped")
+
+
+def test_who_says_that_work_without_a_reply_happened_needs_none() -> None:
+    async def tells(_input: str) -> None: ...
+
+    story = Story(p("p", tells), c("a")).yes("a").spends("p")
+    story.do(Resolve(story.now, 0, ME, "p", "succeeded")).then("Resolved RunEnded", p="done")
+    assert story.last_of(e.Resolved).reply == b"null"
+    Story(c("a")).fails("a").do(Resolve(BEGIN, 0, ME, "a", "succeeded")).refuses("reply-invalid", 422)
+
+
+def test_a_call_is_begun_by_its_owner_only_and_only_while_the_run_goes_on() -> None:
+    story = Story(c("a", Once.act)).fails("a", Cause.NOT_SENT)
+    story.do(Begin(story.now, 0, "a", "", Phase.ACTION)).then("")
+    story.do(Begin(story.now, 1, "b", "", Phase.ACTION)).then("")
+    story.do(Begin(story.now, 1, "a", "", Phase.ACTION)).then("AttemptStarted")
+    story.do(Begin(story.now, 1, "a", "", Phase.ACTION)).then("")
+    over = Story(c("a", Once.act, policy=policy("stuck"))).fails("a", Cause.NOT_SENT)
+    over.halts("a").abandon().then(run="abandoned")
+    over.do(Begin(over.now, 1, "a", "", Phase.ACTION)).then("")
+
+
+def test_a_reply_given_for_what_has_none_is_not_kept() -> None:
+    def sleeps(_input: str) -> object:
+        return sleep(timedelta(hours=1))
+
+    story = Story(n("z", sleeps), c("a", Barrier.undo, undo=gives(Barrier.undo("x"))))
+    story.do(Resolve(story.now, 0, ME, "z", "succeeded", b"7"))
+    assert story.last_of(e.Resolved).reply == b"null"
+    assert story.record.steps["z"].items[""].reply == b"null"
+    story.fails("a").do(Resolve(story.now, 0, ME, "a", "succeeded", b"7")).then("Resolved RunEnded")
+    assert story.last_of(e.Resolved).reply == b"null"

@@ -254,7 +254,13 @@ def put_in(code: types.CodeType, functions: Mapping[tuple[str, str, int], list[t
                 or function.__code__.co_consts != each.co_consts
                 or (function.__code__.co_names != each.co_names)
             ):
-                function.__code__ = each
+                function.__code__ = _fitting(each, function)
+
+
+def _fitting(code: types.CodeType, function: types.FunctionType) -> types.CodeType:
+    """A change that leaves `super()` out leaves its cell out as well; the function has it still: it stays, unused."""
+    had = function.__code__.co_freevars
+    return code.replace(co_freevars=had) if had and not code.co_freevars else code
 
 
 def _codes(code: types.CodeType) -> Iterator[types.CodeType]:

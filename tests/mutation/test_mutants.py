@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Mapping
 from pathlib import Path
+from types import FunctionType
 
 import pytest
 
@@ -101,3 +102,28 @@ def test_a_survivor_is_told_unless_it_is_argued(
     monkeypatch.setattr("tests.mutation.__main__.ARGUED", argued)
     assert told([module], lives) == 0
     assert "(argued: 2)" in capsys.readouterr().out
+
+
+def test_a_change_that_leaves_super_out_fits_into_the_function_in_use() -> None:
+    class Base:
+        def __init__(self) -> None:
+            self.made = True
+
+    class Kind(Base):
+        made = False
+
+        def __init__(self) -> None:
+            super().__init__()
+
+    class Bare(Base):
+        def __init__(self) -> None:
+            pass
+
+    function, other = vars(Kind)["__init__"], Bare.__init__.__code__
+    assert isinstance(function, FunctionType)
+    assert function.__code__.co_freevars
+    assert not other.co_freevars
+    key = (other.co_filename, other.co_qualname, other.co_firstlineno)
+    module = compile("", "nowhere", "exec")
+    put_in(module.replace(co_consts=(other,)), {key: [function]})
+    assert not Kind().made

@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Any, Final, Literal
 
 from amends.codecs.json import JsonCodec
+from amends.core import events as e
 from amends.core.answers import Cause, Halt, Outcome, Pending, SaidNo, Succeeded, Unknown
 from amends.core.commands import (
     Abandon,
@@ -408,3 +409,9 @@ def policy(
 ) -> Policy:
     given = Tried(attempts_max=attempts if attempts is not None else 8, give_up_after=timedelta(hours=hours))
     return replace(Policy(on_unknown=on_unknown), retry=given)
+
+
+def error_of(build: Callable[..., Any], kind: str = "compensable") -> str:
+    make = {"compensable": c, "pivot": p}[kind]
+    error: str = Story(c("z"), make("hotel", build, after="z")).yes("z").last_of(e.BuildFailed).error
+    return error

@@ -37,7 +37,7 @@ def simulate(
     from amends.compose import load_definitions
     from amends.core.errors import AmendsError
     from amends.testing.simulate import Simulation, SimulationFailed
-    from amends.testing.simulation.logs import KINDS
+    from amends.testing.simulation.log_names import KINDS
 
     if log.removesuffix(":") not in KINDS:
         msg = f"--log {log}: known are {', '.join(KINDS)}."

@@ -89,12 +89,10 @@ class StepDefinition:
         self.function = step.function
         self.undo_function = step.undo
         self.is_local = is_local(step.function)
-        self.undo_is_local = step.undo is not None and is_local(step.undo)
         self.operations = operations_in(step.function)
         called = self.operations[0].participant if self.operations else LOCAL
         kind = Kind.RETRIABLE if vertex.forward_only else step.kind
         self.policy: ResolvedPolicy = resolve(step.policy, kind, defaults_of(called))
-        self._title = f"{saga.name} v{saga.version}, step {step.name}"
         self._codec = codec
         self._saga_input = saga.input_type
         self.reply_type = return_type(step.function) if self.is_local else typed_reply(step.function)

@@ -327,15 +327,15 @@ def _resolve_action(draft: Draft, item: ItemRecord, verb: Resolve) -> Refusal | 
 
 def _resolve_succeeded(draft: Draft, item: ItemRecord, verb: Resolve) -> Refusal | None:
     request = item.request
-    reply = verb.reply if verb.reply is not None else b"null"
     assert request is not None, "what acts, or may have, was requested"
     decode = draft.definition.reply_decoder(request.participant, request.operation, item.step)
+    reply = verb.reply if verb.reply is not None and decode is not None else b"null"
     try:
         if decode is not None:
             decode(reply)
     except Exception as wrong:  # noqa: BLE001 - whatever a decoder says about a person's input is told to that person
         return Refusal("reply-invalid", f"this is no reply of {item.name}: {wrong}", status=422)
-    _resolved(draft, item, Phase.ACTION, "succeeded", verb)
+    _resolved(draft, item, Phase.ACTION, "succeeded", verb, reply=reply)
     return None
 
 
@@ -352,8 +352,9 @@ def _resolve_undo(draft: Draft, item: ItemRecord, verb: Resolve) -> Refusal | No
     return None
 
 
-def _resolved(draft: Draft, item: ItemRecord, phase: Phase, outcome: str, verb: Resolve) -> None:
-    reply = verb.reply if outcome == "succeeded" and verb.reply is not None else b"null"
+def _resolved(
+    draft: Draft, item: ItemRecord, phase: Phase, outcome: str, verb: Resolve, *, reply: bytes = b"null"
+) -> None:
     draft.emit(e.Resolved(draft.at, draft.epoch, item.step, item.item, phase, outcome, reply, verb.who))
 
 

@@ -40,7 +40,8 @@ from amends.testing.given import Given
 from amends.testing.made_up import MadeUpValues
 from amends.testing.simulation.books import Trace
 from amends.testing.simulation.complaints import Complaints, heard
-from amends.testing.simulation.logs import Logs, logs_by_name
+from amends.testing.simulation.log_names import logs_by_name
+from amends.testing.simulation.logs import Logs
 from amends.testing.simulation.weather import Fault
 from amends.testing.simulation.world import Cast, Rest, World
 

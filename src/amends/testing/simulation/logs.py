@@ -5,9 +5,9 @@ stands still for long has its runs taken over while it lives.
 """
 
 from collections.abc import Callable, Coroutine
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from amends.core.errors import AmendsError, LogBroken, LogUnavailable
+from amends.core.errors import LogBroken, LogUnavailable
 from amends.logs.memory import MemoryLog, MemoryStore
 from amends.ports.log import TransactionLog
 from amends.testing.simulation.weather import Fault
@@ -86,21 +86,3 @@ class MemoryLogs:
 
     def close(self) -> None:
         """Nothing to let go of."""
-
-
-def _sqlite() -> Logs:
-    from amends.testing.simulation.sqlite_logs import SqliteLogs  # noqa: PLC0415 - who only imports the package needs none
-
-    return SqliteLogs()
-
-
-KINDS: Final[dict[str, Callable[[], Logs]]] = {"memory": MemoryLogs, "sqlite": _sqlite}
-
-
-def logs_by_name(name: str) -> Logs:
-    """The logs that are called so: `memory` or `sqlite`."""
-    made = KINDS.get(name.removesuffix(":"))
-    if made is None:
-        msg = f"a simulation on {name!r}: known are {', '.join(KINDS)}."
-        raise AmendsError(msg)
-    return made()
