@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from amends.cli.main import run
-from tests.cli.commands import amends, amends_process
+from tests.cli.commands import amends, amends_process, python
 
 SAGAS = """
 from dataclasses import dataclass
@@ -104,6 +104,32 @@ def test_an_input_is_read_from_a_file(folder: Path) -> None:
     told = amends(folder, "explore", "trips:trip", *ONE_FAULT, "--input", "nowhere.json")
     assert told.code == 0
     assert "flight, action: author-error" in told.out
+
+
+def test_a_run_from_elsewhere_is_explored_with_its_input(folder: Path) -> None:
+    """Started where nobody answers, taken out of its log, and walked through every fault."""
+    (folder / "begin.py").write_text(BEGIN)
+    begun = python(folder, "begin.py")
+    assert begun.code == 0, begun.err
+    exported = amends_process(folder, "export", "t-1", "--log", "sqlite:///runs.db", "--out", "run.json")
+    assert exported.code == 0, exported.err
+    told = amends(folder, "explore", "trips:trip", *ONE_FAULT, "--input", "run.json")
+    assert told.code == 0
+    assert "flight, action: author-error" in told.out  # as with that input by itself
+
+
+BEGIN = """
+import asyncio
+from amends import Orchestrator
+from trips import Book, Rooms, Seats, trip
+
+async def main():
+    routes = [each.at("http://127.0.0.1:9") for each in (Rooms, Seats)]
+    async with Orchestrator([trip], log="sqlite:///runs.db", routes=routes) as runs:
+        await runs.start(trip, Book("Nowhere"), id="t-1")
+
+asyncio.run(main())
+"""
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
+from msgspec import MsgspecError, Raw, Struct
+from msgspec.json import decode
 
 from amends.cli.errors import BadUsage
 from amends.cli.output import Json, as_json
@@ -27,7 +29,10 @@ def explore(
     faults: Annotated[int, typer.Option(metavar="N", min=0, help="Things that go wrong in one run, at most.")] = 2,
     crashes: Annotated[int, typer.Option(metavar="N", min=0, help="Owners that die or lose the run, at most.")] = 1,
     input_file: Annotated[
-        Path | None, typer.Option("--input", metavar="FILE", help="The input, as JSON. Made up without it.")
+        Path | None,
+        typer.Option(
+            "--input", metavar="FILE", help="The input as JSON, or a run as `export` wrote it. Made up without it."
+        ),
     ] = None,
     services: Annotated[
         Literal["barrier", "idempotent", "once"],
@@ -92,7 +97,7 @@ def _scenario(saga: "Saga[Any]", input_file: Path | None) -> "Scenario[Any]":
     if input_file is None:
         return Scenario(saga)
     try:
-        body = input_file.read_bytes()
+        body = _input_in(input_file.read_bytes())
         given: object = JsonCodec().decoder(saga.input_type)(body)
     except OSError as error:
         msg = f"--input {input_file}: {error.strerror}."
@@ -101,6 +106,29 @@ def _scenario(saga: "Saga[Any]", input_file: Path | None) -> "Scenario[Any]":
         msg = f"--input {input_file} is no input of {saga.name}: {error.detail} (at {error.path})."
         raise BadUsage(msg) from error
     return Scenario(saga, given)
+
+
+def _input_in(body: bytes) -> bytes:
+    """The input itself, or that of an exported run: what happened to it once is explored in every way."""
+    try:
+        exported = decode(body, type=_Exported)
+    except (MsgspecError, UnicodeDecodeError):
+        return body
+    return bytes(exported.run.input)
+
+
+class _ExportedRun(Struct):
+    saga: str
+    state: str
+    input: Raw
+
+
+class _Exported(Struct):
+    """As much of what `amends export` writes as tells it from an input."""
+
+    format: int
+    run: _ExportedRun
+    events: Raw
 
 
 def _progress(saga: "Saga[Any]") -> "Callable[[Progress], None] | None":
