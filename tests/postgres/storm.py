@@ -15,6 +15,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import asyncpg
+
 from amends.compose import Orchestrator
 from amends.core.errors import AmendsError
 from amends.logs.postgres import schema
@@ -134,7 +136,7 @@ async def _rage(weather: Weather, server: PostgresServer, log: str, shop: str, t
                 asyncio.create_task(_customer(front, place, weather.orders_at_once, over, told))
                 for place in range(weather.orders_at_once)
             ]
-            await _blows(weather, server, workers, told)
+            await _blows(weather, server, log.partition("?")[0], workers, told)
             over.set()
             await asyncio.gather(*customers)
             unfinished = "select count(*) from amends.runs where ended_at is null"
@@ -177,7 +179,7 @@ async def _placed(front: Orchestrator, run: str) -> Run:
             await asyncio.sleep(0.05)
 
 
-async def _blows(weather: Weather, server: PostgresServer, workers: Workers, told: Told) -> None:
+async def _blows(weather: Weather, server: PostgresServer, log: str, workers: Workers, told: Told) -> None:
     chance = random.Random(weather.seed)
     blows = ["kill"] * weather.kills + ["stop"] * weather.stops + ["crash"] * weather.crashes
     chance.shuffle(blows)
@@ -185,6 +187,8 @@ async def _blows(weather: Weather, server: PostgresServer, workers: Workers, tol
     for blow in blows:
         await _progress(told, chance.randrange(weather.between_orders))
         process = await workers.one_at_work(chance.randrange(len(workers.processes)))
+        if blow != "crash":
+            await _has_work(log, process)
         match blow:
             case "crash":
                 await asyncio.to_thread(server.restart, Stop.IMMEDIATE)
@@ -195,6 +199,20 @@ async def _blows(weather: Weather, server: PostgresServer, workers: Workers, tol
                 asleep.add(asyncio.create_task(_sleep(process)))
         told.happened[blow] += 1
     await asyncio.gather(*asleep)
+
+
+async def _has_work(log: str, process: asyncio.subprocess.Process) -> None:
+    """Until this process drives a run: a blow on one that is idle takes nothing from anybody."""
+    owned = "SELECT EXISTS (SELECT FROM amends.runs WHERE owner LIKE $1)"
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        connection = await asyncpg.connect(log)
+        try:
+            while process.returncode is None:
+                if await connection.fetchval(owned, f"{process.pid}-%"):
+                    return
+                await asyncio.sleep(0.001)
+        finally:
+            await connection.close()
 
 
 async def _progress(told: Told, orders: int) -> None:

@@ -7,6 +7,7 @@ sees. A lock beside the file keeps other processes out and is the lease of the o
 worker is gone.
 """
 
+import asyncio
 import os
 import secrets
 import sqlite3
@@ -210,6 +211,7 @@ class SqliteLog:
                 pass
             else:
                 self._pace.took(writer.commit_seconds)
+                await asyncio.sleep(0)  # whoever writes on and on lets others have their turn, as with the thread
                 return verdicts
         return await self.write(lambda writer: writer.append(batch))
 
