@@ -18,6 +18,7 @@ from amends.logs.memory import MemoryLog
 from amends.participant.service import Service
 from amends.ports.log import Append, Start, Written
 from amends.server import process
+from amends.server.context import BODY_BYTES_MAX
 from amends.server.setup import set_up
 from tests.server.asgi import JSON
 from tests.server.processes import SECONDS, Serving, free_port, until
@@ -194,8 +195,8 @@ async def test_a_body_that_is_too_large_is_refused_over_a_real_connection(folder
     async with Serving(folder, ["mine:slow"]) as server:
 
         async def endless() -> AsyncIterator[bytes]:
-            for _ in range(64):
-                yield b" " * (1 << 16)
+            yield b" " * (BODY_BYTES_MAX + 1)
+            await asyncio.Event().wait()  # nothing is on its way any more that the closing of the connection could meet
 
         async with server.http.post(f"{server.url}/v1/runs", data=endless(), headers=JSON) as answer:
             assert answer.status == 413
