@@ -9,9 +9,8 @@ How a class is written and read is worked out once, when the codec is made, from
 list of fields that could fall behind.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
-from operator import attrgetter
 from typing import Any, Final, Generic, TypeAlias, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -69,61 +68,37 @@ _ENCODER: Final = msgspec.json.Encoder()
 
 
 class _Shape(Generic[E]):
-    """How one class is written and read: by a struct with the same fields in which payloads are raw JSON."""
+    """How one class is written and read: by a struct with the same fields in which payloads are raw JSON.
+
+    `struct` is the type that is written in place of the class; `write` makes one of a value, `read` a value of one and
+    of the columns.
+    """
 
     def __init__(self, cls: type[E], columns: Sequence[str] = ()) -> None:
         hints = get_type_hints(cls)
         listed = fields(cast("Any", cls))
         assert tuple(each.name for each in listed[: len(columns)]) == tuple(columns), cls
         self.kind = cls.__name__
-        self._cls: Callable[..., E] = cls
-        names: list[str] = []
         wire: list[tuple[str, Any] | tuple[str, Any, Any]] = []
-        self._outward: list[tuple[int, Convert]] = []
-        self._inward: list[tuple[int, Convert]] = []
-        for index, each in enumerate(listed[len(columns) :]):
-            kept, outward, inward = _field(hints[each.name])
-            names.append(each.name)
+        used: dict[str, object] = {"value": cls}
+        outward: list[str] = []
+        inward = list(columns)
+        for each in listed[len(columns) :]:
+            kept, out, back = _field(hints[each.name])
             wire.append((each.name, kept) if each.default is MISSING else (each.name, kept, each.default))
-            if outward is not None and inward is not None:
-                self._outward.append((index, outward))
-                self._inward.append((index, inward))
-        self._struct: Any = msgspec.defstruct(cls.__name__, wire, frozen=True)
-        self._get = _getter(names)
-        self.decode: Callable[[bytes], Any] = msgspec.json.Decoder(self._struct).decode
-
-    @property
-    def struct(self) -> Annotation:
-        """The type that is written in place of the class."""
-        return self._struct
-
-    def write(self, value: E) -> object:
-        """The value as its struct."""
-        if not self._outward:
-            return self._struct(*self._get(value))
-        values = list(self._get(value))
-        for index, convert in self._outward:
-            values[index] = convert(values[index])
-        return self._struct(*values)
-
-    def read(self, struct: object, *columns: int) -> E:
-        """The struct as its value."""
-        values = self._get(struct)
-        if self._inward:
-            values = list(values)
-            for index, convert in self._inward:
-                values[index] = convert(values[index])
-        return self._cls(*columns, *values)
+            used |= {f"out_{each.name}": out, f"back_{each.name}": back}
+            outward.append(f"given.{each.name}" if out is None else f"out_{each.name}(given.{each.name})")
+            inward.append(f"read.{each.name}" if back is None else f"back_{each.name}(read.{each.name})")
+        self.struct: Annotation = msgspec.defstruct(cls.__name__, wire, frozen=True)
+        used["struct"] = self.struct
+        self.write: Callable[[E], object] = _function(f"given: struct({', '.join(outward)})", used)
+        self.read: Callable[..., E] = _function(f"{', '.join(('read', *columns))}: value({', '.join(inward)})", used)
+        self.decode: Callable[[bytes], Any] = msgspec.json.Decoder(self.struct).decode
 
 
-def _getter(names: Sequence[str]) -> Callable[[object], Sequence[Any]]:
-    match names:
-        case []:
-            return lambda _: ()
-        case [name]:
-            return lambda value: (getattr(value, name),)
-        case _:
-            return attrgetter(*names)
+def _function(text: str, used: Mapping[str, object]) -> Callable[..., Any]:
+    """A function that names the fields one by one, as the `__init__` of a dataclass does."""
+    return cast("Callable[..., Any]", eval(f"lambda {text}", dict(used)))  # noqa: S307 - of our own fields' names
 
 
 def _field(hint: Annotation) -> tuple[Annotation, Convert | None, Convert | None]:

@@ -16,7 +16,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Final, TypeAlias, assert_never, cast
 
 from amends.core.codec import Undecodable
-from amends.core.keys import Phase
+from amends.core.keys import COMPENSATION, Phase
 from amends.core.limits import DETAIL_CHARACTERS_MAX, REPLY_BYTES_MAX, RETRY_AFTER_MAX_SECONDS
 from amends.core.retry import MICROSECONDS
 from amends.core.values import Words, value
@@ -126,6 +126,7 @@ class Halt:
 Outcome: TypeAlias = Succeeded | SaidNo | Pending | Unknown | Halt
 
 NULL: Final = b"null"
+_NOTHING: Final = Succeeded(NULL)
 
 Decoder: TypeAlias = Callable[[bytes], Any]
 """Raises `Undecodable` for bytes that are not a value of the reply's type."""
@@ -151,9 +152,9 @@ def read_answer(
         case Lost(cause, detail):
             return Unknown(cause, _clean(detail))
         case Answered():
+            if table is None and (plain := _plain_yes(came, phase, decode)) is not None:
+                return plain
             seen = Seen(came, retriable=retriable, decode=decode, now=now)
-            if table is None and came.status == 200 and seen.word == "succeeded" and not came.repeated:
-                return SUCCEEDED.columns[phase](seen)  # what nearly every answer is; the table finds the same row
             for row in table or CONTRACT:
                 if row.matches(seen):
                     return row.columns[phase](seen)
@@ -161,6 +162,22 @@ def read_answer(
             raise AssertionError(msg)
         case _ as never:
             assert_never(never)
+
+
+def _plain_yes(came: Answered, phase: Phase, decode: Decoder | None) -> Succeeded | None:
+    """What nearly every answer is, told without the table, which says the same; `None` for all others."""
+    if came.status != 200 or came.headers.get(OUTCOME_HEADER) != "succeeded" or came.repeated:
+        return None
+    if decode is None or phase is COMPENSATION:
+        return _NOTHING
+    body = came.body
+    if len(body) > REPLY_BYTES_MAX:
+        return None
+    try:
+        decode(body)
+    except Undecodable:
+        return None
+    return Succeeded(body.strip(_AROUND))
 
 
 @value

@@ -23,9 +23,20 @@ from amends.core.graph import Vertex, arrange
 from amends.core.keys import decode_item, encode_item
 from amends.core.limits import DETAIL_CHARACTERS_MAX, ITEMS_MAX, REQUEST_BYTES_MAX
 from amends.core.operation import CALLS_BUILT, Asked, Asks, Call, Operation, Slept, is_call
-from amends.core.retry import DEFAULTS, Defaults, Guard, Kind, ResolvedPolicy, micros, resolve
+from amends.core.retry import (
+    BARRIER,
+    COMPENSABLE,
+    DEFAULTS,
+    IDEMPOTENT,
+    Defaults,
+    Guard,
+    Kind,
+    ResolvedPolicy,
+    micros,
+    resolve,
+)
 from amends.core.saga import Saga
-from amends.core.state import ASK, LOCAL, SLEEP, ItemRecord, RunRecord, StepRecord, StepState
+from amends.core.state import ASK, LOCAL, SKIPPED, SLEEP, ItemRecord, RunRecord, StepRecord
 
 I = TypeVar("I")  # noqa: E741 - the field's letter for a saga's input
 
@@ -124,7 +135,7 @@ class StepDefinition:
     def _local_request(self, record: RunRecord) -> Request:
         arguments = [record.input, *[_reply_json(record.steps.get(name)) for name in self.reads]]
         body = b"[" + b",".join(arguments) + b"]"
-        return Request("", LOCAL, self.name, Guard.IDEMPOTENT, self._fits(body), undo=self.name)
+        return Request("", LOCAL, self.name, IDEMPOTENT, self._fits(body), self.name)
 
     def _built(self, definition: "Definition", record: RunRecord) -> Built | None:
         arguments = [definition.input_value(record.input)]
@@ -200,14 +211,12 @@ class StepDefinition:
             case Asks(operation=operation, request=request):
                 definition.learn(operation)
                 undo = operation.compensation if isinstance(operation.compensation, str) else ""
-                if self.kind is Kind.COMPENSABLE and not undo and (self.undo_function is None or item):
+                if self.kind is COMPENSABLE and not undo and (self.undo_function is None or item):
                     msg = f"is compensable, but {operation.label} has no compensation. Nothing was sent."
                     raise AuthorMistake(msg)
                 body = self._fits(self._codec.encode(request))
-                settles = operation.guard is Guard.BARRIER or operation.probe is not None
-                return Request(
-                    item, operation.participant, operation.name, operation.guard, body, undo, can_settle=settles
-                )
+                settles = operation.guard is BARRIER or operation.probe is not None
+                return Request(item, operation.participant, operation.name, operation.guard, body, undo, settles)
             case Asked(question=question, within=within):
                 self._must_be_neutral(ASK)
                 body = self._codec.encode(question)
@@ -426,7 +435,7 @@ class Definition:
         values = {
             item.item: self.item_value(item.request, item.reply, step)
             for item in known.items.values()
-            if item.request is not None and item.reply is not None and item.state is not StepState.SKIPPED
+            if item.request is not None and item.reply is not None and item.state is not SKIPPED
         }
         match known.shape:
             case "one":
@@ -481,7 +490,7 @@ def _reply_json(step: StepRecord | None) -> bytes:
     """A step's replies as the JSON that its readers get, joined from the logged bytes."""
     if step is None:
         return b"null"
-    known = [item for item in step.items.values() if item.reply is not None and item.state is not StepState.SKIPPED]
+    known = [item for item in step.items.values() if item.reply is not None and item.state is not SKIPPED]
     match step.shape:
         case "one":
             return cast("bytes", known[0].reply) if known else b"null"

@@ -24,9 +24,11 @@ from amends.core.folding import (
     took_on,
 )
 from amends.core.keys import Phase
-from amends.core.retry import Guard, Kind
+from amends.core.retry import BARRIER, Guard, Kind
 from amends.core.state import (
+    ACTING,
     BUILT_IN,
+    DONE,
     ItemRecord,
     Mark,
     RunRecord,
@@ -181,11 +183,11 @@ def _requested(record: RunRecord, event: e.ActionRequested) -> None:
             tries.open_epoch = tries.due = None
             tries.pending = True
             tries.answer_due = request.due_at
-        elif request.guard is not Guard.BARRIER and (event.epoch == 0 or not alone):
+        elif request.guard is not BARRIER and (event.epoch == 0 or not alone):
             tries.open_epoch = None
-        items[request.item] = ItemRecord(event.step, request.item, StepState.ACTING, request, action=tries)
+        items[request.item] = ItemRecord(event.step, request.item, ACTING, request, tries)
     shape = cast("Literal['one', 'dict', 'list']", event.shape)
-    record.steps[event.step] = summed_up(event.step, event.kind, shape, items, {StepState.ACTING: len(items)})
+    record.steps[event.step] = summed_up(event.step, event.kind, shape, items, {ACTING: len(items)})
     lift(record, event.step, "")
 
 
@@ -210,7 +212,7 @@ def _attempt_failed(record: RunRecord, event: e.AttemptFailed) -> None:
 
 def _succeeded(record: RunRecord, event: e.ActionSucceeded) -> None:
     item = find_item(record, event.step, event.item)
-    settle(record, item, StepState.DONE, event.at)
+    settle(record, item, DONE, event.at)
     item.reply = event.reply
     keep(record, item)
 

@@ -74,11 +74,11 @@ def new_tries(event: e.Event, call: e.Request | e.CompensationRequested | e.Noti
         call.operation,
         call.guard,
         call.body,
-        since=at,
-        budget_from=at,
-        first_epoch=epoch,
-        open_epoch=epoch,
-        due=at,
+        at,
+        at,
+        epoch,
+        epoch,
+        at,
     )
 
 

@@ -14,7 +14,7 @@ from amends.core.draft import Draft, give_up_action, settle_action
 from amends.core.keys import Phase
 from amends.core.replies import undo_failed
 from amends.core.retry import Guard, Kind
-from amends.core.state import CLEAR, ItemRecord, RunState, StepState, Tries
+from amends.core.state import CLEAR, COMPLETED, ItemRecord, RunState, StepState, Tries
 from amends.core.summary import ended_outcome
 
 
@@ -23,23 +23,19 @@ def follow(draft: Draft) -> None:
     record = draft.record
     while record.ended is None and record.quarantined is None:
         decided = len(draft.events)
-        if draft.epoch and (draft.adopting or not _goes_on(draft)):
+        goes_on = record.turned is None and record.abort_requested is None
+        if draft.epoch and (draft.adopting or not goes_on):  # else what a former owner left open was looked at before
             _take_over(draft)
         if record.turned is None:
             if record.abort_requested is not None:
                 _settle_wish_to_turn_back(draft)
-            if _advance(draft) and not draft.adopting and _goes_on(draft):
+            if _advance(draft) and goes_on and not draft.adopting:
                 return  # only calls were requested: until one is answered nothing more follows
         if record.turned is not None:
             _retreat(draft)
         _end(draft)
         if len(draft.events) == decided:
             return
-
-
-def _goes_on(draft: Draft) -> bool:
-    """Forward, and nobody wants it otherwise: what a former owner left open was looked at when the run was adopted."""
-    return draft.record.turned is None and draft.record.abort_requested is None
 
 
 # -- attempts that a former owner left open
@@ -110,14 +106,15 @@ def _advance(draft: Draft) -> bool:
 
     True: calls were requested, at least one for each of these steps, and nothing else was decided.
     """
-    record, steps = draft.record, draft.definition.steps
-    if len(record.steps) == len(steps):
+    record, definition = draft.record, draft.definition
+    if len(record.steps) == len(definition.steps):
         return False
-    ready = [step for name, step in steps.items() if name not in record.steps and _is_free(draft, step)]
+    ready = _free_steps(draft)
     if not ready:
         return False
-    results = [(step, step.build(draft.definition, record)) for step in ready]
-    if declined := [(step, no) for step, no in results if isinstance(no, Declined) and not step.forward_only]:
+    results = [(step, step.build(definition, record)) for step in ready]
+    declined = [(step, no) for step, no in results if type(no) is Declined and not step.forward_only]
+    if declined:
         for step, no in declined:
             draft.emit(e.StepDeclined(draft.at, draft.epoch, step.name, no.code, no.detail))
         first, no = declined[0]
@@ -146,17 +143,29 @@ def _advance(draft: Draft) -> bool:
     return only_calls
 
 
-def _is_free(draft: Draft, step: StepDefinition) -> bool:
+def _free_steps(draft: Draft) -> list[StepDefinition]:
+    """Those whose requirements are done or skipped, and that no mark holds up."""
     record = draft.record
-    for name in step.vertex.requires:
-        required = record.steps.get(name)
-        if required is None or not required.settled:
-            return False
-    if not record.marks:
-        return True
+    known = record.steps
+    free: list[StepDefinition] = []
+    for name, step in draft.definition.steps.items():
+        if name in known:
+            continue
+        for required in step.vertex.requires:
+            found = known.get(required)
+            if found is None or not found.settled:
+                break
+        else:
+            if not record.marks or _may_start_beside_marks(draft, step):
+                free.append(step)
+    return free
+
+
+def _may_start_beside_marks(draft: Draft, step: StepDefinition) -> bool:
     if not draft.past_pivot:
         return False
-    return not any(mark.step == step.name or mark.step in step.vertex.ancestors for mark in record.marks.values())
+    marks = draft.record.marks.values()
+    return not any(mark.step == step.name or mark.step in step.vertex.ancestors for mark in marks)
 
 
 # -- backward
@@ -260,7 +269,7 @@ def _end(draft: Draft) -> None:
     if record.turned is None:
         steps = draft.definition.steps
         if len(record.steps) == len(steps) and all(step.settled for step in record.steps.values()):
-            _ended(draft, RunState.COMPLETED, ())
+            _ended(draft, COMPLETED, ())
         return
     for item in record.items():
         if item.state not in CLEAR or _still_owed(draft, item):

@@ -30,6 +30,10 @@ class Phase(Words):
     SEAL = "seal"
 
 
+ACTION: Final = Phase.ACTION
+COMPENSATION: Final = Phase.COMPENSATION
+SEAL: Final = Phase.SEAL
+
 CallKey = tuple[str, str, Phase]
 """A call within its run: step, item (`""` where a step makes one call), and what the call is for."""
 

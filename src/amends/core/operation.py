@@ -229,11 +229,8 @@ class Operation(Generic[P, Q, R]):
         self.rest = rest
         self.probe = probe
         self.late_after = late_after
-
-    @property
-    def guard(self) -> Guard:
+        self.guard: Final = Guard.BARRIER if rest is None else rest.guard
         """What the participant promises about repeats of this call."""
-        return Guard.BARRIER if self.rest is None else self.rest.guard
 
     @property
     def label(self) -> str:

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 
 from amends.core.answers import OUTAGES
 from amends.core.definition import Definition
-from amends.core.keys import NOTICE, Phase
-from amends.core.retry import MICROSECONDS, Guard, Kind
-from amends.core.state import ItemRecord, RunRecord, StepState, Tries
+from amends.core.keys import ACTION, NOTICE, SEAL, Phase
+from amends.core.retry import BARRIER, COMPENSABLE, MICROSECONDS, PIVOT, RETRIABLE, Guard, Kind
+from amends.core.state import ACTING, ItemRecord, RunRecord, StepState, Tries
 from amends.core.values import value
 
 
@@ -61,10 +61,12 @@ def owed(definition: Definition, record: RunRecord, now: int, epoch: int, back: 
         if clean and step.settled:
             continue  # only when a run turned back, or by a person's hand, is anything owed for what is done
         for item in step.items.values():
-            active = _active(record, item)
-            if active is None:
+            if item.state is ACTING and item.settle is None:
+                phase, tries = ACTION, item.action
+            else:
+                phase, tries = _active(record, item)
+            if tries is None:
                 continue
-            phase, tries = active
             if tries.pending and tries.answer_due is not None:
                 moments.append(tries.answer_due)
             if tries.due is None:
@@ -74,39 +76,42 @@ def owed(definition: Definition, record: RunRecord, now: int, epoch: int, back: 
                 if tries.participant != back or tries.cause not in OUTAGES or tries.guard is not Guard.BARRIER:
                     continue
             send = _send(definition, item, phase, tries, epoch)
-            (later if phase is Phase.ACTION else urgent).append(send)
+            (later if phase is ACTION else urgent).append(send)
     if record.deadline is not None and not record.deadline_passed and not record.backward:
         moments.append(record.deadline)
     return Owed((*urgent, *later), min(moments) if moments else None)
 
 
-def _active(record: RunRecord, item: ItemRecord) -> tuple[Phase, Tries] | None:
-    """The one phase of an item that something may be owed for."""
+def _active(record: RunRecord, item: ItemRecord) -> tuple[Phase, Tries | None]:
+    """The one phase of an item that something may be owed for; without its key's life nothing is."""
+    phase, tries = Phase.ACTION, None
     if item.settle is not None and item.settling is not None:
-        return None if record.item_has_mark_of(item, item.settling) else (item.settling, item.settle)
-    if item.state is StepState.ACTING:
-        return None if item.action is None else (Phase.ACTION, item.action)
-    if item.state is StepState.COMPENSATING and item.undo is not None:
-        return None if record.item_has_mark_of(item, Phase.COMPENSATION) else (Phase.COMPENSATION, item.undo)
-    return None
+        phase, tries = item.settling, item.settle
+    elif item.state is StepState.ACTING:
+        return Phase.ACTION, item.action
+    elif item.state is StepState.COMPENSATING:
+        phase, tries = Phase.COMPENSATION, item.undo
+    return phase, None if tries is None or record.item_has_mark_of(item, phase) else tries
 
 
 def _send(definition: Definition, item: ItemRecord, phase: Phase, tries: Tries, epoch: int) -> Send:
     step = definition.steps[item.step]
+    kind = step.kind
+    guard = tries.guard
     return Send(
         item.step,
         item.item,
         phase,
         tries.participant,
         tries.operation,
-        tries.guard,
-        Kind.RETRIABLE if step.forward_only else Kind.PIVOT if step.kind is Kind.PIVOT else Kind.COMPENSABLE,
+        guard,
+        RETRIABLE if step.forward_only else kind if kind is PIVOT else COMPENSABLE,
         tries.body,
-        attempt=tries.sends + 1,
-        since=item.action.since if item.action is not None else tries.since,
-        timeout=step.policy.timeout,
-        starts=tries.open_epoch != epoch and tries.guard is not Guard.BARRIER and phase in _UNGUARDED,
-        seal=item.seal if phase is Phase.SEAL else "",
+        tries.sends + 1,
+        tries.since if item.action is None else item.action.since,
+        step.policy.timeout,
+        guard is not BARRIER and tries.open_epoch != epoch and phase in _UNGUARDED,
+        item.seal if phase is SEAL else "",
     )
 
 

@@ -7,7 +7,7 @@ from amends.core.answers import Cause, Halt, Pending, SaidNo, Succeeded, Unknown
 from amends.core.commands import Reply
 from amends.core.draft import Draft, give_up_action
 from amends.core.folding import NEVER_LEFT
-from amends.core.keys import NOTICE, Phase
+from amends.core.keys import ACTION, NOTICE, Phase
 from amends.core.limits import DETAIL_CHARACTERS_MAX
 from amends.core.retry import MICROSECONDS, Guard, Kind, resolve
 from amends.core.state import ItemRecord, StepState, Tries
@@ -29,9 +29,10 @@ def on_reply(draft: Draft, reply: Reply) -> None:
     item = draft.record.item(reply.step, reply.item)
     if item is None or item.request is None:
         return
+    if reply.phase is ACTION:
+        _action(draft, item, reply)
+        return
     match reply.phase:
-        case Phase.ACTION:
-            _action(draft, item, reply)
         case Phase.COMPENSATION:
             if item.state is StepState.COMPENSATING and draft.record.ended is None:
                 _compensation(draft, item, reply)

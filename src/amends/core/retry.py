@@ -29,6 +29,11 @@ class Kind(Words):
     NEUTRAL = "neutral"
 
 
+COMPENSABLE: Final = Kind.COMPENSABLE
+PIVOT: Final = Kind.PIVOT
+RETRIABLE: Final = Kind.RETRIABLE
+
+
 class Guard(Words):
     """What a participant promises about repeats of a call.
 
@@ -40,6 +45,10 @@ class Guard(Words):
     BARRIER = "barrier"
     IDEMPOTENT = "idempotent"
     ONCE = "once"
+
+
+BARRIER: Final = Guard.BARRIER
+IDEMPOTENT: Final = Guard.IDEMPOTENT
 
 
 class OnUnknown(Words):

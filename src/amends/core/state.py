@@ -45,6 +45,12 @@ class StepState(Words):
     SKIPPED = "skipped"
 
 
+RUNNING: Final = RunState.RUNNING
+COMPLETED: Final = RunState.COMPLETED
+ACTING: Final = StepState.ACTING
+DONE: Final = StepState.DONE
+SKIPPED: Final = StepState.SKIPPED
+
 _SHOWN_FIRST: Final = (
     StepState.COMPENSATING,
     StepState.ACTING,
@@ -275,7 +281,7 @@ class RunRecord:
             return self.ended
         if self.marks or self.quarantined is not None:
             return RunState.STUCK
-        return RunState.RUNNING if self.turned is None else RunState.COMPENSATING
+        return RUNNING if self.turned is None else RunState.COMPENSATING
 
     @property
     def notice_open(self) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 from amends.core.declare import Step
 from amends.core.definition import Definition
 from amends.core.outcomes import Abandoned, Compensated, Completed, Ended, Outcome, Stuck, Unfinished
-from amends.core.state import RunRecord, RunState, StepState
+from amends.core.state import DONE, RunRecord, RunState, StepState
 
 _CURRENT = frozenset({StepState.ACTING, StepState.UNKNOWN, StepState.COMPENSATING})
 
@@ -15,7 +15,7 @@ def ended_outcome(definition: Definition, record: RunRecord) -> Ended:
     """The outcome of a run that has ended."""
     match record.ended:
         case RunState.COMPLETED:
-            steps = tuple(name for name in definition.steps if record.step_state(name) is StepState.DONE)
+            steps = tuple(name for name in definition.steps if record.step_state(name) is DONE)
 
             def read(step: Step[Any, Any]) -> object:
                 return definition.reply_value(record, step.name)

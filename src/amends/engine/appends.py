@@ -17,4 +17,8 @@ def append_ids() -> Callable[[], bytes]:
 
 def stored(codec: EventCodec, events: Iterable[Event]) -> list[StoredEvent]:
     """Facts as the log keeps them."""
-    return [StoredEvent(*codec.encode(event), event.epoch, event.at) for event in events]
+    encode, kept = codec.encode, list[StoredEvent]()
+    for event in events:
+        kind, body = encode(event)
+        kept.append(StoredEvent(kind, body, event.epoch, event.at))
+    return kept

@@ -8,7 +8,7 @@ from amends.core.commands import Command, Refusal
 from amends.core.decider import Decision, decide
 from amends.core.definition import Definition
 from amends.core.events import Event, Resolved, RetryAsked, Skipped
-from amends.core.keys import CallKey, Phase
+from amends.core.keys import ACTION, CallKey, Phase
 from amends.core.owed import Send
 from amends.core.state import RunRecord
 from amends.engine.lanes import Lane, Waiting
@@ -26,19 +26,22 @@ class Asked:
     expected: int | None = None
 
 
-@dataclass(slots=True, kw_only=True)
 class Ready(Waiting):
     """A call that is owed. `sent`: it has left, or is about to; before that it can still be withdrawn.
 
     `begun`: its task runs, and gives the slot back by itself; one that is cancelled before that never runs.
     """
 
-    driven: "Driven"
-    send: Send
-    lane: "Lane[Ready]"
-    sent: bool = False
-    task: "asyncio.Task[None] | None" = None
-    begun: bool = False
+    __slots__ = ("begun", "driven", "lane", "send", "sent", "task")
+
+    def __init__(self, driven: "Driven", send: Send, lane: "Lane[Ready]") -> None:
+        self.urgent = send.phase is not ACTION
+        self.asked = self.has_slot = self.gone = self.trial = False
+        self.driven = driven
+        self.send = send
+        self.lane = lane
+        self.sent = self.begun = False
+        self.task: asyncio.Task[None] | None = None
 
 
 class Driven:

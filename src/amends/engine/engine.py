@@ -51,7 +51,7 @@ from amends.engine.worker import EVICT_AFTER, LaneOf, Moved, Worker
 from amends.engine.writer import Writer
 from amends.ports.clock import LOOP_TIMERS, Clock, Timers, elapsed, pause
 from amends.ports.events import EventCodec
-from amends.ports.log import Append, SagaKey, Start, StoredRun, TransactionLog, Written
+from amends.ports.log import ACCEPTED, Append, SagaKey, Start, StoredRun, TransactionLog, Written
 
 RUNS_MAX: Final = 1_000
 """Runs in memory per process; more wait in the log."""
@@ -279,7 +279,7 @@ class Engine:
         def begin(verdict: Written | LogUnavailable) -> None:
             nonlocal driven
             self.worker.expected -= owned
-            if verdict is not Written.ACCEPTED:
+            if verdict is not ACCEPTED:
                 return
             self.last_append = at
             if rests:
@@ -292,7 +292,7 @@ class Engine:
                 self._claims.look()
 
         self.worker.expected += owned
-        if await self._write(entry, begin) is not Written.ACCEPTED:
+        if await self._write(entry, begin) is not ACCEPTED:
             return await self._started_before(run, definition, body, start_print)
         return Started(run, definition, is_new=True, driven=driven)
 

@@ -4,12 +4,13 @@ It is written with every append, and nearly all of it is the same few texts agai
 done, one attempt"), so those are kept once they were written.
 """
 
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from amends.core.definition import Definition
 from amends.core.keys import NOTICE
 from amends.core.retry import Kind
-from amends.core.state import ItemRecord, RunRecord, StepRecord, StepState
+from amends.core.state import ACTING, DONE, ItemRecord, RunRecord, StepRecord, StepState
 from amends.ports.events import EventCodec
 from amends.ports.log import RunRow
 
@@ -18,26 +19,41 @@ _CURRENT = frozenset({StepState.ACTING, StepState.UNKNOWN, StepState.COMPENSATIN
 _TEXTS_KEPT = 4_096
 
 
+class _Plan:
+    """How the rows of one graph's runs are written: its steps in order, with the text of each while it waits, and the
+    texts of steps that don't wait any more.
+    """
+
+    __slots__ = ("kinds", "steps", "texts")
+
+    def __init__(self, kinds: Mapping[str, Kind], steps: Sequence[tuple[str, bytes]]) -> None:
+        self.kinds = kinds
+        self.steps = steps
+        self.texts: dict[tuple[str, StepState, int, str | None], bytes] = {}
+
+
 class Projector:
     """Makes rows."""
 
     def __init__(self, codec: EventCodec) -> None:
         self._codec = codec
-        self._texts: dict[tuple[str, Kind, StepState, int, str | None], bytes] = {}
-        self._plans: dict[str, list[tuple[str, bytes]]] = {}
+        self._plans: dict[str, _Plan] = {}
         self._names = lru_cache(_TEXTS_KEPT)(codec.plain)
 
     def row(self, definition: Definition, record: RunRecord, due_at: int | None) -> RunRow:
         """The row after the events folded into `record`; `due_at` is when the run needs somebody next."""
         plan = self._plans.get(definition.digest) or self._plan(definition)
         known = record.steps
-        current = [name for name, step in known.items() if step.state in _CURRENT]
-        if len(current) > 1:
-            current = [name for name, _ in plan if name in current]
-        steps = [
-            waiting if (step := known.get(name)) is None else step.shown or self._show(definition, name, step)
-            for name, waiting in plan
-        ]
+        steps: list[bytes] = []
+        current: list[str] = []
+        for name, waiting in plan.steps:
+            step = known.get(name)
+            if step is None:
+                steps.append(waiting)
+                continue
+            steps.append(step.shown or self._show(plan, name, step))
+            if step.state in _CURRENT:
+                current.append(name)
         if record.ended is not None and record.notice_open:
             current.append(NOTICE)
         return RunRow(
@@ -50,27 +66,25 @@ class Projector:
             record.ended_at,
         )
 
-    def _plan(self, definition: Definition) -> list[tuple[str, bytes]]:
-        """The steps in the graph's order, each with what is shown while it waits."""
-        plan = [
-            (name, self._text(name, step.kind, StepState.WAITING, 0, None)) for name, step in definition.steps.items()
-        ]
-        self._plans[definition.digest] = plan
+    def _plan(self, definition: Definition) -> _Plan:
+        kinds = {name: step.kind for name, step in definition.steps.items()}
+        waiting = [(name, self._text(name, kind, StepState.WAITING, 0, None)) for name, kind in kinds.items()]
+        plan = self._plans[definition.digest] = _Plan(kinds, waiting)
         return plan
 
-    def _show(self, definition: Definition, name: str, step: StepRecord) -> bytes:
-        shown = step.shown = self._text(name, definition.steps[name].kind, step.state, *_tried(step))
+    def _show(self, plan: _Plan, name: str, step: StepRecord) -> bytes:
+        attempts, error = _tried(step)
+        key = (name, step.state, attempts, error)
+        shown = plan.texts.get(key)
+        if shown is None:
+            if len(plan.texts) >= _TEXTS_KEPT:
+                plan.texts.clear()
+            shown = plan.texts[key] = self._text(name, plan.kinds[name], step.state, attempts, error)
+        step.shown = shown
         return shown
 
     def _text(self, name: str, kind: Kind, state: StepState, attempts: int, error: str | None) -> bytes:
-        key = (name, kind, state, attempts, error)
-        found = self._texts.get(key)
-        if found is None:
-            if len(self._texts) >= _TEXTS_KEPT:
-                self._texts.clear()
-            shown = {"name": name, "kind": kind, "state": state, "attempts": attempts, "error": error}
-            found = self._texts[key] = self._codec.plain(shown)
-        return found
+        return self._codec.plain({"name": name, "kind": kind, "state": state, "attempts": attempts, "error": error})
 
     def _stuck(self, record: RunRecord) -> bytes:
         aside = {"step": None, "phase": None, "reason": record.quarantined, "attempts": 0, "since": record.at}
@@ -95,10 +109,11 @@ class Projector:
 def _tried(step: StepRecord) -> tuple[int, str | None]:
     """Attempts and the last error, over all of a step's items."""
     items = step.items.values()
-    if len(items) == 1:
-        (item,) = items
-        return attempts_of(item), None if item.state is StepState.DONE else error_of(item)
-    return sum(map(attempts_of, items)), next((told for each in items if (told := error_of(each))), None)
+    if len(items) > 1:
+        return sum(map(attempts_of, items)), next((told for each in items if (told := error_of(each))), None)
+    for item in items:
+        return attempts_of(item), None if item.state is DONE else error_of(item)
+    return 0, None
 
 
 def attempts_of(item: ItemRecord) -> int:
@@ -109,10 +124,11 @@ def attempts_of(item: ItemRecord) -> int:
 
 def error_of(item: ItemRecord) -> str | None:
     """What went wrong last, where something did."""
-    if item.state is StepState.COMPENSATING and item.undo is not None:
+    state = item.state
+    if state is ACTING or state is StepState.UNKNOWN:
+        return None if item.action is None else item.action.detail or item.detail or None
+    if state is StepState.COMPENSATING and item.undo is not None:
         return item.undo.detail or None
-    if item.state is StepState.REJECTED:
+    if state is StepState.REJECTED:
         return item.code or item.detail or None
-    if item.state in {StepState.ACTING, StepState.UNKNOWN} and item.action is not None:
-        return item.action.detail or item.detail or None
     return None

@@ -19,10 +19,10 @@ from amends.core.definition import Definition
 from amends.core.errors import AmendsError, LogBroken, LogUnavailable
 from amends.core.events import Event
 from amends.core.evolve import apply
-from amends.core.keys import CallKey, Phase, make_key
+from amends.core.keys import COMPENSATION, CallKey, Phase, make_key
 from amends.core.limits import DETAIL_CHARACTERS_MAX
 from amends.core.owed import Owed, Send, deadline_of, owed, withdrawable
-from amends.core.retry import MICROSECONDS, Kind
+from amends.core.retry import MICROSECONDS, RETRIABLE
 from amends.core.state import RunRecord
 from amends.engine.alarm import Alarm
 from amends.engine.appends import append_ids, stored
@@ -33,7 +33,7 @@ from amends.engine.projection import Projector
 from amends.engine.writer import Writer
 from amends.ports.clock import LOOP_TIMERS, Clock, Timers
 from amends.ports.events import EventCodec
-from amends.ports.log import Append, TransactionLog, Written
+from amends.ports.log import ACCEPTED, Append, TransactionLog, Written
 from amends.ports.transport import Outgoing
 
 EVICT_AFTER: Final = 90 * MICROSECONDS
@@ -232,14 +232,14 @@ class Worker:
         self, driven: Driven, record: RunRecord, events: list[Event], owing: Owed, at: int, *, release: bool
     ) -> Append:
         return Append(
-            run=driven.run,
-            expected=driven.record.length,
-            epoch=driven.epoch,
-            append_id=self._append_ids(),
-            at=at,
-            events=stored(self._events, events),
-            row=self._projector.row(driven.definition, record, owing.wake if not owing.sends else at),
-            release=release,
+            driven.run,
+            driven.record.length,
+            driven.epoch,
+            self._append_ids(),
+            at,
+            stored(self._events, events),
+            self._projector.row(driven.definition, record, at if owing.sends else owing.wake),
+            release,
         )
 
     @property
@@ -258,16 +258,18 @@ class Worker:
     def _written(self, driven: Driven, record: RunRecord, owing: Owed, verdict: Written | LogUnavailable) -> None:
         driven.appending = False
         asked, driven.deciding = driven.deciding, []
-        match verdict:
-            case Written.ACCEPTED:
-                driven.record = record
-                self._changed(driven.definition, record)
-                _tell(asked, record)
-                if driven.releasing:
-                    self._let_go(driven)
-                    return
-                self._pay(driven, owing)
+        if verdict is ACCEPTED:
+            driven.record = record
+            self._changed(driven.definition, record)
+            _tell(asked, record)
+            if driven.releasing:
+                self._let_go(driven)
+                return
+            self._pay(driven, owing)
+            if driven.commands:
                 self._pump(driven)
+            return
+        match verdict:
             case Written.MOVED_ON:
                 unanswered = [each for each in asked if each.answer is None or not each.answer.done()]
                 driven.commands = unanswered + driven.commands
@@ -384,7 +386,7 @@ class Worker:
             new, may_go, never = self._sort_out(driven, owing.sends)
         for send in new:
             lane = self._lane_of(driven.definition, send.participant)
-            ready = Ready(urgent=send.phase is not Phase.ACTION, driven=driven, send=send, lane=lane)
+            ready = Ready(driven, send, lane)
             calls[key := (send.step, send.item, send.phase)] = ready
             if driven.urged:
                 ready.asked = key in driven.urged
@@ -475,23 +477,25 @@ class Worker:
     async def _call(self, ready: Ready) -> None:
         ready.begun = True
         send, driven = ready.send, ready.driven
+        record = driven.record
         outgoing = Outgoing(
-            key=make_key(driven.run, send.step, send.item, send.phase),
-            run=driven.run,
-            step=send.step,
-            item=send.item,
-            phase=send.phase,
-            participant=send.participant,
-            operation=send.operation,
-            guard=send.guard,
-            kind=send.kind,
-            body=send.body,
-            attempt=send.attempt,
-            epoch=driven.epoch,
-            since=send.since,
-            timeout_seconds=send.timeout / MICROSECONDS,
-            deadline=deadline_of(driven.record),
-            seal=send.seal or None,
+            make_key(record.run, send.step, send.item, send.phase),
+            record.run,
+            send.step,
+            send.item,
+            send.phase,
+            send.participant,
+            send.operation,
+            send.guard,
+            send.kind,
+            send.body,
+            send.attempt,
+            driven.epoch,
+            send.since,
+            send.timeout / MICROSECONDS,
+            None if record.deadline is None else deadline_of(record),
+            None,
+            send.seal or None,
         )
         try:
             outcome = self._understood(driven, send, await ready.lane.transport.send(outgoing))
@@ -508,9 +512,9 @@ class Worker:
 
     def _understood(self, driven: Driven, send: Send, came: Answered | NotSent | Lost) -> Outcome:
         decode = None
-        if send.phase is not Phase.COMPENSATION and send.seal != "undone":
+        if send.phase is not COMPENSATION and send.seal != "undone":
             decode = driven.definition.reply_decoder(send.participant, send.operation, send.step)
-        retriable = send.kind is Kind.RETRIABLE
+        retriable = send.kind is RETRIABLE
         return read_answer(came, phase=send.phase, retriable=retriable, decode=decode, now=self._clock.now())
 
     def _answered(self, ready: Ready, outcome: Outcome) -> None:

@@ -22,7 +22,7 @@ from amends.participant.driver import Unfit
 from amends.participant.incoming import Incoming
 from amends.participant.steps import Done, Ended, Postponed, Refused, TooMuch
 from amends.ports.inbox import Row
-from amends.ports.this_call import CURRENT_CALL, CallInfo
+from amends.ports.this_call import CURRENT_CALL, Answering, CallInfo
 
 _ENVELOPE: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _RAW_NULL: Final = msgspec.Raw(NULL)
@@ -146,7 +146,7 @@ class _Calling:
 
     def __init__(self, info: CallInfo) -> None:
         self._info = info
-        self._token: Token[CallInfo] | None = None
+        self._token: Token[CallInfo | Answering] | None = None
 
     def __enter__(self) -> None:
         self._token = CURRENT_CALL.set(self._info)
@@ -154,4 +154,4 @@ class _Calling:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        CURRENT_CALL.reset(cast("Token[CallInfo]", self._token))
+        CURRENT_CALL.reset(cast("Token[CallInfo | Answering]", self._token))

@@ -21,7 +21,7 @@ may be acknowledged.
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import field
-from typing import Protocol
+from typing import Final, Protocol
 
 from amends.core.values import Words, value
 
@@ -107,6 +107,9 @@ class Written(Words):
     """An append whose run has another owner, another epoch or none."""
 
     NO_SUCH_RUN = "no-such-run"
+
+
+ACCEPTED: Final = Written.ACCEPTED
 
 
 @value

@@ -2,7 +2,7 @@
 
 from contextvars import ContextVar
 from datetime import datetime
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 from amends.core.keys import Phase, make_key
 from amends.core.values import value
@@ -27,16 +27,25 @@ class CallInfo:
     callback: str | None
 
 
-CURRENT_CALL: Final[ContextVar[CallInfo]] = ContextVar("amends_current_call")
+class Answering(Protocol):
+    """A call being answered, of which little is known until somebody asks."""
+
+    def info(self) -> CallInfo:
+        """What may be known of it."""
+        ...
+
+
+CURRENT_CALL: Final[ContextVar[CallInfo | Answering]] = ContextVar("amends_current_call")
 
 
 def this_call() -> CallInfo:
     """The call being answered; `LookupError` outside of one."""
     try:
-        return CURRENT_CALL.get()
+        current = CURRENT_CALL.get()
     except LookupError:
         msg = "this_call() is known only inside a step's work or a service's handler"
         raise LookupError(msg) from None
+    return current if isinstance(current, CallInfo) else current.info()
 
 
 def call_info(

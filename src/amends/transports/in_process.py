@@ -22,7 +22,7 @@ import msgspec
 from amends.core.answers import NULL, OUTCOME_HEADER, Answered, Cause, Lost, NotSent
 from amends.core.codec import Codec, Undecodable
 from amends.core.errors import CannotCompensate, Later, Rejected
-from amends.core.keys import Phase
+from amends.core.keys import COMPENSATION, Phase
 from amends.core.limits import REPLY_BYTES_MAX
 from amends.core.operation import AT_ONCE_DEFAULT, Blocking
 from amends.ports.this_call import CURRENT_CALL, CallInfo, call_info
@@ -136,7 +136,7 @@ class LocalTransport:
         if self._threads is None:
             self._threads = ThreadPoolExecutor(self._at_once, thread_name_prefix="amends-local")
         function = cast("Blocking[..., Any]", work.function).work
-        job = self._threads.submit(copy_context().run, _do_blocking, _info(call), work, function, arguments)
+        job = self._threads.submit(copy_context().run, _do_blocking, call, work, function, arguments)
         task = asyncio.create_task(_follow(job, call), name=call.key)
         attempt = self._running[call.key] = _Attempt(task, job)
         task.add_done_callback(lambda _: self._running.pop(call.key, None))
@@ -179,23 +179,25 @@ async def _follow(job: Future[Came], call: Outgoing) -> Came:
 
 async def _do_here(call: Outgoing, work: LocalWork, arguments: Sequence[object]) -> Came:
     """Async work needs no task of its own: its time-out stops it, so no attempt outlives its call."""
-    info = _info(call)
-    token = CURRENT_CALL.set(info)
+    token = CURRENT_CALL.set(_Answering(call))
     limit: asyncio.Timeout | None = None
     try:
         begun = work.function(*arguments)
         if isinstance(begun, CoroutineType):
             # Work that never waits needs no timer either, which is the dearest part of calling it.
-            begun = _Rest(cast("Coroutine[object, object, object]", begun))
-            if begun.is_done:
-                return _done(info, work, begun.value)
+            work_begun = cast("Coroutine[object, object, object]", begun)
+            try:
+                waits_for = work_begun.send(None)
+            except StopIteration as done:
+                return _done(call, work, done.value)
+            begun = _Rest(work_begun, waits_for)
         limit = asyncio.timeout(call.timeout_seconds)
         async with limit:
-            return _done(info, work, await begun)
+            return _done(call, work, await begun)
     except Exception as error:  # noqa: BLE001 - whatever the author's code raises is an answer
         if isinstance(error, TimeoutError) and limit is not None and limit.expired():
             return Lost(Cause.TIMED_OUT, f"{call.operation} was not done within {call.timeout_seconds:g} s")
-        return _raised(info, work.function, error)
+        return _raised(call, work.function, error)
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
@@ -206,63 +208,60 @@ async def _do_here(call: Outgoing, work: LocalWork, arguments: Sequence[object])
 
 
 class _Rest:
-    """A coroutine that took its first step when this was made; awaited, it goes the rest of its way."""
+    """The rest of a coroutine that took its first step already, and waits for what that gave."""
 
-    def __init__(self, work: Coroutine[object, object, object]) -> None:
+    def __init__(self, work: Coroutine[object, object, object], waits_for: object) -> None:
         self._work = work
-        self.is_done = False
-        self.value: object = None
-        self._waits_for = self._step(None, None)
+        self._waits_for = waits_for
 
     def __await__(self) -> Generator[object, object, object]:
-        while not self.is_done:
-            try:
-                got = yield self._waits_for
-            except BaseException as thrown:  # noqa: BLE001 - a cancellation or an error, meant for the work
-                self._waits_for = self._step(None, thrown)
-            else:
-                self._waits_for = self._step(got, None)
-        return self.value
-
-    def _step(self, got: object, thrown: BaseException | None) -> object:
         try:
-            return self._work.send(got) if thrown is None else self._work.throw(thrown)
+            while True:
+                try:
+                    got = yield self._waits_for
+                except BaseException as thrown:  # noqa: BLE001 - a cancellation or an error, meant for the work
+                    self._waits_for = self._work.throw(thrown)
+                else:
+                    self._waits_for = self._work.send(got)
         except StopIteration as done:
-            self.is_done, self.value = True, done.value
-            return None
+            return done.value
 
 
-def _do_blocking(info: CallInfo, work: LocalWork, function: Callable[..., Any], arguments: Sequence[object]) -> Came:
-    CURRENT_CALL.set(info)
+def _do_blocking(call: Outgoing, work: LocalWork, function: Callable[..., Any], arguments: Sequence[object]) -> Came:
+    CURRENT_CALL.set(_Answering(call))
     try:
-        return _done(info, work, function(*arguments))
+        return _done(call, work, function(*arguments))
     except Exception as error:  # noqa: BLE001 - as above
-        return _raised(info, function, error)
+        return _raised(call, function, error)
 
 
-def _done(info: CallInfo, work: LocalWork, value: object) -> Came:
-    if info.phase == Phase.COMPENSATION.value:
-        return _answer(info, 200, "succeeded")
+def _done(call: Outgoing, work: LocalWork, value: object) -> Came:
+    if call.phase is COMPENSATION:
+        return _answer(call, 200, _SUCCEEDED)
     try:
-        return _answer(info, 200, "succeeded", work.reply(value))
+        return _answer(call, 200, _SUCCEEDED, work.reply(value))
     except Undecodable as error:
-        return Lost(Cause.RAISED, f"{info.step} was done, but its reply can't be written: {error.detail}")
+        return Lost(Cause.RAISED, f"{call.step} was done, but its reply can't be written: {error.detail}")
 
 
-def _raised(info: CallInfo, function: object, error: Exception) -> Came:
-    match error, info.phase:
-        case Rejected(), Phase.ACTION.value:
-            return _answer(info, 409, "rejected", _problem("rejected", error))
-        case ((Rejected() | CannotCompensate()), Phase.COMPENSATION.value):
-            return _answer(info, 409, "cannot-compensate", _problem("cannot-compensate", error))
+def _raised(call: Outgoing, function: object, error: Exception) -> Came:
+    match error, call.phase:
+        case Rejected(), Phase.ACTION:
+            return _answer(call, 409, {OUTCOME_HEADER: "rejected"}, _problem("rejected", error))
+        case ((Rejected() | CannotCompensate()), Phase.COMPENSATION):
+            said = {OUTCOME_HEADER: "cannot-compensate"}
+            return _answer(call, 409, said, _problem("cannot-compensate", error))
         case Later(), _:
-            return _answer(info, 202, "pending")
+            return _answer(call, 202, {OUTCOME_HEADER: "pending"})
         case _:
             return Lost(Cause.RAISED, _where(function, error))
 
 
-def _answer(info: CallInfo, status: int, word: str, body: bytes = NULL) -> Answered:
-    return Answered(status, {OUTCOME_HEADER: word}, body, f"local:{info.step}")
+_SUCCEEDED: Final[Mapping[str, str]] = {OUTCOME_HEADER: "succeeded"}
+
+
+def _answer(call: Outgoing, status: int, headers: Mapping[str, str], body: bytes = NULL) -> Answered:
+    return Answered(status, headers, body, f"local:{call.step}")
 
 
 def _problem(name: str, error: Rejected | CannotCompensate) -> bytes:
@@ -279,17 +278,26 @@ def _where(function: object, error: Exception) -> str:
     return f"{said} ({PurePath(last.filename).name}:{last.lineno})"
 
 
-def _info(call: Outgoing) -> CallInfo:
-    return call_info(
-        call.run,
-        call.step,
-        call.item,
-        call.phase,
-        attempt=call.attempt,
-        epoch=call.epoch,
-        deadline=call.deadline,
-        callback=call.callback,
-    )
+class _Answering:
+    """The call whose work is being done: it is put together for `this_call` only where that is asked."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Outgoing) -> None:
+        self._call = call
+
+    def info(self) -> CallInfo:
+        call = self._call
+        return call_info(
+            call.run,
+            call.step,
+            call.item,
+            call.phase,
+            attempt=call.attempt,
+            epoch=call.epoch,
+            deadline=call.deadline,
+            callback=call.callback,
+        )
 
 
 # -- services that are objects of this process
