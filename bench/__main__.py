@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from importlib.metadata import version
 from typing import Any
 
+from amends.collector import collect_seldom
 from bench.measure import BARE, Case, LoopFactory, Measured, all_cases, measure
 from bench.participant import ParticipantProcess
 from bench.report import as_json, as_table
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not cases:
         sys.exit(f"no case is called {given.only}; there are: {' '.join(c.name for c in all_cases(IN_FLIGHT))}")
     loop = loop_factory(uvloop=given.uvloop)
+    collect_seldom()  # as `amends serve` does; it holds for the bare client as well
     load_before = os.getloadavg()[0]
     results: dict[Case, list[Measured]] = {case: [] for case in cases}
     with ParticipantProcess() as participant:

@@ -19,6 +19,7 @@ import uvloop
 from starlette.applications import Starlette
 from typing_extensions import override
 
+from amends.collector import collect_seldom
 from amends.compose import Orchestrator
 from amends.config.values import BadSetting
 from amends.config.webhooks import links_of, webhooks_of
@@ -54,6 +55,7 @@ def serve(sagas: Iterable[Saga[Any]], setup: Setup, *, log: TransactionLog, read
     any more.
     """
     write_lines(sys.stderr)
+    collect_seldom()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve_until_stopped(sagas, setup, log, ready))
 

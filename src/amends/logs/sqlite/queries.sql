@@ -147,8 +147,9 @@ SELECT state, count(*) FROM runs GROUP BY state;
 
 -- name: live
 -- What hasn't ended, by graph and state: how many, how many of them due while nobody has them, since when.
+-- (Found by the state: an index of its own would be written to twice in every run.)
 SELECT saga, saga_version, digest, state, count(*), sum(owner IS NULL AND due_at IS NOT NULL AND due_at <= ?), min(created_at)
-FROM runs WHERE ended_at IS NULL GROUP BY saga, saga_version, digest, state;
+FROM runs WHERE state IN ('running', 'compensating', 'stuck') AND ended_at IS NULL GROUP BY saga, saga_version, digest, state;
 
 -- name: standing
 -- Version and state of some runs (JSON).

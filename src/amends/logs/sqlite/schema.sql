@@ -79,8 +79,6 @@ CREATE INDEX runs_owned ON runs (owner) WHERE owner IS NOT NULL;
 CREATE INDEX runs_newest ON runs (created_at, id);
 CREATE INDEX runs_by_state ON runs (state, created_at, id);
 CREATE INDEX runs_by_saga ON runs (saga, created_at, id);
--- Which graphs are still needed.
-CREATE INDEX runs_unended ON runs (saga, saga_version, digest) WHERE ended_at IS NULL;
 -- What may be purged.
 CREATE INDEX runs_over ON runs (ended_at) WHERE ended_at IS NOT NULL AND format > 0;
 
