@@ -82,11 +82,11 @@ def decide(
     """
     draft = Draft(definition, record.copy(), command.at, command.epoch)
     match command:
+        case Reply():
+            on_reply(draft, command)
         case Start():
             msg = f"{record.run} has begun already"
             raise TypeError(msg)
-        case Reply():
-            on_reply(draft, command)
         case Begin():
             _begin(draft, command)
         case Due():

@@ -6,7 +6,7 @@ itself.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any, Final, Literal, assert_never, cast
+from typing import Any, Final, assert_never, cast
 
 from amends.core import events as e
 from amends.core.answers import Cause
@@ -33,6 +33,7 @@ from amends.core.state import (
     Mark,
     RunRecord,
     RunState,
+    Shape,
     StepState,
     Tries,
     TurnedBack,
@@ -175,20 +176,21 @@ def _notice_failed(record: RunRecord, event: e.NoticeFailed) -> None:
 
 
 def _requested(record: RunRecord, event: e.ActionRequested) -> None:
+    single = len(event.requests) == 1
     items: dict[str, ItemRecord] = {}
-    alone = len(event.requests) == 1
     for request in event.requests:
         tries = new_tries(event, request)
         if request.participant in BUILT_IN:
             tries.open_epoch = tries.due = None
             tries.pending = True
             tries.answer_due = request.due_at
-        elif request.guard is not BARRIER and (event.epoch == 0 or not alone):
+        elif request.guard is not BARRIER and (event.epoch == 0 or not single):
             tries.open_epoch = None
         items[request.item] = ItemRecord(event.step, request.item, ACTING, request, tries)
-    shape = cast("Literal['one', 'dict', 'list']", event.shape)
+    shape = cast("Shape", event.shape)
     record.steps[event.step] = summed_up(event.step, event.kind, shape, items, {ACTING: len(items)})
-    lift(record, event.step, "")
+    if record.marks:
+        lift(record, event.step, "")
 
 
 def _attempt_started(record: RunRecord, event: e.AttemptStarted) -> None:

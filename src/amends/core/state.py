@@ -6,7 +6,7 @@ is a summary; nothing is decided by it that concerns an item. Records are change
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Final, Literal, Self, TypeVar, assert_never, cast
+from typing import Any, Final, Literal, Self, TypeAlias, TypeVar, assert_never, cast
 
 from amends.core.answers import Cause
 from amends.core.events import Request, Who
@@ -65,6 +65,9 @@ _SHOWN_FIRST: Final = (
 SETTLED: Final = frozenset({StepState.DONE, StepState.SKIPPED})
 CLEAR: Final = frozenset({StepState.REJECTED, StepState.COMPENSATED, StepState.SKIPPED})
 """Nothing of it remains, as far as the states go; a skipped one may still be owed its compensation."""
+
+Shape: TypeAlias = Literal["one", "dict", "list"]
+"""A step made one call, calls by name, or calls in order."""
 
 _R = TypeVar("_R", bound="ItemRecord | Tries | RunRecord")
 
@@ -175,7 +178,7 @@ class StepRecord:
 
     name: str
     kind: Kind | None
-    shape: Literal["one", "dict", "list"]
+    shape: Shape
     items: dict[str, ItemRecord]
     counts: dict[StepState, int]
     state: StepState
@@ -186,7 +189,7 @@ class StepRecord:
 def summed_up(
     name: str,
     kind: Kind | None,
-    shape: Literal["one", "dict", "list"],
+    shape: Shape,
     items: dict[str, ItemRecord],
     counts: dict[StepState, int],
 ) -> StepRecord:
@@ -199,7 +202,7 @@ def summed_up(
     return StepRecord(name, kind, shape, items, counts, state, settled)
 
 
-def alone(name: str, kind: Kind | None, shape: Literal["one", "dict", "list"], item: ItemRecord) -> StepRecord:
+def alone(name: str, kind: Kind | None, shape: Shape, item: ItemRecord) -> StepRecord:
     """The record of a step with one item, whose state is the step's: nothing has to be counted."""
     return StepRecord(name, kind, shape, {item.item: item}, NOT_COUNTED, item.state, item.state in SETTLED)
 

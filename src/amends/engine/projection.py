@@ -44,16 +44,13 @@ class Projector:
         """The row after the events folded into `record`; `due_at` is when the run needs somebody next."""
         plan = self._plans.get(definition.digest) or self._plan(definition)
         known = record.steps
-        steps: list[bytes] = []
-        current: list[str] = []
-        for name, waiting in plan.steps:
-            step = known.get(name)
-            if step is None:
-                steps.append(waiting)
-                continue
-            steps.append(step.shown or self._show(plan, name, step))
-            if step.state in _CURRENT:
-                current.append(name)
+        steps = [
+            waiting if (step := known.get(name)) is None else step.shown or self._show(plan, name, step)
+            for name, waiting in plan.steps
+        ]
+        current = [step.name for step in known.values() if not step.settled and step.state in _CURRENT]
+        if len(current) > 1:
+            current = [name for name, _ in plan.steps if name in current]
         if record.ended is not None and record.notice_open:
             current.append(NOTICE)
         return RunRow(

@@ -211,7 +211,8 @@ class Worker:
                     events.extend(decided.events)
                     record = decided.record
             owing = owed(driven.definition, record, at, driven.epoch)
-            releasing = self._may_wait_in_the_log(driven, record, owing, at)
+            may_rest = self._closing or not (owing.sends or driven.calls)
+            releasing = may_rest and self._may_wait_in_the_log(driven, record, owing, at)
             entry = None if not events else self._entry(driven, record, events, owing, at, release=releasing)
         except Exception as error:  # noqa: BLE001 - a bug here must cost one run its progress, not all runs
             self._broken(driven, asked, error)
@@ -392,8 +393,10 @@ class Worker:
                 ready.asked = key in driven.urged
             if lane.enter(ready):
                 may_go.append(ready)
-        driven.urged.clear()
-        self._alarm.set(driven, owing.wake)
+        if driven.urged:
+            driven.urged.clear()
+        if driven.wake != owing.wake:
+            self._alarm.set(driven, owing.wake)
         for ready in may_go:  # last: sending may decide, and deciding may take back what hasn't left
             if not ready.gone and not ready.sent:
                 self._go(ready)
