@@ -65,7 +65,7 @@ CAP_DEFAULT: Final = timedelta(seconds=60)
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Waits `first`, then twice as long each time up to `cap`, jittered by half.
+    """Waits `first`, then twice as long each time up to `cap`, less up to a half of it by jitter.
 
     `attempts_max` bounds the attempts that were really made (`None`: no limit); a call that an open circuit held back
     is none. `give_up_after` bounds the whole, counted from the first request or the last `retry` of a person.
@@ -166,12 +166,12 @@ def _patience(retry: Retry, defaults: Defaults) -> Patience:
 def delay(patience: Patience, key: str, sends: int, retry_after: int = 0) -> int:
     """Microseconds to wait after the `sends`-th send of `key` failed.
 
-    Exponential and capped, times 0.5 to 1.5. The jitter is a function of key and count, so that deciding stays a pure
-    function and no two runs come back in step. `retry_after` (microseconds, as the participant asked) is a floor, one
-    hour at the most.
+    Exponential and capped, times 0.5 to 1: never longer than the cap. The jitter is a function of key and count, so
+    that deciding stays a pure function and no two runs come back in step. `retry_after` (microseconds, as the
+    participant asked) is a floor, one hour at the most.
     """
     exponent = min(sends - 1, 62)
     base = min(patience.cap, patience.first << exponent)
     drawn = int.from_bytes(sha256(f"{key} {sends}".encode()).digest()[:8], "big")
-    jittered = base // 2 + ((base * drawn) >> 64)
+    jittered = base // 2 + ((base * drawn) >> 65)
     return max(jittered, min(retry_after, RETRY_AFTER_MAX_SECONDS * MICROSECONDS))

@@ -36,11 +36,11 @@ from amends.ports.events import EventCodec
 from amends.ports.log import ACCEPTED, Append, TransactionLog, Written
 from amends.ports.transport import Outgoing
 
-EVICT_AFTER: Final = 90 * MICROSECONDS
+EVICT_AFTER: Final = 60 * MICROSECONDS
 """A run that only waits, for longer than this, waits in the log and not in memory.
 
-It is the longest pause between attempts by default (a minute and a half of it as jitter): being claimed again costs
-reading the whole history, and what was provably not sent can no longer be proven under another epoch.
+It is the longest pause between attempts by default: being claimed again costs reading the whole history, and what was
+provably not sent can no longer be proven under another epoch.
 """
 
 EVICT_AFTER_CROWDED: Final = 5 * MICROSECONDS
