@@ -3,7 +3,6 @@
 # pyright: reportPrivateUsage=false, reportUnknownLambdaType=false, reportUnknownArgumentType=false
 # pyright: reportUnknownMemberType=false
 
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -11,10 +10,7 @@ import pytest
 
 from amends.core import events as e
 from amends.core.answers import Cause, Halt, Pending, Succeeded, Unknown
-from amends.core.commands import Due
-from amends.core.decider import Decision, decide
 from amends.core.evolve import evolve
-from amends.core.folding import keep
 from amends.core.keys import NOTICE, Phase
 from amends.core.operation import Call, ask
 from tests.support.stories import Barrier, Once, Plain, Story, c, n, p, policy, r
@@ -92,17 +88,6 @@ def test_work_that_is_taken_on_between_two_attempts_was_not_sent_once_more() -> 
 def test_a_second_late_yes_makes_no_second_mark() -> None:
     story = Story(c("a"), p()).yes("a").no("p").yes("p").then("LateReply Marked", marks="p:action:contradiction")
     story.yes("p").then("LateReply", marks="p:action:contradiction")
-
-
-def test_a_pivot_that_nobody_asks_about_is_asked_once_the_run_is_to_turn_back() -> None:
-    story = asked()
-    record = story.record.copy()
-    item = record.item("p", "")
-    assert item is not None
-    keep(record, replace(item, settle=None, settling=None))
-    decision = decide(story.definition, record, Due(story.now, story.epoch))
-    assert isinstance(decision, Decision)
-    assert [type(each).__name__ for each in decision.events] == ["SettleRequested"]
 
 
 # -- an undo

@@ -10,7 +10,7 @@ from typing import assert_never
 from amends.core import events as e
 from amends.core.answers import Cause, Unknown
 from amends.core.definition import BuildError, Built, Declined, StepDefinition
-from amends.core.draft import Draft, give_up_action, settle_action
+from amends.core.draft import Draft, give_up_action
 from amends.core.keys import Phase
 from amends.core.replies import undo_failed
 from amends.core.retry import Guard, Kind
@@ -86,7 +86,10 @@ def _take_over_undo(draft: Draft, item: ItemRecord, tries: Tries) -> None:
 
 
 def _settle_wish_to_turn_back(draft: Draft) -> None:
-    """Somebody wants to turn back while the pivot's outcome is open: the pivot decides, and is hurried along."""
+    """Somebody wants to turn back while the pivot's outcome is open: the pivot decides, and is hurried along.
+
+    One that is unknown by now is being asked about, or waits for a person.
+    """
     record, pivot = draft.record, draft.pivot
     if pivot is None or record.abort_void:
         return
@@ -97,8 +100,6 @@ def _settle_wish_to_turn_back(draft: Draft) -> None:
         return
     if pivot.state is StepState.ACTING and pivot.action is not None and not pivot.action.is_open:
         give_up_action(draft, pivot, Unknown(Cause.TURNED_BACK, "not sent again: the run is to turn back"))
-    elif pivot.state is StepState.UNKNOWN and pivot.settling is None:
-        settle_action(draft, pivot)
 
 
 def _advance(draft: Draft) -> bool:
