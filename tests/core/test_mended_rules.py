@@ -3,6 +3,8 @@
 They are numbered so that a failing one can be told from its neighbours; the name says what would go wrong.
 """
 
+from collections.abc import Callable
+
 import pytest
 
 from amends.core import events as e
@@ -53,6 +55,23 @@ def test_03_an_attempt_that_a_dead_owner_left_open_doesnt_block_the_way_back(tur
         story = Story(p()).cancel().adopted().then("ActionUnknown SettleRequested", p="unknown")
         assert story.sends == ["p:seal"]
     assert story.last_of(e.ActionUnknown).cause is Cause.OWNER_LOST
+
+
+def turned_back_with_a_visitors_call() -> Story:
+    return Story(c("z"), c("a", after="z"), c("b", after="z")).yes("z", epoch=0).no("b").then(a="acting")
+
+
+def wish_to_turn_back_with_a_visitors_pivot() -> Story:
+    return Story(c("z"), p("a")).yes("z", epoch=0).cancel().then("CancelAsked AbortRequested", a="acting")
+
+
+@pytest.mark.parametrize("told", [turned_back_with_a_visitors_call, wish_to_turn_back_with_a_visitors_pivot])
+def test_03_what_a_visitor_asked_for_is_awaited_by_the_owner_and_ended_by_an_adopter(told: Callable[[], Story]) -> None:
+    story = told()
+    assert story.tries("a").open_epoch == 0
+    story.due(1).then("").yes("z").then("", a="acting").fails("a")
+    assert story.last_of(e.ActionUnknown).cause is Cause.TIMED_OUT
+    assert told().adopted().last_of(e.ActionUnknown).cause is Cause.OWNER_LOST
 
 
 def test_04_one_item_that_acted_keeps_the_step_before_it_in_place() -> None:

@@ -51,7 +51,10 @@ def _take_over(draft: Draft) -> None:
 
 
 def _left_open(draft: Draft, tries: Tries) -> bool:
-    return tries.open_epoch is not None and tries.open_epoch != draft.epoch
+    """Under an earlier epoch. What a visitor requested, under none, is the present owner's to send and to await."""
+    if not tries.open_epoch:
+        return tries.is_open and draft.adopting
+    return tries.open_epoch != draft.epoch
 
 
 def _take_over_action(draft: Draft, item: ItemRecord, tries: Tries) -> None:

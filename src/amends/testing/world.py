@@ -24,7 +24,7 @@ from typing import Final
 from amends.core.answers import Cause, Halt, Outcome, SaidNo, Succeeded, Unknown
 from amends.core.commands import Adopted, Begin, Command, Due, Refusal, Reply, Start
 from amends.core.keys import NOTICE, Phase, unit_name
-from amends.core.owed import Send
+from amends.core.owed import Send, withdrawable
 from amends.core.retry import MICROSECONDS, Guard, Kind
 from amends.core.state import LOCAL, RunRecord
 from amends.testing.fingerprint import LATE_AFTER
@@ -45,6 +45,11 @@ _SENDS: Final = frozenset({"receive", "jump", "adopt", "poll", "lose", "halt", "
 
 _DEFINITE: Final = (Succeeded, SaidNo)
 """What a process takes in from a call that isn't its own."""
+
+
+def _never_sent(send: Send, now: int, epoch: int) -> Reply:
+    came = Unknown(Cause.WITHDRAWN, "taken back before it was sent", counted=False)
+    return Reply(now, epoch, send.step, send.item, send.phase, send.attempt, came)
 
 
 class World(Moment):
@@ -259,19 +264,26 @@ class World(Moment):
         self.processes = (*self.processes[:-1], self.processes[-1]._replace(seen=self.history))
 
     def send_owed(self, epoch: int) -> None:
-        """Send what a process owes by what it knows; what needs a fact first is refused to one that is stale."""
+        """Send what a process owes by what it knows, but no action that must not leave any more: that is told as never
+        sent. What needs a fact first is refused to a process that is stale.
+        """
         process = self._process(epoch)
         if process is None or process.seen is None:
             return
-        current = epoch == self.epoch
-        for send in process.seen.owed(self.now, epoch).sends:
+        current, seen = epoch == self.epoch, process.seen
+        for send in seen.owed(self.now, epoch).sends:
             flying = Flying(send.step, send.item, send.phase, send.attempt)
             if any(each[:3] == flying[:3] for each in process.flying):
                 continue
+            never = send.phase is Phase.ACTION and withdrawable(seen.definition, seen.record, send.step, send.item)
+            if (send.starts or never) and not current:
+                self._drop(epoch)
+                return
+            if never:
+                self.decided(_never_sent(send, self.now, epoch), owner=True)
+                self.send_owed(epoch)
+                return
             if send.starts:
-                if not current:
-                    self._drop(epoch)
-                    return
                 self.decided(Begin(self.now, epoch, send.step, send.item, send.phase), owner=True)
                 if not self._is_begun(send, epoch):
                     self.send_owed(epoch)  # what it has read by now owes something else
@@ -279,7 +291,8 @@ class World(Moment):
             process = self._process(epoch)
             if process is None or process.seen is None:
                 return
-            self._check_send(send, process.seen.record)
+            seen = process.seen
+            self._check_send(send, seen.record)
             process = process._replace(flying=(*process.flying, flying))
             self.processes = tuple(process if each.epoch == epoch else each for each in self.processes)
             sent = 0 if send.guard is Guard.BARRIER else self.now
