@@ -225,6 +225,14 @@ def test_an_action_sent_once_isnt_repeated_backward() -> None:
     Story(c("a"), c("b", OnceAsked.act)).no("a").fails("b").then("ActionUnknown SettleRequested", b="unknown")
 
 
+def test_a_retry_of_an_action_sent_once_isnt_sent_any_more_when_the_run_turns_back_first() -> None:
+    story = Story(c("a", Once.act), c("b")).fails("a").retry("a").then("RetryAsked", a="acting").wait(1)
+    story.no("b").then("ActionRejected Aborted ActionUnknown Marked", a="unknown", marks="a:action:outcome-unknown")
+    assert story.sends == []
+    story.retry("a").then("RetryAsked", a="acting")
+    assert story.sends == ["a:action"], "asked for again, knowing that the run turned back"
+
+
 @pytest.mark.parametrize("guard", NO_BARRIER)
 def test_pending_work_without_a_barrier_is_asked_about_or_shown_when_the_run_turns_back(guard: str) -> None:
     story = Story(c("a"), c("b", GUARDS[guard])).takes_on("b").no("a")

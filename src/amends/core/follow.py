@@ -199,11 +199,17 @@ def _stop_acting(draft: Draft, item: ItemRecord) -> None:
     why = Unknown(Cause.TURNED_BACK, "not sent again: the run turned back")
     if item.behind_barrier:
         draft.emit(e.ActionUnknown(draft.at, draft.epoch, item.step, item.item, why.cause, why.detail))
-    elif tries.pending or (tries.guard is Guard.ONCE and tries.tainted and tries.due != tries.budget_from):
-        give_up_action(draft, item, why)  # unless a person asked for this very send
+    elif tries.pending or (tries.guard is Guard.ONCE and tries.tainted and not _was_asked_for(draft, tries)):
+        give_up_action(draft, item, why)
     elif not tries.tainted:
         never = "it was never sent"
         draft.emit(e.ActionRejected(draft.at, draft.epoch, item.step, item.item, "unreachable", never, "withdrawn"))
+
+
+def _was_asked_for(draft: Draft, tries: Tries) -> bool:
+    """A person wants this very send, and has wanted it since the run turned back: before that it was a new action."""
+    turned = draft.record.turned
+    return turned is not None and tries.due == tries.budget_from >= turned.at
 
 
 def _owes_undo(draft: Draft, item: ItemRecord) -> bool:
