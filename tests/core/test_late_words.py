@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from amends.core import events as e
-from amends.core.answers import Cause, Halt, Pending, Succeeded, Unknown
+from amends.core.answers import Cause, Halt, Outcome, Pending, Succeeded, Unknown
 from amends.core.evolve import evolve
 from amends.core.keys import NOTICE, Phase
 from amends.core.operation import Call, ask
@@ -181,6 +181,18 @@ def test_an_answer_to_another_question_is_not_taken_for_this_ones(attempt: int, 
 
 def test_a_question_that_nobody_can_take_is_for_a_person() -> None:
     asked().halts("p", phase=Phase.SEAL).then("Marked", marks="p:seal:key-reused", p="unknown")
+
+
+@pytest.mark.parametrize("came", [Unknown(Cause.TIMED_OUT, "?"), Pending(), Halt("protocol", "?")])
+def test_a_question_that_a_person_has_by_now_is_not_marked_a_second_time(came: Outcome) -> None:
+    story = asked().halts("p", phase=Phase.SEAL).then("Marked", marks="p:seal:key-reused")
+    story.reply("p", came, phase=Phase.SEAL, epoch=0).then("", marks="p:seal:key-reused")
+    story.reply("p", came, phase=Phase.SEAL, attempt=2).then("", marks="p:seal:key-reused")
+    story.yes("p", phase=Phase.SEAL).then("ActionSucceeded AbortVoid RunEnded", marks="")
+
+
+def test_that_nothing_is_there_yet_settles_no_seal_however_late_it_is() -> None:
+    asked().wait(7_200).fails("p", Cause.ABSENT, phase=Phase.SEAL).then("AttemptFailed", p="unknown")
 
 
 def test_retrying_a_question_between_two_attempts_asks_it_at_once() -> None:

@@ -254,6 +254,8 @@ def _settle(draft: Draft, item: ItemRecord, reply: Reply) -> None:
     tries, outcome = item.settle, reply.outcome
     if tries is None or reply.attempt <= item.asked:
         return  # nobody asked, or it answers an earlier question
+    if draft.record.item_has_mark_of(item, reply.phase) and not isinstance(outcome, Succeeded | SaidNo):
+        return  # a person knows already that asking doesn't help
     if item.seal == "undone":
         _sealed(draft, item, reply)
         return
@@ -300,7 +302,7 @@ def _settle_unknown(draft: Draft, item: ItemRecord, reply: Reply, unknown: Unkno
     tries = item.settle
     if tries is None or not _is_latest(tries, reply) or not draft.epoch:
         return
-    if unknown.cause is Cause.ABSENT and _may_not_arrive_any_more(draft, item):
+    if reply.phase is Phase.PROBE and unknown.cause is Cause.ABSENT and _may_not_arrive_any_more(draft, item):
         _never_happened(draft, item, "no-answer", unknown.detail, "absent")
         return
     patience = draft.step(item.step).policy.compensation
