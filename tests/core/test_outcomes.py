@@ -13,6 +13,7 @@ from tests.support.stories import Barrier, Story, c, calls, gives, many, p, poli
         (Completed("r", False, ("reserve", "pay")), "completed    reserve, pay"),
         (Completed("r", True, ("reserve",)), "completed    reserve, by hand"),
         (Completed("r", False), "completed"),
+        (Completed("r", True), "completed    by hand"),
         (
             Compensated("r", False, "pay", "no", "pay said no: no", ("reserve",)),
             "compensated  pay said no: no; undone: reserve",
@@ -20,6 +21,7 @@ from tests.support.stories import Barrier, Story, c, calls, gives, many, p, poli
         (Compensated("r", True, None, None, "cancelled: x"), "compensated  cancelled: x, by hand"),
         (Abandoned("r", "ann", "gone"), "abandoned    by ann: gone"),
         (Stuck("r", "pay", "action", "spent: 503"), "stuck        pay, action: spent: 503"),
+        (Stuck("r", "", "action", "crash-loop"), "stuck        crash-loop"),
         (Unfinished("r", "running", ("a", "b")), "running      a, b"),
         (Unfinished("r", "compensating", ("a",)), "compensating a"),
     ],

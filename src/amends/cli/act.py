@@ -13,6 +13,7 @@ import typer
 
 from amends.cli.errors import BadUsage
 from amends.cli.look import run_of
+from amends.cli.nothing import why_nothing
 from amends.cli.output import Json, as_json, say
 from amends.cli.source import Load, LogUrl, ServerUrl, Source, decoded, pages, post, reach
 from amends.cli.source_log import Purpose
@@ -289,6 +290,8 @@ async def _many_by_server(source: Source, asked: Asked) -> None:
     path = f"/v1/runs:{asked.verb}"
     body = {**asked.body, "where": asked.where}
     counted = decoded(await post(source, path, {**body, "dry_run": True}), BulkView)
+    if await _is_nothing(source, asked, counted.matched, lambda: as_json(counted)):
+        return
     if not _agreed(asked, counted.matched, counted.past_pivot, lambda: as_json(counted)):
         return
     said = await post(source, path, {**body, "expected": counted.matched}, wait=600.0)
@@ -310,7 +313,11 @@ async def _many_by_one(source: Source, asked: Asked) -> None:
     rows = [msgspec.json.decode(each, type=RowView) async for each in pages(source, {"where": where}, None)]
     named = Asked(asked.verb, None, where, asked.body, step, asked.dry_run, asked.expected, asked.json)
     past = sum(row.past_pivot for row in rows)
-    if not _agreed(named, len(rows), past, lambda: as_json({"matched": len(rows), "runs": [row.id for row in rows]})):
+
+    def told() -> None:
+        as_json({"matched": len(rows), "runs": [row.id for row in rows]})
+
+    if await _is_nothing(source, named, len(rows), told) or not _agreed(named, len(rows), past, told):
         return
     slots = asyncio.Semaphore(AT_ONCE)
 
@@ -351,6 +358,17 @@ def _bulk_view(
     )
 
 
+async def _is_nothing(source: Source, asked: Asked, matched: int, told: Callable[[], None]) -> bool:
+    """Whether no run is meant; then that is said, and why, unless runs were expected."""
+    if matched or asked.expected:
+        return False
+    if asked.json:
+        told()
+    else:
+        say([f"no run matches{await why_nothing(source, asked.where or '') or '.'}"])
+    return True
+
+
 def _agreed(asked: Asked, matched: int, past_pivot: int, told: Callable[[], None]) -> bool:
     """Whether to go on: the person said so, or named the count before."""
     from amends.cli.texts.steering import match_line
@@ -374,9 +392,6 @@ def _agreed(asked: Asked, matched: int, past_pivot: int, told: Callable[[], None
             )
             raise AmendsError(msg)
         return True
-    if not matched:
-        say(["no run matches."])
-        return False
     if not sys.stdin.isatty() or asked.json:
         msg = f"{match_line(matched, past_pivot)} Say --expected {matched} to go on without being asked."
         raise BadUsage(msg)

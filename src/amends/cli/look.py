@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from amends.cli.errors import BadUsage
+from amends.cli.nothing import why_nothing
 from amends.cli.output import Json, as_json, say
 from amends.cli.source import LogUrl, ServerUrl, Source, get, pages, reach
 from amends.cli.watching import Over, watch_lines
@@ -66,7 +67,8 @@ def ls(
         live = True
     states = [*(state or ()), *(ENDED if undelivered else ())]
     step = NOTICE if undelivered else None
-    query = _query(live=live, state=states, saga=saga, version=version, tag=tag or (), step=step, where=where)
+    conditions = _conditions(live=live, state=states, saga=saga, version=version, tag=tag or (), step=step, where=where)
+    query = {"where": conditions} if conditions else {}
 
     async def look(source: Source) -> Sequence[str]:
         around = await around_of(source)
@@ -78,7 +80,7 @@ def ls(
         if json:
             as_json({"runs": [each.row for each in found]})
             return ()
-        return listing(found, around)
+        return listing(found, around) if found else [f"no runs{await why_nothing(source, conditions, waiting_for)}"]
 
     asyncio.run(_shown(server, log, look, watch=watch, table=True))
 
@@ -261,7 +263,7 @@ async def _same(source: Source, run: "RunView") -> int:
     )
 
 
-def _query(
+def _conditions(
     *,
     live: bool,
     state: Sequence[str],
@@ -270,7 +272,7 @@ def _query(
     tag: Sequence[str],
     step: str | None,
     where: str | None,
-) -> dict[str, str]:
+) -> str:
     """Everything as conditions of one text, which may say each name once."""
     import shlex
 
@@ -284,7 +286,7 @@ def _query(
     words += [] if version is None else [f"version={version}"]
     words += [] if step is None else [f"step={step}"]
     words += [f"tag.{shlex.quote(each)}" for each in tag]
-    return {"where": " ".join(words)} if words else {}
+    return " ".join(words)
 
 
 async def listed(source: Source, query: dict[str, str], limit: int) -> "list[Listed]":

@@ -1,6 +1,6 @@
 """A log as a source: the server's application over an engine that drives nothing, asked in this process."""
 
-from collections.abc import AsyncGenerator, MutableMapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, MutableMapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -11,7 +11,7 @@ import typer
 
 from amends.cli.errors import BadUsage
 from amends.client.wire import Ask, Said
-from amends.core.errors import AmendsError, DefinitionNotHere, LogInUse
+from amends.core.errors import AmendsError, DefinitionNotHere, LogInUse, NoSuchSaga
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -150,8 +150,10 @@ class _LogSource:
 
         await self._app(_scope(ask), receive, send)
         whole = Said(said.status, said.headers, bytes(said.body))
-        if whole.status >= 400 and b"urn:amends:definition-not-here" in whole.body:
-            raise _not_loaded(whole)
+        if whole.status >= 400:
+            for name, error in _MISSING.items():
+                if name in whole.body:
+                    raise _not_loaded(whole, error)
         return whole
 
 
@@ -186,11 +188,16 @@ def _scope(ask: Ask) -> MutableMapping[str, Any]:
     }
 
 
-def _not_loaded(said: Said) -> DefinitionNotHere:
+_MISSING: Final[Mapping[bytes, type[AmendsError]]] = {
+    b"urn:amends:definition-not-here": DefinitionNotHere,
+    b"urn:amends:no-such-saga": NoSuchSaga,
+}
+"""Problems that are over once the right module is loaded."""
+
+
+def _not_loaded(said: Said, error: type[AmendsError]) -> AmendsError:
     import msgspec
 
     problem: dict[str, object] = msgspec.json.decode(said.body)
     detail = problem.get("detail", "")
-    return DefinitionNotHere(
-        f"{detail}\nOn the command line: --load MODULE[:NAME], or ask the server that runs it: --server URL."
-    )
+    return error(f"{detail}\nOn the command line: --load MODULE[:NAME], or ask the server that runs it: --server URL.")

@@ -67,7 +67,7 @@ class Abandoned:
 
 @dataclass(frozen=True, slots=True)
 class Stuck:
-    """Only a person can move the run on; the oldest of its reasons."""
+    """Only a person can move the run on; the oldest of its reasons. `step` is empty where it is the run as a whole."""
 
     run: str
     step: str
@@ -75,7 +75,8 @@ class Stuck:
     reason: str
 
     def __str__(self) -> str:
-        return _line("stuck", f"{self.step}, {self.phase}: {self.reason}", by_hand=False)
+        where = f"{self.step}, {self.phase}: " if self.step else ""
+        return _line("stuck", f"{where}{self.reason}", by_hand=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,4 +96,5 @@ Outcome: TypeAlias = Completed | Compensated | Abandoned | Stuck | Unfinished
 
 
 def _line(state: str, rest: str, *, by_hand: bool) -> str:
-    return f"{state:<{_STATE_COLUMNS}}{rest}{', by hand' if by_hand else ''}".rstrip()
+    told = ", ".join(each for each in (rest, "by hand" if by_hand else "") if each)
+    return f"{state:<{_STATE_COLUMNS}}{told}".rstrip()

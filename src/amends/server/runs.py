@@ -239,4 +239,4 @@ def _deadline(context: Context, asked: StartRequest) -> int | None:
 def _no_such_saga(engine: Engine, caller: Caller, asked: StartRequest) -> NoSuchSaga:
     wanted = asked.saga[:80] if asked.version is None else f"{asked.saga[:80]} v{asked.version}"
     loaded = ", ".join(f"{each.saga} v{each.version}" for each in engine.definitions.values() if caller.sees(each.saga))
-    return NoSuchSaga(f"no saga {wanted} is loaded here, only {loaded or 'none'}.")
+    return NoSuchSaga(f"no saga {wanted} is loaded here{f', only {loaded}' if loaded else ', nor any other'}.")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from amends.core.errors import AmendsError
+from amends.core.keys import Phase
 from amends.core.state import RunState
 from amends.ports.log import Find, LogReader, StoredRun
 from amends.server.views import StuckRow, marks_of
@@ -100,12 +101,20 @@ def _version(where: Where, value: str) -> Where:
     return replace(where, find=replace(where.find, saga_version=int(value)))
 
 
+def _phase(where: Where, value: str) -> Where:
+    known = [each.value for each in Phase]
+    if value not in known:
+        msg = f"{value!r} is no phase. Phases: {', '.join(known)}."
+        raise BadWhere(msg)
+    return replace(where, phase=value)
+
+
 _CONDITIONS: Final[Mapping[str, Callable[[Where, str], Where]]] = {
     "saga": lambda where, value: replace(where, find=replace(where.find, saga=value)),
     "version": _version,
     "state": _state,
     "step": lambda where, value: replace(where, find=replace(where.find, step=value)),
-    "phase": lambda where, value: replace(where, phase=value),
+    "phase": _phase,
     "reason": lambda where, value: replace(where, reason=value),
     "code": lambda where, value: replace(where, code=value),
 }

@@ -23,8 +23,6 @@ class Listed:
 
 def listing(runs: Sequence[Listed], around: Around) -> list[str]:
     """The table."""
-    if not runs:
-        return ["no runs"]
     rows = [("run", "saga", "state", "at", "age", "needs")]
     for each in runs:
         at, needs = _standing(each, around)
