@@ -39,10 +39,8 @@ async def test_a_name_that_nobody_knows_is_told_with_those_there_are(tmp_path: P
             for ask in (told, told_by_log):
                 said = await ask(on, tmp_path, "ls", *options.split())
                 assert (said.code, said.out, said.err) == (0, f"{line}\n", ""), (options, ask)
-        for ask, called in (
-            (told, "inventory, mail, payments, shipping"),
-            (told_by_log, "inventory, payments, shipping"),
-        ):
+        # A log without the code knows those that were called; whom a notice calls isn't among them yet.
+        for ask, called in ((told, "inventory, mail, payments"), (told_by_log, "inventory, payments")):
             said = await ask(on, tmp_path, "ls", "--waiting-for", "shiping")
             assert said.out == f"no runs: nothing here calls shiping; called are {called}, shipping.\n"
         assert (await told(on, tmp_path, "ls", "--saga", "typo", "--json")).out == '{"runs":[]}\n'
