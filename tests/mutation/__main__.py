@@ -9,7 +9,7 @@ import argparse
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,8 +68,7 @@ def main() -> int:
     options.add_argument("--only", default="", help="only modules whose name contains this")
     asked = options.parse_args()
     area = AREAS[asked.area]
-    found = [path for pattern in area.modules for path in sorted(SOURCE.glob(pattern)) if asked.only in path.name]
-    modules = [Module(path) for path in found if path.name != "__init__.py"]
+    modules = modules_of(area, asked.only)
     with tempfile.TemporaryDirectory() as folder:
         state = State(asked.state or Path(folder) / "state.json")
         state.load()
@@ -81,13 +80,24 @@ def main() -> int:
         return told(modules, state.fates)
 
 
+def paths_of(area: Area) -> list[Path]:
+    """The files of an area."""
+    found = [path for pattern in area.modules for path in sorted(SOURCE.glob(pattern))]
+    return [path for path in found if path.name != "__init__.py"]
+
+
+def modules_of(area: Area, only: str = "") -> list[Module]:
+    """Its modules, or those whose name contains a text."""
+    return [Module(path) for path in paths_of(area) if only in path.name]
+
+
 def told(modules: Sequence[Module], fates: Mapping[str, str]) -> int:
     """Print the score and what isn't right; 0 if all is."""
-    argued = {
-        line.rpartition(" | because ")[0] for line in ARGUED.read_text("utf-8").splitlines() if not line.startswith("#")
-    }
+    argued = arguments(ARGUED)
     counts: Counter[str] = Counter()
-    wrong = 0
+    wrong = stale(modules, fates, argued)
+    for line in wrong:
+        print(line)
     for module in modules:
         for mutant in module.mutants:
             fate = fates.get(f"{module.path.parent.name}/{mutant.name}")
@@ -99,14 +109,41 @@ def told(modules: Sequence[Module], fates: Mapping[str, str]) -> int:
                 continue
             counts[fate] += 1
             if lives:
-                wrong += 1
-                print(f"{fate}: {mutant.name}\n    {mutant.text}")
+                wrong.append(f"{fate}: {mutant.name}\n    {mutant.text}")
+                print(wrong[-1])
     total = counts.total()
     killed = counts[Fate.KILLED] + counts[Fate.TIMED_OUT]
     score = 100 * killed / max(1, total - counts["argued"])
     print(", ".join(f"{count} {fate}" for fate, count in counts.most_common()))
     print(f"score {score:.1f} % of {total - counts['argued']} mutants (argued: {counts['argued']})")
-    return 0 if score >= SCORE_MIN else 1
+    return 0 if score >= SCORE_MIN and not wrong else 1
+
+
+def arguments(path: Path) -> set[str]:
+    """What is argued: the claims in a file, without their reasons."""
+    lines = path.read_text("utf-8").splitlines()
+    return {line.rpartition(" | because ")[0] for line in lines if not line.startswith("#")}
+
+
+def stale(modules: Sequence[Module], fates: Mapping[str, str], argued: Collection[str]) -> list[str]:
+    """Arguments about these modules that are about nothing: there is no such mutant, or a test notices it.
+
+    A mutant that wasn't tried, or whose tests took too long, says nothing about its argument.
+    """
+    tried: dict[str, list[str | None]] = {}
+    for module in modules:
+        for mutant in module.mutants:
+            fate = fates.get(f"{module.path.parent.name}/{mutant.name}")
+            tried.setdefault(mutant.claim, []).append(fate)
+    names = {module.path.name for module in modules}
+    found: list[str] = []
+    for claim in sorted(each for each in argued if each.partition(" | ")[0] in names):
+        met = tried.get(claim)
+        if met is None:
+            found.append(f"argued, but there is no such mutant: {claim}")
+        elif all(fate == Fate.KILLED for fate in met):
+            found.append(f"argued, but a test notices it: {claim}")
+    return found
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from types import FunctionType
 
 import pytest
 
-from tests.mutation.__main__ import told
+from tests.mutation.__main__ import AREAS, ARGUED, arguments, modules_of, paths_of, stale, told
 from tests.mutation.mutants import Module
 from tests.mutation.running import Fate, functions_of, put_in
 
@@ -93,7 +93,7 @@ def test_a_survivor_is_told_unless_it_is_argued(
     assert "score 100.0 %" in capsys.readouterr().out
     first, second, *_ = module.mutants
     lives = {**fates, f"{folder}/{first.name}": Fate.SURVIVED.value, f"{folder}/{second.name}": Fate.UNCOVERED.value}
-    told([module], lives)
+    assert told([module], lives) == 1
     out = capsys.readouterr().out
     assert f"survived: {first.name}" in out
     assert f"no test runs its line: {second.name}" in out
@@ -102,6 +102,49 @@ def test_a_survivor_is_told_unless_it_is_argued(
     monkeypatch.setattr("tests.mutation.__main__.ARGUED", argued)
     assert told([module], lives) == 0
     assert "(argued: 2)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("fate", [*Fate, None])
+def test_an_argument_about_a_mutant_that_a_test_notices_is_stale(
+    module: Module,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    fate: Fate | None,
+) -> None:
+    folder, first = module.path.parent.name, module.mutants[0]
+    fates = {f"{folder}/{mutant.name}": Fate.KILLED.value for mutant in module.mutants}
+    fates.pop(f"{folder}/{first.name}")
+    if fate is not None:
+        fates[f"{folder}/{first.name}"] = fate.value
+    (tmp_path / "argued.txt").write_text(f"{first.claim} | because it was so\n")
+    monkeypatch.setattr("tests.mutation.__main__.ARGUED", tmp_path / "argued.txt")
+    assert told([module], fates) == (1 if fate is Fate.KILLED else 0)
+    assert (f"argued, but a test notices it: {first.claim}" in capsys.readouterr().out) == (fate is Fate.KILLED)
+
+
+def test_an_argument_about_a_mutant_that_is_gone_is_stale(
+    module: Module, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "argued.txt").write_text(
+        "sample.py | a line | that is gone | because it was so\nother.py | a line | gone | because it isn't looked at\n"
+    )
+    monkeypatch.setattr("tests.mutation.__main__.ARGUED", tmp_path / "argued.txt")
+    fates = {f"{module.path.parent.name}/{mutant.name}": Fate.KILLED.value for mutant in module.mutants}
+    assert told([module], fates) == 1
+    out = capsys.readouterr().out
+    assert "argued, but there is no such mutant: sample.py | a line | that is gone" in out
+    assert "other.py" not in out
+
+
+@pytest.mark.parametrize("area", AREAS)
+def test_every_argument_in_the_file_is_about_a_mutant_that_there_is(area: str) -> None:
+    assert stale(modules_of(AREAS[area]), {}, arguments(ARGUED)) == []
+
+
+def test_every_argument_in_the_file_is_about_a_module_of_an_area() -> None:
+    names = {path.name for area in AREAS.values() for path in paths_of(area)}
+    assert {claim.partition(" | ")[0] for claim in arguments(ARGUED)} <= names
 
 
 def test_a_change_that_leaves_super_out_fits_into_the_function_in_use() -> None:
