@@ -6,7 +6,7 @@ import asyncio
 import getpass
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -15,6 +15,7 @@ from amends.cli.errors import BadUsage
 from amends.cli.look import run_of
 from amends.cli.nothing import why_nothing
 from amends.cli.output import Json, as_json, say
+from amends.cli.shared import spread
 from amends.cli.source import Load, LogUrl, ServerUrl, Source, decoded, pages, post, reach
 from amends.cli.source_log import Purpose
 from amends.core.errors import AmendsError
@@ -43,74 +44,65 @@ NeededStep = Annotated[str | None, typer.Option(metavar="STEP[/ITEM]", help="The
 
 
 @dataclass(frozen=True, slots=True)
+class How:
+    """What every verb on a run, or on many, can be told beside what it does."""
+
+    where: Where = None
+    dry_run: DryRun = False
+    expected: Expected = None
+    by: By = None
+    server: ServerUrl = None
+    log: LogUrl = None
+    load: Load = None
+    json: Json = False
+
+
+@dataclass(frozen=True, slots=True)
 class Asked:
     """One verb as it was typed."""
 
     verb: str
     run: str | None
-    where: str | None
     body: Mapping[str, object]
-    step: str | None = None
-    dry_run: bool = False
-    expected: int | None = None
-    json: bool = False
+    step: str | None
+    how: How
 
 
+@spread
 def cancel(
     run: Id = None,
     *,
     reason: Reason,
-    where: Where = None,
-    dry_run: DryRun = False,
-    expected: Expected = None,
-    by: By = None,
-    server: ServerUrl = None,
-    log: LogUrl = None,
-    load: Load = None,
-    json: Json = False,
+    how: How,
 ) -> None:
     """Turn a run back and undo what it did. Refused once it is past its pivot."""
-    asked = Asked("cancel", run, where, _signed(reason, by), None, dry_run, expected, json)
-    _do(asked, server, log, load)
+    _do(Asked("cancel", run, _signed(reason, how.by), None, how))
 
 
+@spread
 def compensate(
     run: Id = None,
     *,
     reason: Reason,
-    where: Where = None,
-    dry_run: DryRun = False,
-    expected: Expected = None,
-    by: By = None,
-    server: ServerUrl = None,
-    log: LogUrl = None,
-    load: Load = None,
-    json: Json = False,
+    how: How,
 ) -> None:
     """As cancel; what is stuck and unknown behind a barrier is undone without waiting for a person."""
-    asked = Asked("compensate", run, where, _signed(reason, by), None, dry_run, expected, json)
-    _do(asked, server, log, load)
+    _do(Asked("compensate", run, _signed(reason, how.by), None, how))
 
 
+@spread
 def retry(
     run: Id = None,
     *,
     reason: Reason,
     step: Step = None,
-    where: Where = None,
-    dry_run: DryRun = False,
-    expected: Expected = None,
-    by: By = None,
-    server: ServerUrl = None,
-    log: LogUrl = None,
-    load: Load = None,
-    json: Json = False,
+    how: How,
 ) -> None:
     """Send it again: same key, same bytes, a new budget. Without --step everything that is stuck."""
-    asked = Asked("retry", run, where, _signed(reason, by), step, dry_run, expected, json)
-    _do(asked, server, log, load)
+    _do(Asked("retry", run, _signed(reason, how.by), step, how))
 
 
+@spread
 def resolve(
     run: Id = None,
     *,
@@ -120,14 +112,7 @@ def resolve(
     never_happened: Annotated[bool, typer.Option("--never-happened", help="It didn't, and never will.")] = False,
     undone: Annotated[bool, typer.Option("--undone", help="You undid it, or know that it is undone.")] = False,
     reply: Annotated[str | None, typer.Option(metavar="JSON", help="With --happened: what it answered.")] = None,
-    where: Where = None,
-    dry_run: DryRun = False,
-    expected: Expected = None,
-    by: By = None,
-    server: ServerUrl = None,
-    log: LogUrl = None,
-    load: Load = None,
-    json: Json = False,
+    how: How,
 ) -> None:
     """Vouch for what became of a step. The run's end says that it was by hand."""
     said = {"succeeded": happened, "rejected": never_happened, "undone": undone}
@@ -135,45 +120,33 @@ def resolve(
     if len(outcomes) != 1:
         msg = "say what became of it, one of: --happened, --never-happened, --undone."
         raise BadUsage(msg)
-    body = {**_signed(reason, by), "outcome": outcomes[0]}
+    body = {**_signed(reason, how.by), "outcome": outcomes[0]}
     if reply is not None:
         body["reply"] = _json(reply, "--reply")
-    _do(Asked("resolve", run, where, body, step, dry_run, expected, json), server, log, load)
+    _do(Asked("resolve", run, body, step, how))
 
 
+@spread
 def skip(
     run: Id = None,
     *,
     reason: Reason,
     step: NeededStep = None,
-    where: Where = None,
-    dry_run: DryRun = False,
-    expected: Expected = None,
-    by: By = None,
-    server: ServerUrl = None,
-    log: LogUrl = None,
-    load: Load = None,
-    json: Json = False,
+    how: How,
 ) -> None:
     """Leave a step as it is, on purpose. A skipped undo ends abandoned."""
-    _do(Asked("skip", run, where, _signed(reason, by), step, dry_run, expected, json), server, log, load)
+    _do(Asked("skip", run, _signed(reason, how.by), step, how))
 
 
+@spread
 def abandon(
     run: Id = None,
     *,
     reason: Reason,
-    where: Where = None,
-    dry_run: DryRun = False,
-    expected: Expected = None,
-    by: By = None,
-    server: ServerUrl = None,
-    log: LogUrl = None,
-    load: Load = None,
-    json: Json = False,
+    how: How,
 ) -> None:
     """End a stuck run as it is; every effect that may remain is listed."""
-    _do(Asked("abandon", run, where, _signed(reason, by), None, dry_run, expected, json), server, log, load)
+    _do(Asked("abandon", run, _signed(reason, how.by), None, how))
 
 
 def answer(
@@ -198,7 +171,7 @@ def answer(
         body |= {"outcome": "rejected", "reason": decline}
     elif reply is not None:
         body["reply"] = _json(reply, "the answer")
-    _do(Asked("answer", run, None, body, step, dry_run, None, json), server, log, load)
+    _do(Asked("answer", run, body, step, How(None, dry_run, None, by, server, log, load, json)))
 
 
 def probe(
@@ -232,24 +205,22 @@ def probe(
 # -- doing it
 
 
-def _do(asked: Asked, server: str | None, log: str | None, load: Sequence[str] | None) -> None:
-    if (asked.run is None) == (asked.where is None):
+def _do(asked: Asked) -> None:
+    if (asked.run is None) == (asked.how.where is None):
         msg = f"name one run (amends {asked.verb} order-42 ...), or many by --where 'saga=place-order step=ship'."
         raise BadUsage(msg)
     if asked.run is not None:
         if asked.verb in {"resolve", "skip"} and asked.step is None:
             msg = f"say which step: amends {asked.verb} {asked.run} --step NAME ..."
             raise BadUsage(msg)
-        asyncio.run(_within(server, log, load, lambda source: _one(source, asked, str(asked.run))))
+        asyncio.run(_within(asked.how, lambda source: _one(source, asked, str(asked.run))))
         return
     many = _many_by_server if asked.verb in SERVER_BULK and asked.step is None else _many_by_one
-    asyncio.run(_within(server, log, load, lambda source: many(source, asked)))
+    asyncio.run(_within(asked.how, lambda source: many(source, asked)))
 
 
-async def _within(
-    server: str | None, log: str | None, load: Sequence[str] | None, work: Callable[[Source], Awaitable[None]]
-) -> None:
-    async with reach(server, log, load, Purpose.ACT) as source:
+async def _within(how: How, work: Callable[[Source], Awaitable[None]]) -> None:
+    async with reach(how.server, how.log, how.load, Purpose.ACT) as source:
         await work(source)
 
 
@@ -259,17 +230,17 @@ async def _one(source: Source, asked: Asked, run: str) -> None:
     from amends.server.views import RunView
 
     before = await run_of(source, run)
-    said = await _post_verb(source, asked, run, dry_run=asked.dry_run)
+    said = await _post_verb(source, asked, run, dry_run=asked.how.dry_run)
     by = str(asked.body.get("by", ""))
-    if asked.dry_run:
+    if asked.how.dry_run:
         preview = decoded(said, PreviewView)
-        if asked.json:
+        if asked.how.json:
             as_json(preview)
         else:
             say(preview_lines(before, preview, by))
         return
     after = decoded(said, RunView)
-    if asked.json:
+    if asked.how.json:
         as_json(after)
         return
     say(changed_lines(before, after, by))
@@ -288,7 +259,7 @@ async def _many_by_server(source: Source, asked: Asked) -> None:
     from amends.server.bulk import BulkView
 
     path = f"/v1/runs:{asked.verb}"
-    body = {**asked.body, "where": asked.where}
+    body = {**asked.body, "where": asked.how.where}
     counted = decoded(await post(source, path, {**body, "dry_run": True}), BulkView)
     if await _is_nothing(source, asked, counted.matched, lambda: as_json(counted)):
         return
@@ -305,13 +276,13 @@ async def _many_by_one(source: Source, asked: Asked) -> None:
     from amends.cli.texts.steering import bulk_lines
     from amends.server.views import RowView
 
-    where = asked.where or ""
+    where = asked.how.where or ""
     step = asked.step or _said(where, "step")
     if asked.verb in {"resolve", "skip"} and step is None:
         msg = f"say which step: amends {asked.verb} --where '{where}' --step NAME ..."
         raise BadUsage(msg)
     rows = [msgspec.json.decode(each, type=RowView) async for each in pages(source, {"where": where}, None)]
-    named = Asked(asked.verb, None, where, asked.body, step, asked.dry_run, asked.expected, asked.json)
+    named = replace(asked, step=step)
     past = sum(row.past_pivot for row in rows)
 
     def told() -> None:
@@ -360,12 +331,12 @@ def _bulk_view(
 
 async def _is_nothing(source: Source, asked: Asked, matched: int, told: Callable[[], None]) -> bool:
     """Whether no run is meant; then that is said, and why, unless runs were expected."""
-    if matched or asked.expected:
+    if matched or asked.how.expected:
         return False
-    if asked.json:
+    if asked.how.json:
         told()
     else:
-        say([f"no run matches{await why_nothing(source, asked.where or '') or '.'}"])
+        say([f"no run matches{await why_nothing(source, asked.how.where or '') or '.'}"])
     return True
 
 
@@ -374,8 +345,8 @@ def _agreed(asked: Asked, matched: int, past_pivot: int, told: Callable[[], None
     from amends.cli.texts.steering import match_line
     from amends.cli.texts.tables import counted
 
-    if asked.dry_run:
-        if asked.json:
+    if asked.how.dry_run:
+        if asked.how.json:
             told()
         else:
             say(
@@ -385,14 +356,13 @@ def _agreed(asked: Asked, matched: int, past_pivot: int, told: Callable[[], None
                 ]
             )
         return False
-    if asked.expected is not None:
-        if asked.expected != matched:
-            msg = (
-                f"{counted(matched, 'run')} match, {asked.expected} expected. Nothing was done. Look again: --dry-run."
-            )
+    if asked.how.expected is not None:
+        if asked.how.expected != matched:
+            match = counted(matched, "run")
+            msg = f"{match} match, {asked.how.expected} expected. Nothing was done. Look again: --dry-run."
             raise AmendsError(msg)
         return True
-    if not sys.stdin.isatty() or asked.json:
+    if not sys.stdin.isatty() or asked.how.json:
         msg = f"{match_line(matched, past_pivot)} Say --expected {matched} to go on without being asked."
         raise BadUsage(msg)
     say([match_line(matched, past_pivot)])
@@ -400,10 +370,10 @@ def _agreed(asked: Asked, matched: int, past_pivot: int, told: Callable[[], None
 
 
 def _told(asked: Asked, done: "BulkView", lines: "Callable[[BulkView, str], list[str]]") -> None:
-    if asked.json:
+    if asked.how.json:
         as_json(done)
     else:
-        say(lines(done, asked.where or ""))
+        say(lines(done, asked.how.where or ""))
     if done.refused:
         raise typer.Exit(1)
 
