@@ -27,7 +27,7 @@ OUTSIDE_DOORS = {
 """Modules of the standard library that wait, look at a clock, throw dice, write logs or touch the machine."""
 
 FRAMEWORK_GUARDS = {f"amends.participant.{name}" for name in ("django", "fastapi", "flask", "settle")}
-COMPOSITION_ROOTS = {"server", "cli", "testing", "shop", "compose", "client", "config"}
+COMPOSITION_ROOTS = {"server", "cli", "testing", "shop", "compose", "lanes", "client", "config"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Literal, Self, TypeVar, cast
+from typing import Any, Literal, Self, TypeVar, cast
 
 from amends.codecs.events import EventCodec as PlainEvents
 from amends.codecs.json import JsonCodec, canonical
@@ -20,7 +20,6 @@ from amends.config.loading import load as load_settings
 from amends.config.routes import defaults_of, routes_of
 from amends.config.settings import Settings
 from amends.config.values import looked_up
-from amends.core.answers import NotSent
 from amends.core.check import check_sagas
 from amends.core.codec import Undecodable
 from amends.core.commands import Abandon, Answer, Cancel, Resolve, Retry, Skip, Verb
@@ -28,29 +27,24 @@ from amends.core.declare import Step
 from amends.core.definition import EPOCH_START, DefaultsOf, Definition, define
 from amends.core.errors import AmendsError, DefinitionInvalid, InputInvalid, NoRoute, NoSuchSaga
 from amends.core.events import Who
-from amends.core.keys import Phase
-from amends.core.operation import AT_ONCE_DEFAULT, Route
+from amends.core.operation import Route
 from amends.core.outcomes import Outcome
 from amends.core.retry import DEFAULTS, micros
 from amends.core.saga import Saga
-from amends.core.state import BUILT_IN, LOCAL, RunRecord
+from amends.core.state import RunRecord
 from amends.core.summary import outcome
-from amends.engine.circuit import Circuit
 from amends.engine.driven import Driven, Ready
 from amends.engine.engine import GRACE_SECONDS, Engine, Started
-from amends.engine.lanes import Lane, Standing, standing
+from amends.engine.lanes import Lane
+from amends.lanes import Lanes
 from amends.ports.clock import LOOP_TIMERS, Clock, SystemClock, Timers
 from amends.ports.events import EventCodec
 from amends.ports.log import LogReader, TransactionLog
 from amends.ports.runs import Run
-from amends.ports.transport import Outgoing, Reloadable, Transport
-from amends.transports.in_process import LocalTransport, LocalWork, local_action, local_compensation
+from amends.ports.transport import Transport
 
 I = TypeVar("I")  # noqa: E741 - the field's letter for a saga's input
 R = TypeVar("R")
-
-LOCAL_AT_ONCE: Final = 256
-"""Steps done in this process at a time, per saga; those that block share as many threads as the machine bears."""
 
 
 def open_log(url: str) -> TransactionLog:
@@ -166,15 +160,6 @@ def _way(route: Route) -> Transport:
     raise NoRoute(msg)
 
 
-def _shown(where: object) -> str:
-    """An address without the name and password that may stand in it; nothing for what is in this process."""
-    if not isinstance(where, str) or "://" not in where:
-        return ""
-    scheme, _, rest = where.partition("://")
-    place, slash, path = rest.partition("/")
-    return f"{scheme}://{place.rpartition('@')[2]}{slash}{path}"
-
-
 def load(name: str) -> object:
     """What `module:name` means, as on a command line; a clear error where it means nothing."""
     module_name, _, attribute = name.partition(":")
@@ -201,108 +186,6 @@ def load_definitions(sagas: Iterable[Saga[Any]], defaults_of: DefaultsOf = lambd
         raise DefinitionInvalid(mistakes)
     codec = JsonCodec()
     return [define(each, codec, defaults_of) for each in listed]
-
-
-class Lanes:
-    """The queue in front of every participant, and in front of each saga's own work."""
-
-    def __init__(
-        self,
-        definitions: Iterable[Definition],
-        routes: Iterable[Route],
-        around: Callable[[Transport], Transport] | None = None,
-    ) -> None:
-        self._lanes: dict[str, Lane[Ready]] = {}
-        self._local: dict[int, Lane[Ready]] = {}
-        listed = list(definitions)
-        given = {route.participant: route for route in routes}
-        self._where = {name: _shown(route.where) for name, route in given.items()}
-        missing = [
-            _no_route(definition, participant)
-            for definition in listed
-            for participant in definition.participants
-            if participant not in given and participant not in BUILT_IN
-        ]
-        if missing:
-            raise NoRoute("\n".join(dict.fromkeys(missing)))
-        for name, route in given.items():
-            transport = open_route(route)
-            self._lanes[name] = Lane(
-                name, around(transport) if around else transport, route.at_once, Circuit(route.circuit)
-            )
-        for definition in listed:
-            transport = LocalTransport(_finder(definition), at_once=AT_ONCE_DEFAULT)
-            self._local[id(definition)] = Lane(LOCAL, around(transport) if around else transport, LOCAL_AT_ONCE)
-
-    def lane_of(self, definition: Definition, participant: str) -> Lane[Ready]:
-        """Where calls to this participant queue."""
-        if participant == LOCAL:
-            return self._local[id(definition)]
-        try:
-            return self._lanes[participant]
-        except KeyError:
-            lane = self._lanes[participant] = Lane(participant, Nowhere(participant), AT_ONCE_DEFAULT)
-            return lane
-
-    @property
-    def by_participant(self) -> Mapping[str, Lane[Ready]]:
-        """The lanes to participants, without those of work done here."""
-        return self._lanes
-
-    def reload(self) -> list[str]:
-        """Read certificates again; what went wrong. What can't be read stays as it was."""
-        wrong: list[str] = []
-        for lane in self._lanes.values():
-            if isinstance(lane.transport, Reloadable):
-                try:
-                    lane.transport.reload()
-                except AmendsError as error:
-                    wrong.append(f"participants.{lane.participant}: {error}")
-        return wrong
-
-    def standing(self) -> list[Standing]:
-        """How things stand with every participant that has a route."""
-        return [standing(each, self._where.get(each.participant, "")) for each in self._lanes.values()]
-
-    async def close(self) -> None:
-        """Let go of all connections and threads."""
-        for lane in (*self._lanes.values(), *self._local.values()):
-            await lane.transport.close()
-
-
-class Nowhere:
-    """A participant that turned up in a built call and has no route: nothing is sent, and the run waits."""
-
-    def __init__(self, participant: str) -> None:
-        self._participant = participant
-
-    async def send(self, call: Outgoing) -> NotSent:
-        """Say that there is no way."""
-        return NotSent(f"no route for {self._participant}, which {call.step} calls")
-
-    async def close(self) -> None:
-        """Nothing to let go of."""
-
-
-def _no_route(definition: Definition, participant: str) -> str:
-    owner = definition.owner_of(participant)
-    return (
-        f"no route for {owner}, which {definition.saga} v{definition.version} needs. "
-        f'Add {owner}.at("http://...") or [participants.{participant}] url = ... in amends.toml.'
-    )
-
-
-def _finder(definition: Definition) -> Callable[[str, Phase], LocalWork | None]:
-    known: dict[tuple[str, Phase], LocalWork] = {}
-    for step in definition.steps.values():
-        if not step.is_local:
-            continue
-        known[step.name, Phase.ACTION] = local_action(step.function, definition.codec, step.argument_types)
-        if step.undo_function is not None:
-            known[step.name, Phase.COMPENSATION] = local_compensation(
-                step.undo_function, definition.codec, step.undo_input_type, step.reply_type
-            )
-    return lambda operation, phase: known.get((operation, phase))
 
 
 class EmbeddedRun:
@@ -398,7 +281,7 @@ class Orchestrator:
         definitions = load_definitions(self._sagas, partial(defaults_of, self._settings))
         log = open_log(self._log) if isinstance(self._log, str) else self._log
         self._definitions = {id(saga): each for saga, each in zip(self._sagas, definitions, strict=True)}
-        self._lanes = Lanes(definitions, self._routes, self._around)
+        self._lanes = Lanes(definitions, self._routes, open_route, self._around)
         engine = Engine(
             definitions,
             log=log,

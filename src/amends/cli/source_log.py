@@ -112,9 +112,10 @@ def log_meant(given: str | None) -> str:
 
 def _engine(log: "TransactionLog", definitions: "Sequence[Definition]") -> "Engine":
     from amends.codecs.json import canonical
-    from amends.compose import Nowhere, open_events
+    from amends.compose import open_events
     from amends.engine.engine import Engine
     from amends.engine.lanes import Lane
+    from amends.lanes import Nowhere
     from amends.ports.clock import SystemClock
 
     return Engine(
