@@ -25,12 +25,12 @@ from amends.config.showing import text_of as text_of_value
 from amends.core import events, outcomes
 from amends.core.answers import CONTRACT, Answered, Halt, Outcome, Pending, SaidNo, Succeeded, Unknown, read_answer
 from amends.core.codec import TypeForm
-from amends.core.keys import Phase, make_key
+from amends.core.keys import Phase
 from amends.core.retry import MICROSECONDS, Guard, Kind, Patience, Policy, resolve
-from amends.ports.transport import Outgoing
 from amends.ports.wire import call_headers
 from amends.server.paths import ENDPOINTS
 from amends.shop.demo import demo_command
+from amends.testing.contracts.transport import CALL
 from amends.testing.simulation.weather import WHAT, Fault
 from tests.docs.collect import PROJECT, pages
 
@@ -134,27 +134,7 @@ def shown(outcome: Outcome) -> str:
 
 
 def header_table() -> str:
-    key = make_key("order-42", "reserve", "", Phase.ACTION)
-    headers = call_headers(
-        Outgoing(
-            key=key,
-            run="order-42",
-            step="reserve",
-            item="",
-            phase=Phase.ACTION,
-            participant="inventory",
-            operation="reserve",
-            guard=Guard.BARRIER,
-            kind=Kind.COMPENSABLE,
-            body=b"{}",
-            attempt=1,
-            epoch=12,
-            since=1_772_420_400_000_250,
-            timeout_seconds=5,
-            deadline=None,
-            seal=None,
-        )
-    )
+    headers = call_headers(CALL)
     return table(("header", "for example"), [(f"`{name}`", f"`{text}`") for name, text in headers.items()])
 
 
@@ -169,6 +149,7 @@ LIMITS = (
     "engine.writer",
     "engine.claims",
     "compose",
+    "lanes",
     "logs.sqlite.opening",
     "participant.service",
     "ports.inbox",

@@ -6,6 +6,7 @@ import socket
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
@@ -14,11 +15,9 @@ from aiohttp import web
 
 from amends.core.answers import Answered, NotSent
 from amends.core.errors import NoRoute
-from amends.core.keys import Phase
 from amends.core.operation import Tls
-from amends.core.retry import Guard, Kind
-from amends.ports.transport import Outgoing
 from amends.server.access import new_token
+from amends.testing.contracts.transport import CALL as SAMPLE
 from amends.transports.http import HttpTransport
 from tests.server.certificates import Authority
 from tests.server.processes import SECONDS, Serving
@@ -26,22 +25,7 @@ from tests.server.processes import SECONDS, Serving
 TOKEN, HASH = new_token()
 OTHER, OTHER_HASH = new_token()
 
-CALL = Outgoing(
-    key="order-1:reserve:action",
-    run="order-1",
-    step="reserve",
-    item="",
-    phase=Phase.ACTION,
-    participant="inventory",
-    operation="reserve",
-    guard=Guard.BARRIER,
-    kind=Kind.COMPENSABLE,
-    body=b"{}",
-    attempt=1,
-    epoch=1,
-    since=0,
-    timeout_seconds=SECONDS,
-)
+CALL = replace(SAMPLE, timeout_seconds=SECONDS)
 
 
 async def yes(request: web.Request) -> web.Response:

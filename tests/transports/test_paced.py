@@ -1,11 +1,11 @@
 """A participant that bears only so many calls a second gets no more, and every one of them."""
 
 import asyncio
+from dataclasses import replace
 
 from amends.core.answers import Answered
-from amends.core.keys import Phase
-from amends.core.retry import Guard, Kind
 from amends.ports.transport import Outgoing
+from amends.testing.contracts.transport import CALL
 from amends.transports.paced import Paced
 from tests.engine.support import seconds, virtually
 
@@ -24,22 +24,7 @@ class Noting:
 
 
 def call(number: int) -> Outgoing:
-    return Outgoing(
-        key=f"o-{number}:reserve:action",
-        run=f"o-{number}",
-        step="reserve",
-        item="",
-        phase=Phase.ACTION,
-        participant="inventory",
-        operation="reserve",
-        guard=Guard.BARRIER,
-        kind=Kind.COMPENSABLE,
-        body=b"{}",
-        attempt=1,
-        epoch=1,
-        since=0,
-        timeout_seconds=1,
-    )
+    return replace(CALL, key=f"o-{number}:reserve:action", run=f"o-{number}")
 
 
 def test_calls_are_evenly_spaced_and_none_is_lost() -> None:
