@@ -112,7 +112,10 @@ def problem_of(error: Exception) -> Problem:
 
 def not_found(request: Request) -> Problem:
     """A path that isn't served."""
-    return Problem(404, "not-found", "There is nothing at this path", f"{request.url.path} is no path of this API.")
+    path = request.url.path
+    return Problem(
+        404, "not-found", "There is nothing at this path", f"{path} is no path of this API; /docs shows them all."
+    )
 
 
 def method_not_allowed(request: Request, headers: Mapping[str, str]) -> Problem:

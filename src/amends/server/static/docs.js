@@ -9,6 +9,11 @@ function element(name, properties = {}, ...children) {
   return made;
 }
 
+// A text in which `names` stand between backticks.
+function prose(text) {
+  return text.split("`").map((each, index) => (index % 2 ? element("code", { textContent: each }) : each));
+}
+
 function nameOf(reference) {
   return reference.slice(reference.lastIndexOf("/") + 1);
 }
@@ -56,10 +61,10 @@ function operation(path, method, told) {
       {},
       element("span", { className: `method ${method}`, textContent: method.toUpperCase() }),
       element("code", { textContent: path }),
-      element("span", { className: "about", textContent: told.summary }),
+      element("span", { className: "about" }, ...prose(told.summary)),
     ),
   );
-  if (told.description) shown.append(element("p", { textContent: told.description }));
+  if (told.description) shown.append(element("p", {}, ...prose(told.description)));
   if (told.parameters.length) {
     shown.append(
       table(
@@ -68,7 +73,7 @@ function operation(path, method, told) {
           element("code", { textContent: each.required ? `${each.name} *` : each.name }),
           each.in,
           shortly(each.schema),
-          each.description,
+          prose(each.description),
         ]),
       ),
     );
@@ -79,7 +84,7 @@ function operation(path, method, told) {
       ["status", "means", "body"],
       Object.entries(told.responses).map(([status, each]) => [
         element("code", { textContent: status }),
-        each.description,
+        prose(each.description),
         body(each.content),
       ]),
     ),
@@ -90,7 +95,7 @@ function operation(path, method, told) {
 function type(name, schema) {
   const required = new Set(schema.required || []);
   const shown = element("article", { id: `type-${name}` }, element("h3", { textContent: name }));
-  if (schema.description) shown.append(element("p", { textContent: schema.description }));
+  if (schema.description) shown.append(element("p", {}, ...prose(schema.description)));
   shown.append(
     table(
       ["field", "type"],
@@ -117,16 +122,21 @@ function show(told) {
     }
   }
   const main = document.getElementById("operations");
+  const nothing = element("p", { textContent: "Nothing matches.", hidden: true });
   for (const [tag, operations] of groups) {
     main.append(element("section", {}, element("h2", { textContent: tag }), ...operations));
   }
+  main.append(nothing);
   const schemas = document.getElementById("schemas");
   for (const [name, schema] of Object.entries(told.components.schemas)) schemas.append(type(name, schema));
   document.getElementById("filter").addEventListener("input", ({ target }) => {
     const words = target.value.toLowerCase().split(/\s+/).filter(Boolean);
-    for (const each of document.querySelectorAll(".operation")) {
-      each.hidden = !words.every((word) => each.dataset.words.includes(word));
+    for (const section of main.querySelectorAll("section")) {
+      const operations = [...section.querySelectorAll(".operation")];
+      for (const each of operations) each.hidden = !words.every((word) => each.dataset.words.includes(word));
+      section.hidden = operations.every((each) => each.hidden);
     }
+    nothing.hidden = [...main.querySelectorAll("section")].some((each) => !each.hidden);
   });
 }
 
