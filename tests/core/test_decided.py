@@ -1,7 +1,8 @@
 """What is decided, folded and owed in some hundred situations is what stands in `decided/`, line by line.
 
-Each file holds stories of one saga: what was asked, what else might have been asked, and what followed. Part of them
-was read against the rules; the rest says what was decided when it was written. Where a rule changes on purpose,
+Each file holds stories of one saga: what was asked, what else might have been asked, and what followed. Their facts and
+what is owed were read against the rules once; what was written since says what was decided then. Where a rule changes
+on purpose,
 `uv run python -m tests.decided` writes the files anew, and the difference says what else the change touches.
 """
 
