@@ -2,8 +2,7 @@
 
 Each file holds stories of one saga: what was asked, what else might have been asked, and what followed. Their facts and
 what is owed were read against the rules once; what was written since says what was decided then. Where a rule changes
-on purpose,
-`uv run python -m tests.decided` writes the files anew, and the difference says what else the change touches.
+on purpose, `uv run python -m tests.decided` writes the files anew, and the difference says what else it touches.
 """
 
 import difflib
