@@ -5,17 +5,15 @@ what it heard is offered as a visitor's, on a real server.
 # pyright: reportPrivateUsage=false
 
 import asyncio
-from collections.abc import Callable
 from datetime import timedelta
 
-from amends.compose import Orchestrator
-from amends.core.answers import Answered, Cause, Lost, NotSent
+from amends.core.answers import Answered, Lost
 from amends.core.keys import Phase
 from amends.core.outcomes import Completed
-from amends.ports.transport import Outgoing, Transport
 from tests.postgres.shop import Shop, order
 from tests.postgres.support import until
 from tests.postgres.test_workers import SOON, fine
+from tests.postgres.ways import Way, worker
 from tests.support.postgres import Sql
 
 GONE = "UPDATE amends.workers SET state = 'dead'"
@@ -27,53 +25,6 @@ UPDATE amends.runs SET version = 2, state = 'running', owner = NULL, due_at = 1;
 
 OFFERED = "ActionSucceeded\nActionRequested"
 """The answer, and what follows from it, in one append that no owner made."""
-
-Came = Answered | NotSent | Lost
-
-
-class Way:
-    """One worker's way to the shop: calls wait at it, before they arrive or when they are answered, or get lost."""
-
-    def __init__(self) -> None:
-        self.lost: Callable[[Outgoing], bool] = lambda _: False
-        self.arrives: dict[str, asyncio.Event] = {}
-        self.answered: dict[str, asyncio.Event] = {}
-        self.heard: list[tuple[str, Came]] = []
-        self._through: dict[int, Transport] = {}
-
-    def around(self, transport: Transport) -> Transport:
-        return _Through(self, transport)
-
-    def heard_of(self, key: str) -> list[Came]:
-        return [came for heard, came in self.heard if heard == key]
-
-
-class _Through:
-    """`ports.transport.Transport`."""
-
-    def __init__(self, way: Way, transport: Transport) -> None:
-        self._way = way
-        self._transport = transport
-
-    async def send(self, call: Outgoing) -> Came:
-        way = self._way
-        if way.lost(call):
-            came: Came = Lost(Cause.TIMED_OUT, "it got lost on its way")
-        else:
-            if call.key in way.arrives:
-                await way.arrives[call.key].wait()
-            came = await self._transport.send(call)
-            if call.key in way.answered:
-                await way.answered[call.key].wait()
-        way.heard.append((call.key, came))
-        return came
-
-    async def close(self) -> None:
-        await self._transport.close()
-
-
-def worker(shop: Shop, url: str, way: Way) -> Orchestrator:
-    return Orchestrator([order], log=f"{url}?lease_seconds=600", routes=shop.routes, around=way.around)
 
 
 async def test_the_undo_of_a_former_owner_is_refused_after_a_fail_over_took_the_run_back_in_time(
