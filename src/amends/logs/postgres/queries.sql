@@ -131,8 +131,15 @@ WHERE id = $1 AND state = 'live'
 RETURNING (extract(epoch FROM clock_timestamp()) * 1000000)::bigint;
 
 -- name: reap
--- Whoever has said nothing until its lease was over is dead, for good.
-UPDATE amends.workers SET state = 'dead' WHERE state = 'live' AND expires_at < clock_timestamp() RETURNING id;
+-- Whoever has said nothing until its lease was over is dead, for good. And, as a row without an id, in how many seconds the next of
+-- the others' leases is over.
+WITH gone AS (
+    UPDATE amends.workers SET state = 'dead' WHERE state = 'live' AND expires_at < clock_timestamp() RETURNING id
+)
+SELECT id, NULL::float8 FROM gone
+UNION ALL
+SELECT NULL, extract(epoch FROM min(expires_at) - clock_timestamp())::float8
+FROM amends.workers WHERE state = 'live' AND id <> $1 AND expires_at >= clock_timestamp();
 
 -- name: leave
 -- This worker is gone, in good order.
