@@ -44,7 +44,7 @@ WITH wanted AS (
     INSERT INTO amends.events (run, version, kind, body, epoch, append_id, at)
     SELECT e.* FROM unnest($35::text[], $36::bigint[], $37::text[], $38::bytea[], $39::bigint[], $40::bytea[], $41::bigint[])
         AS e (run, version, kind, body, epoch, append_id, at)
-    WHERE e.run IN (SELECT id FROM taken)
+    WHERE (e.run IN (SELECT id FROM taken)) IS TRUE
 )
 SELECT id FROM taken;
 
