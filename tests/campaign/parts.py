@@ -61,6 +61,7 @@ PARTS: Final[Mapping[str, Callable[[Size], Iterator[Unit]]]] = {
     "exploration": lambda _: marked("tests/exploration"),
     "crash": lambda _: marked("tests/crash/test_kills.py"),
     "power": lambda _: marked("tests/crash/test_power_loss.py"),
+    "postgres": lambda _: marked("tests/postgres"),
     "simulation": seeds,
     "mutation": mutants,
 }
