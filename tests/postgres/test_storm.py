@@ -5,7 +5,6 @@ import pytest
 from amends.testing.postgres_server import PostgresServer
 from tests.postgres.storm import Weather, weather_through
 
-
 STORMS = 30
 
 
