@@ -55,7 +55,17 @@ def mutants(size: Size) -> Iterator[Unit]:
         yield Unit(f"mutation {area}", (*command, "--state", str(size.state / f"mutants-{area}.json")), 6 * 3_600)
 
 
-_PYTEST: Final = (sys.executable, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider")
+_PYTEST: Final = (
+    sys.executable,
+    "-m",
+    "pytest",
+    "-n",
+    "0",
+    "-p",
+    "no:cacheprovider",
+    *("-o", "faulthandler_timeout=3600"),
+)
+"""What is no test of every day may take longer than one; where one hangs it is shown before its unit's time is over."""
 
 PARTS: Final[Mapping[str, Callable[[Size], Iterator[Unit]]]] = {
     "exploration": lambda _: marked("tests/exploration"),
