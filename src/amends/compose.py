@@ -47,9 +47,12 @@ I = TypeVar("I")  # noqa: E741 - the field's letter for a saga's input
 R = TypeVar("R")
 
 
-def open_log(url: str) -> TransactionLog:
+def open_log(url: str, *, lease_seconds: float | None = None) -> TransactionLog:
     """The log that a URL names, not opened yet: `memory:`, `sqlite:///path` (`sqlite:////absolute/path`) or
     `postgresql://user@host/database`.
+
+    `lease_seconds`: how long this process may be silent before others take its runs, where there can be others and the
+    URL doesn't say it.
     """
     scheme, _, rest = url.partition(":")
     match scheme:
@@ -67,7 +70,7 @@ def open_log(url: str) -> TransactionLog:
             return SqliteLog(path)
         case "postgresql" | "postgres":
             opened, _ = _postgres()
-            return opened(url)
+            return opened(url, lease_seconds=lease_seconds)
         case _:
             msg = (
                 f"{url}: no log is known by {scheme or 'this'}:. "
@@ -94,7 +97,7 @@ def open_reader(url: str) -> AbstractAsyncContextManager[LogReader]:
     return open_readonly(path)
 
 
-def _postgres() -> tuple[Callable[[str], TransactionLog], Callable[[str], AbstractAsyncContextManager[LogReader]]]:
+def _postgres() -> tuple[Callable[..., TransactionLog], Callable[[str], AbstractAsyncContextManager[LogReader]]]:
     """How a log on PostgreSQL is opened, and how it is looked into."""
     try:
         from amends.logs.postgres.log import PostgresLog
@@ -267,6 +270,7 @@ class Orchestrator:
         self._runs_max = known.engine.runs_max if runs_max is None else runs_max
         self._clock = clock or SystemClock()
         self._timers = timers
+        self._lease_seconds = known.engine.lease
         self._poll_seconds = known.engine.poll if poll_seconds is None else poll_seconds
         self._around = around
         self._codec = JsonCodec()
@@ -279,7 +283,7 @@ class Orchestrator:
             msg = "the orchestrator is open already"
             raise AmendsError(msg)
         definitions = load_definitions(self._sagas, partial(defaults_of, self._settings))
-        log = open_log(self._log) if isinstance(self._log, str) else self._log
+        log = open_log(self._log, lease_seconds=self._lease_seconds) if isinstance(self._log, str) else self._log
         self._definitions = {id(saga): each for saga, each in zip(self._sagas, definitions, strict=True)}
         self._lanes = Lanes(definitions, self._routes, open_route, self._around)
         engine = Engine(

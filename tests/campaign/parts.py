@@ -55,12 +55,23 @@ def mutants(size: Size) -> Iterator[Unit]:
         yield Unit(f"mutation {area}", (*command, "--state", str(size.state / f"mutants-{area}.json")), 6 * 3_600)
 
 
-_PYTEST: Final = (sys.executable, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider")
+_PYTEST: Final = (
+    sys.executable,
+    "-m",
+    "pytest",
+    "-n",
+    "0",
+    "-p",
+    "no:cacheprovider",
+    *("-o", "faulthandler_timeout=3600"),
+)
+"""What is no test of every day may take longer than one; where one hangs it is shown before its unit's time is over."""
 
 PARTS: Final[Mapping[str, Callable[[Size], Iterator[Unit]]]] = {
     "exploration": lambda _: marked("tests/exploration"),
     "crash": lambda _: marked("tests/crash/test_kills.py"),
     "power": lambda _: marked("tests/crash/test_power_loss.py"),
+    "postgres": lambda _: marked("tests/postgres"),
     "simulation": seeds,
     "mutation": mutants,
 }

@@ -113,6 +113,8 @@ secret = "${env:HOOK_SECRET}"
         ("[server]\ntls = 3", "amends.toml: server.tls: Expected `object | null`, got `int`."),
         ('[server]\ngrace = "soon"', "amends.toml: server.grace: 'soon' is no duration: expected a number with ms"),
         ('[server]\ngrace = "90ms"', "server.grace: 90ms is no duration between 0.1s and a hundred years."),
+        ('[engine]\nlease = "2h"', "amends.toml: engine.lease: 2h is no lease: expected 0.1s to 1h."),
+        ("[engine]\nlease = 0.01", "engine.lease: 0.01 is no duration between 0.1s and a hundred years."),
         ("[server]\ngrace = true", "server.grace: True is no duration: expected one as 5s."),
         ('[server]\nbody_max = "much"', "server.body_max: 'much' is no size"),
         ('[participants.a]\ntimeout = "x"', "amends.toml: participants.a.timeout: 'x' is no duration"),
@@ -159,6 +161,7 @@ def test_every_kind_of_setting_can_be_a_variable(tmp_path: Path) -> None:
     variables = {
         "AMENDS_MODULES": "shop.sagas, shop.v1.sagas",
         "AMENDS_SERVER__PER_SECOND": "2.5",
+        "AMENDS_ENGINE__LEASE": "500ms",
         "AMENDS_PARTICIPANTS__OLD_HOTEL__URL": "http://hotel",
         "AMENDS_PARTICIPANTS__OLD_HOTEL__AT_ONCE": "3",
         "AMENDS_PARTICIPANTS__OLD_HOTEL__CIRCUIT__WITHIN": "0.1s",
@@ -169,6 +172,7 @@ def test_every_kind_of_setting_can_be_a_variable(tmp_path: Path) -> None:
     hotel = settings.participants["old-hotel"]
     assert settings.modules == ("shop.sagas", "shop.v1.sagas")
     assert settings.server.per_second == 2.5
+    assert settings.engine.lease == 0.5
     assert (hotel.url, hotel.at_once, hotel.headers) == ("http://hotel", 3, {"x-api-key": "k"})
     assert hotel.circuit is not None
     assert hotel.circuit.within == 0.1

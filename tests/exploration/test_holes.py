@@ -351,6 +351,15 @@ def test_a_no_that_comes_from_a_former_owner_only_taints_without_a_barrier() -> 
     assert "ActionRejected" not in kinds(world)
 
 
+def test_a_yes_that_comes_to_a_former_owner_settles_the_step_for_the_new_one() -> None:
+    world = told("chain", "deliver a:action#1 -> yes", "adopt", "receive a:action#1 succeeded")
+    (yes,) = [event for event in world.events if isinstance(event, e.ActionSucceeded)]
+    assert yes.epoch == 0, "it was offered as a visitor's"
+    rest = at_rest(world)
+    assert rest.record.ended is RunState.COMPLETED
+    assert [str(each) for each in rest.ledger].count("a") == 1
+
+
 def test_an_unanswered_pivot_that_is_to_turn_back_is_settled_by_a_retry() -> None:
     world = told(
         "chain-pivot",

@@ -144,17 +144,23 @@ async def test_after_an_outage_the_others_get_the_time_of_a_lease_before_they_ar
     played: Played, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lease, heard = Lease(Place(URL)), list[int]()
+
+    def next_look() -> float | None:
+        return lease.look_in
+
     lease.listen(lambda: heard.append(1))
     await lease.join()
-    played.answers[SQL["reap"]] = [("other",)]
+    played.answers[SQL["reap"]] = [("other", None), (None, 0.7)]
     heard.clear()
     await lease.renew()
     assert heard == [1], "a steady database: who is late is gone"
+    assert next_look() == 0.7, "and the next one's lease is over then"
     played.fails(SQL["heartbeat"], refused("57P03"))
     with pytest.raises(Refusal):
         await lease.renew()
+    assert next_look() is None
     await lease.renew()
-    assert heard == [1]
+    assert (heard, next_look()) == ([1], None)
     loop = asyncio.get_running_loop()
     later = loop.time() + 2
     monkeypatch.setattr(loop, "time", lambda: later)

@@ -299,7 +299,7 @@ def test_an_undo_is_given_the_row_and_stored_beside_the_reply(row: Row) -> None:
 
 
 def test_an_undo_that_takes_time_is_stored_without_a_reply_of_its_own() -> None:
-    verdict, steps = judged(Database(SUCCEEDED, Postponed()), call("compensation"))
+    verdict, steps = judged(Database(SUCCEEDED, Postponed()), call("compensation", epoch=7))
     compensating = replace(SUCCEEDED, state=RowState.COMPENSATING, compensation_print=PRINT)
     assert steps[1:] == [LOCK, Savepoint(), Work(SUCCEEDED), Release(), Update(compensating)]
     assert (verdict.outcome, verdict.commit, said_of(verdict.answer)) == ("pending", True, WAITS)
@@ -314,16 +314,31 @@ def test_an_undo_that_takes_time_is_stored_without_a_reply_of_its_own() -> None:
     ],
 )
 def test_an_undo_that_says_no_is_not_remembered(ended: Ended, said: tuple[int, str, str | None]) -> None:
-    verdict, steps = judged(Database(SUCCEEDED, ended), call("compensation"))
+    verdict, steps = judged(Database(SUCCEEDED, ended), call("compensation", epoch=7))
     assert steps[1:] == [LOCK, Savepoint(), Work(SUCCEEDED)]
     assert (verdict.outcome, verdict.commit, said_of(verdict.answer)) == ("cannot-compensate", False, said)
 
 
 @pytest.mark.parametrize("ended", [Done(REPLY), Postponed()])
 def test_an_undo_that_ended_the_transaction_itself_is_not_stored(ended: Ended) -> None:
-    verdict, steps = judged(Database(SUCCEEDED, ended, keeps=False), call("compensation"))
+    verdict, steps = judged(Database(SUCCEEDED, ended, keeps=False), call("compensation", epoch=7))
     assert steps[-1] == Release()
     assert (verdict.outcome, verdict.commit, said_of(verdict.answer)) == (None, False, COMMITTED)
+
+
+@pytest.mark.parametrize("row", [SUCCEEDED, PENDING])
+@pytest.mark.parametrize(("epoch", "refused"), [(0, True), (6, True), (7, False), (8, False)])
+def test_business_code_is_not_run_for_an_owner_before_the_one_that_wrote_the_row(
+    row: Row, epoch: int, *, refused: bool
+) -> None:
+    verdict, steps = judged(Database(row, Done(REPLY)), call("compensation", epoch=epoch))
+    if refused:
+        assert steps[1:] == [LOCK]
+        assert (verdict.outcome, verdict.commit) == (None, False)
+        assert said_of(verdict.answer) == (412, "stale-epoch", "stale-epoch")
+    else:
+        assert Work(row) in steps
+        assert (verdict.outcome, verdict.commit) == ("succeeded", True)
 
 
 @pytest.mark.parametrize("row", [TOMBSTONE, REJECTED])

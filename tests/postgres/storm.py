@@ -71,6 +71,7 @@ class Workers:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "tests.postgres.worker_process", *self._arguments),
             cwd=ROOT,
+            stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
         )

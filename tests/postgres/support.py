@@ -101,6 +101,7 @@ async def vanish(runs: Orchestrator) -> None:
     if engine._writer._task is not None:
         engine._writer._task.cancel()
         await asyncio.gather(engine._writer._task, return_exceptions=True)
+    await engine._late.close()
     engine.worker.forget()
     await log._writing.close()
     await log._lease._link.close()

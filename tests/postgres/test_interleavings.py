@@ -102,6 +102,24 @@ async def test_a_heartbeat_after_the_reaper_learns_that_it_is_dead(log_url: str,
         assert await late.append([append("a", 1)]) == [Written.NOT_YOURS], "what the dead one owned isn't the new one's"
 
 
+async def test_a_look_declares_gone_whose_lease_is_over_and_renews_nothing(log_url: str, sql: Sql) -> None:
+    async with workers(log_url, 3) as (late, later, other):
+        for log, left in ((late, -1), (later, 3)):
+            sql(f"UPDATE amends.workers SET expires_at = now() + interval '{left} s' WHERE id = '{log._lease.worker}'")  # noqa: S608
+        mine = f"SELECT expires_at FROM amends.workers WHERE id = '{other._lease.worker}'"  # noqa: S608 - our own id
+        before = sql(mine)
+        await other._lease.look()
+        states = {row.id: row.state for row in await other.workers()}
+        assert states[late._lease.worker] is WorkerState.DEAD
+        assert states[later._lease.worker] is WorkerState.LIVE
+        assert sql(mine) == before
+        assert other._lease.look_in is not None
+        assert 2 < other._lease.look_in <= 3
+        sql("DELETE FROM amends.workers WHERE state = 'live'")
+        await other._lease.look()
+        assert other._lease.look_in is None, "nobody is left to look after"
+
+
 async def test_two_claimers_never_get_the_same_run(log_url: str) -> None:
     async with workers(log_url, 3) as (first, second, third):
         await write(first, *(start(f"r{n:03}", owned=False, shown=row(due_at=n)) for n in range(200)))

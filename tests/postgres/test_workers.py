@@ -5,8 +5,12 @@
 import asyncio
 import time
 from datetime import timedelta
+from pathlib import Path
 
-from amends.compose import Orchestrator
+import pytest
+
+from amends.compose import Orchestrator, open_log
+from amends.core.errors import AmendsError
 from amends.core.outcomes import Abandoned, Compensated, Completed, Outcome, Stuck
 from amends.logs.postgres.log import PostgresLog
 from amends.ports.log import WorkerState
@@ -46,6 +50,27 @@ async def test_runs_of_a_worker_that_is_gone_are_finished_by_another_within_the_
         assert took < 1.0 + 2.0, "within the lease and two seconds"
         states = [each.state for each in await log_of(survivor).workers()]
         assert sorted(states) == [WorkerState.DEAD, WorkerState.LIVE]
+
+
+@pytest.mark.parametrize(("in_url", "seconds"), [("", 1.5), ("?lease_seconds=2.5", 2.5)], ids=["settings", "both"])
+async def test_the_lease_is_set_with_the_other_settings_and_the_url_wins(
+    log_url: str, sql: Sql, tmp_path: Path, in_url: str, seconds: float
+) -> None:
+    file = tmp_path / "amends.toml"
+    file.write_text('[engine]\nlease = "1500ms"\n')
+    shop = Shop()
+    async with Orchestrator([order], log=f"{log_url}{in_url}", routes=shop.routes, settings=str(file)) as runs:
+        lease = runs.engine.log.lease
+        assert lease is not None
+        assert lease.seconds == seconds
+        lasts = "SELECT extract(epoch FROM expires_at - heard_at) FROM amends.workers"
+        assert float(sql(lasts)) == pytest.approx(seconds, abs=0.01)
+
+
+@pytest.mark.parametrize("seconds", [0.01, 3_601.0])
+def test_a_lease_that_makes_no_sense_is_refused(seconds: float) -> None:
+    with pytest.raises(AmendsError, match=f"a lease of {seconds:g} s: expected a number of seconds from 0.1 to 3600"):
+        open_log("postgresql://localhost/orders", lease_seconds=seconds)
 
 
 async def test_a_worker_that_leaves_hands_over_at_once_and_waits_for_no_lease(log_url: str) -> None:

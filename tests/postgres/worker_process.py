@@ -1,6 +1,7 @@
 """A worker as a process of its own, with the shop's services in it, whose effects are in a database that all share.
 
-`python -m tests.postgres.worker_process LOG SHOP`: says `open` when it works, and stops on SIGTERM.
+`python -m tests.postgres.worker_process LOG SHOP`: says `open` when it works, and stops on SIGTERM, or with whoever
+started it.
 """
 
 import asyncio
@@ -99,6 +100,7 @@ async def main(log: str, shop: str) -> None:
     bank.compensation(Bank.hold)(undo)
     over = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, over.set)
+    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), over.set)  # nothing is ever said there: it ended
     async with Orchestrator([storm], log=log, routes=[Stock.at(stock), Bank.at(bank)]):
         os.write(sys.stdout.fileno(), b"open\n")
         await over.wait()

@@ -130,6 +130,30 @@ async def test_an_undo_survives_a_crash(stock: Stock, bank: Bank) -> None:
         assert (stock.free, await bank.credit()) == (10, 10_000)
 
 
+async def test_an_undo_by_an_owner_before_the_one_that_acted_is_refused(shop: Workshop, stock: Stock) -> None:
+    """The first orchestrator died before its call arrived, the second one acted. A message of the first, under its
+    epoch, is told apart: nothing is undone.
+    """
+    shop.faults.crash_orchestrator(after="reserve:action requested")
+    run = await shop.runs.start(place_order, ORDER)
+    assert isinstance(await run.outcome(), Completed)
+    (call,) = [each for each in shop.calls if each.step == "reserve"]
+    assert call.epoch == 2
+    undo = b'{"request":' + call.body + b',"reply":null,"reply_known":false,"reason":"a former owner wants it so"}'
+    headers = {
+        "Idempotency-Key": f'"{run.id}:reserve:compensation"',
+        "Saga-Kind": "compensable",
+        "Saga-Since": datetime.now(UTC).isoformat(),
+        "Saga-Epoch": "1",
+    }
+    stale = await stock.service.handle(headers, "release", undo)
+    assert (stale.status, stale.headers.get("saga-outcome")) == (412, None)
+    assert b"urn:amends:stale-epoch" in stale.body
+    assert (stock.free, stock.calls) == (8, 1)
+    undone = await stock.service.handle({**headers, "Saga-Epoch": "2"}, "release", undo)
+    assert (undone.status, stock.free) == (200, 10), "the owner itself may"
+
+
 async def test_a_second_copy_does_nothing(shop: Workshop, stock: Stock, bank: Bank) -> None:
     shop.faults.duplicate(Inventory.reserve)
     shop.faults.duplicate(Payments.hold, phase="compensation")

@@ -125,7 +125,7 @@ def _log(settings: "Settings") -> "TransactionLog":
     from amends.core.errors import AmendsError
 
     try:
-        return open_log(looked_up(settings.log))
+        return open_log(looked_up(settings.log), lease_seconds=settings.engine.lease)
     except AmendsError as error:
         msg = f"--log {error}"
         raise BadUsage(msg) from error

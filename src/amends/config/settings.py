@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from amends.config.keep import Keep
-from amends.config.values import Seconds, Secret, Size
+from amends.config.values import Lease, Seconds, Secret, Size
 
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
 AboveZero = Annotated[float, msgspec.Meta(gt=0)]
@@ -188,6 +188,10 @@ class Engine(Section, frozen=True):
 
     poll: Seconds = Seconds(1)
     """How often the log is asked for runs that need somebody."""
+
+    lease: Lease | None = None
+    """How long this process may be silent before others take its runs, on PostgreSQL: 15 s unless set here or in the
+    log's URL (`?lease_seconds=5`), which wins. All workers of a log should say the same."""
 
 
 class Privacy(Section, frozen=True):

@@ -67,6 +67,23 @@ class Seconds(float):
         return f"{float(self):g}s"
 
 
+LEASE_SECONDS_MAX: Final = 3_600.0
+
+
+class Lease(Seconds):
+    """How long a process may be silent before others take its runs: a duration, an hour at the most."""
+
+    @classmethod
+    @override
+    def parse(cls, given: object) -> "Lease":
+        """As any duration."""
+        seconds = super().parse(given)
+        if seconds > LEASE_SECONDS_MAX:
+            msg = f"{given} is no lease: expected {SECONDS_MIN:g}s to 1h"
+            raise ValueError(msg)
+        return cls(seconds)
+
+
 def _parsed(text: str) -> float:
     found = _NUMBER.fullmatch(text.strip())
     if found is None or (found["unit"] or "s") not in _UNITS:

@@ -41,6 +41,7 @@ from amends.engine.differing import input_difference
 from amends.engine.driven import Asked, Driven
 from amends.engine.elsewhere import Elsewhere
 from amends.engine.lanes import Standing
+from amends.engine.late import LateAnswers
 from amends.engine.lease import LeaseKeeper
 from amends.engine.log_clock import LogClock
 from amends.engine.needs import another_graph_text, missing_text, needed, unclaimable
@@ -122,14 +123,25 @@ class Engine:
         self._watchers: dict[str, list[asyncio.Future[RunRecord]]] = {}
         self._writer = Writer(log, self._log_broke, timers)
         may_send = None if self._lease is None else self._lease.may_send
+        self.visits = Visits(self.read, self._write, lane_of, events, clock, self._append_ids, self._visited)
+        self._late = LateAnswers(self.visits.offer, timers)
         self.worker = Worker(
-            log, self._writer, lane_of, events, clock, self._changed, self._freed, runs_max, timers, may_send
+            log,
+            self._writer,
+            lane_of,
+            events,
+            clock,
+            self._changed,
+            self._freed,
+            runs_max,
+            timers,
+            may_send,
+            self._late.put,
         )
         self._claims = Claims(
             log, self.worker, self._writer, self.definitions, events, clock, runs_max, timers, poll_seconds
         )
         self._elsewhere = Elsewhere(log, self._watched_elsewhere, self._hear_of, timers)
-        self.visits = Visits(self.read, self._write, lane_of, events, clock, self._append_ids, self._visited)
         self._followers: dict[str, set[asyncio.Event]] = {}
         self._observers: list[Observer] = []
         self.last_append = 0
@@ -167,6 +179,7 @@ class Engine:
             await self._claims.close()
             await self._elsewhere.close()
             await self.worker.close(grace_seconds)
+            await self._late.close()
             await self._writer.close()
         finally:
             if self._lease is not None:

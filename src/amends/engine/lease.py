@@ -25,6 +25,9 @@ BEATS: Final = 3
 MARGIN: Final = 0.25
 """This part of the lease before its end nothing is sent any more: a call that leaves takes its time."""
 
+LOOK_SECONDS: Final = 0.005
+"""So long after another one's lease is over one looks whether it was renewed, and no two looks are closer."""
+
 _LOGGER = logging.getLogger("amends.engine")
 
 
@@ -71,7 +74,7 @@ class LeaseKeeper:
     async def _run(self) -> None:
         period = self._lease.seconds / BEATS
         while True:
-            await pause(self._timers, period)
+            await self._watch(period)
             try:
                 async with timeout(self._timers, period):
                     await self._beat()
@@ -81,6 +84,24 @@ class LeaseKeeper:
                 self._warn(str(error))
             except Exception:  # a bug here must not end the lease of a process that is well
                 _LOGGER.exception("the lease can't be renewed")
+
+    async def _watch(self, seconds: float) -> None:
+        """Until the next heartbeat; in between, look at the very moment at which another one's lease is over, so that
+        its runs don't wait for when we would look anyway.
+        """
+        until = self._elapsed() + seconds
+        while (left := until - self._elapsed()) > 0:
+            look_in = self._lease.look_in
+            if look_in is None or look_in + LOOK_SECONDS >= left:
+                await pause(self._timers, left)
+                return
+            await pause(self._timers, look_in + LOOK_SECONDS)
+            try:
+                async with timeout(self._timers, seconds):
+                    await self._lease.look()
+            except Exception as error:  # noqa: BLE001 - whatever it was, the heartbeat that follows must not fail for it
+                _LOGGER.info("it can't be seen who is gone: %s", error)
+                await pause(self._timers, max(0.0, until - self._elapsed()))
 
     def _warn(self, reason: str) -> None:
         self.trouble = f"the lease can't be renewed: {reason}"

@@ -6,6 +6,7 @@ without the append; a probe asks the participant and writes nothing.
 """
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
@@ -127,6 +128,16 @@ class Visits:
             if not decided.events or await self._append(row, definition, decided.record, decided.events):
                 return said
         raise keeps_changing(key.run)
+
+    async def offer(self, run: str, reply: c.Reply) -> None:
+        """Take in what a call of a former owner was answered, if that changes anything."""
+        for _ in range(VISITS_MAX):
+            row, definition, record = await self._read(run)
+            decided = decide(definition, record, replace(reply, at=self._clock.now(), epoch=0))
+            assert not isinstance(decided, c.Refusal), "only verbs are refused"
+            if not decided.events or await self._append(row, definition, decided.record, decided.events):
+                return
+        raise keeps_changing(run)
 
     async def preview(
         self, run: str, verb: Ask, expected: int | None = None, held: frozenset[CallKey] | None = None

@@ -22,7 +22,7 @@ from amends.core.evolve import apply
 from amends.core.keys import COMPENSATION, CallKey, Phase, make_key
 from amends.core.limits import DETAIL_CHARACTERS_MAX
 from amends.core.owed import Owed, Send, deadline_of, owed, withdrawable
-from amends.core.retry import MICROSECONDS, RETRIABLE
+from amends.core.retry import MICROSECONDS, RETRIABLE, Guard
 from amends.core.state import RunRecord
 from amends.engine.alarm import Alarm
 from amends.engine.appends import append_ids, stored
@@ -75,8 +75,9 @@ class Worker:
         runs_max: int,
         timers: Timers = LOOP_TIMERS,
         may_send: Callable[[], bool] | None = None,
+        late: Callable[[str, c.Reply], None] = lambda _run, _reply: None,
     ) -> None:
-        """`may_send`: whether calls may leave now; `None`: always."""
+        """`may_send`: whether calls may leave now; `None`: always. `late` is told of answers to runs that were lost."""
         self.runs: dict[str, Driven] = {}
         self.expected = 0
         self._log = log
@@ -95,6 +96,8 @@ class Worker:
         self._outages = Outages(clock, timers, self._go, self._make_room, self._call_early)
         self._closing = False
         self._may_send = may_send
+        self._late = late
+        self._coming_back: set[asyncio.Task[None]] = set()
         self._held: list[Ready] = []
         self._handing_over = False
 
@@ -141,9 +144,9 @@ class Worker:
         for driven in list(self.runs.values()):
             for task in driven.tasks:
                 task.cancel()
-        for task in self._tasks:
+        for task in (*self._tasks, *self._coming_back):
             task.cancel()
-        await asyncio.gather(*flying, *self._tasks, return_exceptions=True)
+        await asyncio.gather(*flying, *self._tasks, *self._coming_back, return_exceptions=True)
 
     def _hand_over(self, driven: Driven) -> None:
         """Others needn't wait for runs whose calls are all back; the rest follow with what their calls answer."""
@@ -154,9 +157,9 @@ class Worker:
         self._start_release(driven, now if owing.sends else owing.wake)
 
     def forget(self) -> None:
-        """Let go of every run, once nothing is written any more. Who still asks something of one asks the log."""
+        """Let go of every run: they are others' by now. Who still asks something of one asks the log."""
         for driven in list(self.runs.values()):
-            self._drop(driven)
+            self._lose(driven)
 
     def send_on(self) -> None:
         """Calls may leave again: those that were held do."""
@@ -171,6 +174,13 @@ class Worker:
         if driven is not None and not driven.appending and driven.record.length < version:
             self._start_reread(driven)
 
+    def _lose(self, driven: Driven) -> None:
+        """The run is somebody else's by now: answers that nobody took in are offered to the log."""
+        answers = [each.command for each in (*driven.deciding, *driven.commands) if isinstance(each.command, c.Reply)]
+        self._drop(driven)
+        for reply in answers:
+            self._late(driven.run, reply)
+
     def _drop(self, driven: Driven) -> None:
         driven.dropped = True
         if self.runs.get(driven.run) is driven:
@@ -180,13 +190,23 @@ class Worker:
         for ready in driven.calls.values():
             if not ready.begun:
                 self._next(ready)
-        for task in driven.tasks:
-            task.cancel()
+            if ready.task is not None:
+                self._give_up(ready, ready.task)
         for asked in (*driven.deciding, *driven.commands):
             if asked.answer is not None and not asked.answer.done():
                 asked.answer.set_exception(Moved())
-        driven.commands.clear()
+        driven.deciding, driven.commands = [], []
         self._freed()
+
+    def _give_up(self, ready: Ready, task: asyncio.Task[None]) -> None:
+        """A call of a run that was lost. Who has the run now sends it again and hears the answer, unless it may be sent
+        only once: then nobody else can, and it is let come back.
+        """
+        if not ready.begun or ready.send.guard is not Guard.ONCE or self._closing:
+            task.cancel()
+            return
+        self._coming_back.add(task)
+        task.add_done_callback(self._coming_back.discard)
 
     # -- deciding and appending
 
@@ -283,7 +303,7 @@ class Worker:
             case Written.NOT_YOURS | Written.NO_SUCH_RUN | Written.EXISTS:
                 _LOGGER.info("%s has another owner by now: dropped here", driven.run)
                 driven.deciding = asked
-                self._drop(driven)
+                self._lose(driven)
 
     def _let_go(self, driven: Driven) -> None:
         """The run waits in the log, or has ended.
@@ -525,7 +545,9 @@ class Worker:
         del driven.calls[send.step, send.item, send.phase]
         outcome = self._outages.heard(ready, outcome)
         self._back(ready)
-        if not driven.dropped:
+        if driven.dropped:
+            self._late(driven.run, self._reply(driven, send, outcome))
+        else:
             self.offer(driven, Asked(self._reply(driven, send, outcome)))
 
     def _back(self, ready: Ready) -> None:

@@ -8,6 +8,8 @@ performs them on an inbox, blocking or awaited. Rules of this file:
   returned.
 * Where the table says "roll back everything", the verdict isn't committed and the row was never there.
 * Errors of business code other than the contract's own never reach this file: the driver ends the transaction.
+* The fence: business code isn't run on a row that a later owner of the run has written. What was done is replayed to
+  anybody: that changes nothing.
 
     state          action            compensation             seal
     none           acts              tombstone, noop          tombstone, noop
@@ -186,6 +188,8 @@ def compensation(call: Call) -> Program:
 
 
 def _undo(call: Call, row: Row) -> Program:
+    if row.epoch > call.incoming.epoch:
+        return _stale(call, row)
     ended = yield from steps.work(row)
     undone = replace(row, compensation_print=call.print)
     match ended:
@@ -351,6 +355,14 @@ def _blocked(call: Call, row: Row) -> Verdict:
 def _key_reused(call: Call) -> Verdict:
     detail = f"{call.incoming.key}: this key came before with other bytes."
     return Verdict(problem(422, "key-reused", detail, code="key-reused"), None, commit=False)
+
+
+def _stale(call: Call, row: Row) -> Verdict:
+    detail = (
+        f"{call.incoming.key}: owner {row.epoch} of this run has called already, and this call is from owner "
+        f"{call.incoming.epoch}. Nothing was done."
+    )
+    return Verdict(problem(412, "stale-epoch", detail, code="stale-epoch"), None, commit=False)
 
 
 def _expired() -> Verdict:

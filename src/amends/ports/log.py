@@ -267,6 +267,17 @@ class WorkerLease(Protocol):
         """
         ...
 
+    @property
+    def look_in(self) -> float | None:
+        """In how many seconds from the last renewal, or look, the first of the others' leases is over; `None`: there
+        are no others, or they are given time.
+        """
+        ...
+
+    async def look(self) -> None:
+        """Declare gone whoever let his lease run out, without renewing."""
+        ...
+
     async def begin_anew(self) -> None:
         """Be a new worker, under a new id, after the old one was declared gone."""
         ...

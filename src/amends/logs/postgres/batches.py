@@ -1,45 +1,36 @@
-"""A batch of entries as the arrays that the one writing statement takes."""
+"""A batch of entries as the arrays that the one writing statement takes.
 
-from collections.abc import Sequence
-from typing import Final, TypeAlias
+Numbers and truth values are written as the text of an array: the driver looks at each element of a list before it
+encodes it, which costs more than to write it down. What may hold any character is left to the driver.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 from amends.logs.postgres.rows import tags_as_json
 from amends.ports.log import Append, Start
 
-Columns: TypeAlias = Sequence[Sequence[object]]
-
-APPEND_COLUMNS: Final = 13
-START_COLUMNS: Final = 17
-TAG_COLUMNS: Final = 3
-EVENT_COLUMNS: Final = 7
-
 ESCAPED_NUL: Final = b"\\u0000"
 
+_NO_APPENDS: Final = (None,) * 13
+_NO_STARTS: Final = (None,) * 17
+_NO_TAGS: Final = (None,) * 5
 
-def arrays(batch: Sequence[Start | Append]) -> list[Sequence[object]]:
-    """The parameters of `write` after the worker: appends, starts, tags and events, one array per column.
+
+def arrays(batch: Sequence[Start | Append]) -> list[Sequence[object] | None]:
+    """The parameters of `write` after the worker: appends, starts, tags and events, one array per column; none where
+    there is nothing of a kind.
 
     In the order of the runs' ids: two processes that write the same rows take their locks in the same order.
     """
     ordered = sorted(batch, key=_run)
-    appends = [_append(each) for each in ordered if isinstance(each, Append)]
-    starts = [_start(each) for each in ordered if isinstance(each, Start)]
-    tags = [
-        (each.run, name, value)
-        for each in ordered
-        if isinstance(each, Start) and each.tags
-        for name, value in each.tags.items()
-    ]
-    events = [
-        (each.run, version, event.kind, event.body, event.epoch, each.append_id, event.at)
-        for each in ordered
-        for version, event in enumerate(each.events, first_version(each))
-    ]
+    appends = [each for each in ordered if isinstance(each, Append)]
+    starts = [each for each in ordered if isinstance(each, Start)]
     return [
-        *_columns(appends, APPEND_COLUMNS),
-        *_columns(starts, START_COLUMNS),
-        *_columns(tags, TAG_COLUMNS),
-        *_columns(events, EVENT_COLUMNS),
+        *(_appends(appends) if appends else _NO_APPENDS),
+        *(_starts(starts) if starts else _NO_STARTS),
+        *(_tags(starts) if any(each.tags for each in starts) else _NO_TAGS),
+        *_events(ordered),
     ]
 
 
@@ -52,28 +43,82 @@ def _run(entry: Start | Append) -> str:
     return entry.run
 
 
-def _columns(rows: Sequence[tuple[object, ...]], count: int) -> Columns:
-    return list(zip(*rows, strict=True)) if rows else [()] * count
-
-
-def _append(entry: Append) -> tuple[object, ...]:
-    row = entry.row
+def _appends(entries: Sequence[Append]) -> tuple[Sequence[object], ...]:
+    rows = [each.row for each in entries]
     return (
-        *(entry.run, entry.expected, entry.epoch, entry.expected + len(entry.events), row.state, row.by_hand),
-        *(entry.release and entry.epoch is not None, row.due_at),
-        *(_json(row.current), _json(row.steps), _json(row.stuck), entry.at, row.ended_at),
+        [each.run for each in entries],
+        _numbers([each.expected for each in entries]),
+        _numbers([each.epoch for each in entries]),
+        _numbers([each.expected + len(each.events) for each in entries]),
+        [row.state for row in rows],
+        _flags([row.by_hand for row in rows]),
+        _flags([each.release and each.epoch is not None for each in entries]),
+        _numbers([row.due_at for row in rows]),
+        [_json(row.current) for row in rows],
+        [_json(row.steps) for row in rows],
+        [_json(row.stuck) for row in rows],
+        _numbers([each.at for each in entries]),
+        _numbers([row.ended_at for row in rows]),
     )
 
 
-def _start(entry: Start) -> tuple[object, ...]:
-    row = entry.row
+def _starts(entries: Sequence[Start]) -> tuple[Sequence[object], ...]:
+    rows = [each.row for each in entries]
     return (
-        *(entry.run, entry.saga, entry.saga_version, entry.digest, row.state, row.by_hand, len(entry.events)),
-        *(entry.owned, row.due_at, entry.start_print, _json(row.current), _json(row.steps), _json(row.stuck)),
-        *(entry.deadline, tags_as_json(entry.tags), entry.at, row.ended_at),
+        [each.run for each in entries],
+        [each.saga for each in entries],
+        _numbers([each.saga_version for each in entries]),
+        [each.digest for each in entries],
+        [row.state for row in rows],
+        _flags([row.by_hand for row in rows]),
+        _numbers([len(each.events) for each in entries]),
+        _flags([each.owned for each in entries]),
+        _numbers([row.due_at for row in rows]),
+        [each.start_print for each in entries],
+        [_json(row.current) for row in rows],
+        [_json(row.steps) for row in rows],
+        [_json(row.stuck) for row in rows],
+        _numbers([each.deadline for each in entries]),
+        [tags_as_json(each.tags).decode() for each in entries],
+        _numbers([each.at for each in entries]),
+        _numbers([row.ended_at for row in rows]),
     )
 
 
-def _json(text: bytes) -> bytes:
+def _tags(entries: Sequence[Start]) -> tuple[Sequence[object], ...]:
+    tags = [(each, name, value) for each in entries if each.tags for name, value in each.tags.items()]
+    return (
+        [each.run for each, _, _ in tags],
+        [name for _, name, _ in tags],
+        [value for _, _, value in tags],
+        [each.saga for each, _, _ in tags],
+        _numbers([each.at for each, _, _ in tags]),
+    )
+
+
+def _events(entries: Sequence[Start | Append]) -> tuple[Sequence[object], ...]:
+    events = [
+        (each, version, event) for each in entries for version, event in enumerate(each.events, first_version(each))
+    ]
+    return (
+        [each.run for each, _, _ in events],
+        _numbers([version for _, version, _ in events]),
+        [event.kind for _, _, event in events],
+        [event.body for _, _, event in events],
+        _numbers([event.epoch for _, _, event in events]),
+        [each.append_id for each, _, _ in events],
+        _numbers([event.at for _, _, event in events]),
+    )
+
+
+def _numbers(values: Iterable[int | None]) -> str:
+    return "{" + ",".join(["NULL" if value is None else str(value) for value in values]) + "}"
+
+
+def _flags(values: Iterable[bool]) -> str:
+    return "{" + ",".join(["t" if value else "f" for value in values]) + "}"
+
+
+def _json(text: bytes) -> str:
     """The database keeps JSON with an escaped NUL, but can't take it apart any more: a sign that it was there stays."""
-    return text.replace(ESCAPED_NUL, b"\\ufffd") if ESCAPED_NUL in text else text
+    return (text.replace(ESCAPED_NUL, b"\\ufffd") if ESCAPED_NUL in text else text).decode()

@@ -28,6 +28,7 @@ STATEMENT_SECONDS: Final = 30.0
 
 LEASE_SECONDS: Final = 15.0
 LEASE_SECONDS_MIN: Final = 0.1
+LEASE_SECONDS_MAX: Final = 3_600.0
 
 SETTINGS: Final = {
     "application_name": "amends",
@@ -42,19 +43,20 @@ SETTINGS: Final = {
 
 
 class Place:
-    """Where the log is, taken apart from its URL. `lease_seconds` may be said in the URL: `?lease_seconds=2`."""
+    """Where the log is, taken apart from its URL. `lease_seconds` may be said in the URL (`?lease_seconds=2`), and wins
+    there over what is given.
+    """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, lease_seconds: float | None = None) -> None:
         parts = urlsplit(url)
         said = dict(parse_qsl(parts.query))
         lease = said.pop("lease_seconds", None)
         self.shown = shown(url)
         self.dsn = urlunsplit(parts._replace(query=urlencode(said)))
-        self.lease_seconds = LEASE_SECONDS
         if parts.scheme not in {"postgresql", "postgres"}:
             raise AmendsError(f"{self.shown}: expected postgresql://USER@HOST/DATABASE.")
-        if lease is not None:
-            self.lease_seconds = _lease(lease)
+        given = LEASE_SECONDS if lease_seconds is None else lease_seconds
+        self.lease_seconds = _checked(given, f"a lease of {given:g} s") if lease is None else _lease(lease)
 
     async def connect(self) -> Connection:
         """A connection of one's own."""
@@ -75,10 +77,12 @@ def _lease(told_seconds: str) -> float:
         seconds = float(told_seconds)
     except ValueError:
         seconds = 0.0
-    if not LEASE_SECONDS_MIN <= seconds <= 3_600:
-        raise AmendsError(
-            f"lease_seconds={told_seconds}: expected a number of seconds from {LEASE_SECONDS_MIN} to 3600."
-        )
+    return _checked(seconds, f"lease_seconds={told_seconds}")
+
+
+def _checked(seconds: float, told: str) -> float:
+    if not LEASE_SECONDS_MIN <= seconds <= LEASE_SECONDS_MAX:
+        raise AmendsError(f"{told}: expected a number of seconds from {LEASE_SECONDS_MIN} to {LEASE_SECONDS_MAX:.0f}.")
     return seconds
 
 

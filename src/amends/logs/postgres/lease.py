@@ -37,6 +37,7 @@ class Lease:
         self._telling: asyncio.Task[None] | None = None
         self._more_to_tell = False
         self._steady_since: float | None = -math.inf
+        self.look_in: float | None = None
 
     @property
     def seconds(self) -> float:
@@ -65,15 +66,29 @@ class Lease:
         try:
             async with self._link.use() as connection:
                 now: int | None = await connection.fetchval(SQL["heartbeat"], self.worker, self.seconds)
-                gone = await connection.fetch(SQL["reap"]) if self._others_could_renew() else []
+                await self._reap(connection)
         except BaseException:
-            self._steady_since = None
+            self._steady_since = self.look_in = None
             raise
-        for (worker,) in gone:
-            _LOGGER.warning("worker %s let its lease run out: it is taken for gone", worker)
-        if gone and self._heard is not None:
-            self._heard()
         return now
+
+    async def look(self) -> None:
+        async with self._link.use() as connection:
+            await self._reap(connection)
+
+    async def _reap(self, connection: Connection) -> None:
+        self.look_in = None
+        if not self._others_could_renew():
+            return
+        told = await connection.fetch(SQL["reap"], self.worker)
+        gone = [worker for worker, _ in told if worker is not None]
+        self.look_in = next((seconds for worker, seconds in told if worker is None), None)
+        for worker in gone:
+            _LOGGER.warning("worker %s let its lease run out: it is taken for gone", worker)
+        if gone:
+            if self._heard is not None:
+                self._heard()
+            self.tell()  # whoever looks a moment later finds nobody to declare gone, and has free places all the same
 
     def _others_could_renew(self) -> bool:
         """Whether the database was there for as long as a lease: after an outage the others get their time, too."""

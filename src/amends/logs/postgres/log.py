@@ -32,8 +32,9 @@ _LOGGER: Final = logging.getLogger("amends.logs.postgres")
 class PostgresLog(PostgresReader):
     """A worker on the log at `url`, whose tables must be there (`amends schema apply`)."""
 
-    def __init__(self, url: str) -> None:
-        super().__init__(url)
+    def __init__(self, url: str, *, lease_seconds: float | None = None) -> None:
+        """`lease_seconds`: how long this worker may be silent; what the URL says wins."""
+        super().__init__(url, lease_seconds)
         self._lease = Lease(self.place)
         self._writing = Link(self.place)
 

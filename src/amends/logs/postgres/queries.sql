@@ -4,10 +4,13 @@
 -- name: write
 -- A whole batch: appends where version, owner and epoch are as the writer believes (a visitor's: the version alone), starts where
 -- the id is free, and the events of both. Gives the runs of the entries that were taken.
--- What was due and still is keeps its due_at: the update then changes no indexed column.
+-- What was due and still is keeps its due_at: the update then changes no indexed column. Numbers come as the text of an array, which
+-- costs the driver less. `(... IN (SELECT ...)) IS TRUE` is looked up in a table of hashes; without `IS TRUE` it would be a join, and
+-- with hash joins off each row would be compared with each.
 WITH wanted AS (
-    SELECT * FROM unnest($2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[], $7::boolean[], $8::boolean[], $9::bigint[],
-                         $10::json[], $11::json[], $12::json[], $13::bigint[], $14::bigint[])
+    SELECT * FROM unnest($2::text[], $3::text::bigint[], $4::text::bigint[], $5::text::bigint[], $6::text[], $7::text::boolean[],
+                         $8::text::boolean[], $9::text::bigint[], $10::text[], $11::text[], $12::text[], $13::text::bigint[],
+                         $14::text::bigint[])
         AS w (run, expected, epoch, version, state, by_hand, release, due_at, current, steps, stuck, at, ended_at)
 ), accepted AS (
     UPDATE amends.runs AS r
@@ -18,7 +21,7 @@ WITH wanted AS (
             WHEN w.epoch IS NOT NULL OR (r.owner IS NULL AND w.ended_at IS NOT NULL) THEN w.due_at
             ELSE least(r.due_at, w.due_at, w.at) END,
         claims = CASE WHEN w.epoch IS NULL THEN r.claims ELSE 0 END,
-        current = w.current, steps = w.steps, stuck = w.stuck, updated_at = w.at, ended_at = w.ended_at
+        current = w.current::json, steps = w.steps::json, stuck = w.stuck::json, updated_at = w.at, ended_at = w.ended_at
     FROM wanted AS w
     WHERE r.id = w.run AND r.version = w.expected AND r.format > 0
       AND (w.epoch IS NULL OR (r.owner = $1 AND r.epoch = w.epoch))
@@ -27,24 +30,27 @@ WITH wanted AS (
     INSERT INTO amends.runs (id, saga, saga_version, digest, state, by_hand, version, owner, epoch, due_at, start_print,
                              current, steps, stuck, deadline, tags, created_at, updated_at, ended_at)
     SELECT s.run, s.saga, s.saga_version, s.digest, s.state, s.by_hand, s.version, CASE WHEN s.owned THEN $1 END, 1, s.due_at, s.start_print,
-           s.current, s.steps, s.stuck, s.deadline, s.tags, s.at, s.at, s.ended_at
-    FROM unnest($15::text[], $16::text[], $17::integer[], $18::text[], $19::text[], $20::boolean[], $21::bigint[], $22::boolean[],
-                $23::bigint[], $24::bytea[], $25::json[], $26::json[], $27::json[], $28::bigint[], $29::json[], $30::bigint[], $31::bigint[])
+           s.current::json, s.steps::json, s.stuck::json, s.deadline, s.tags::json, s.at, s.at, s.ended_at
+    FROM unnest($15::text[], $16::text[], $17::text::integer[], $18::text[], $19::text[], $20::text::boolean[], $21::text::bigint[],
+                $22::text::boolean[], $23::text::bigint[], $24::bytea[], $25::text[], $26::text[], $27::text[], $28::text::bigint[],
+                $29::text[], $30::text::bigint[], $31::text::bigint[])
         AS s (run, saga, saga_version, digest, state, by_hand, version, owned, due_at, start_print, current, steps, stuck, deadline,
               tags, at, ended_at)
     ON CONFLICT (id) DO NOTHING
-    RETURNING id, saga, created_at
+    RETURNING id
 ), tagged AS (
     INSERT INTO amends.run_tags (name, value, saga, created_at, run)
-    SELECT t.name, t.value, s.saga, s.created_at, s.id
-    FROM started AS s JOIN unnest($32::text[], $33::text[], $34::text[]) AS t (run, name, value) ON t.run = s.id
+    SELECT t.name, t.value, t.saga, t.created_at, t.run
+    FROM unnest($32::text[], $33::text[], $34::text[], $35::text[], $36::text::bigint[]) AS t (run, name, value, saga, created_at)
+    WHERE (t.run IN (SELECT id FROM started)) IS TRUE
 ), taken AS (
     SELECT id FROM accepted UNION ALL SELECT id FROM started
 ), written AS (
     INSERT INTO amends.events (run, version, kind, body, epoch, append_id, at)
-    SELECT e.* FROM unnest($35::text[], $36::bigint[], $37::text[], $38::bytea[], $39::bigint[], $40::bytea[], $41::bigint[])
+    SELECT e.* FROM unnest($37::text[], $38::text::bigint[], $39::text[], $40::bytea[], $41::text::bigint[], $42::bytea[],
+                           $43::text::bigint[])
         AS e (run, version, kind, body, epoch, append_id, at)
-    WHERE e.run IN (SELECT id FROM taken)
+    WHERE (e.run IN (SELECT id FROM taken)) IS TRUE
 )
 SELECT id FROM taken;
 
@@ -131,8 +137,15 @@ WHERE id = $1 AND state = 'live'
 RETURNING (extract(epoch FROM clock_timestamp()) * 1000000)::bigint;
 
 -- name: reap
--- Whoever has said nothing until its lease was over is dead, for good.
-UPDATE amends.workers SET state = 'dead' WHERE state = 'live' AND expires_at < clock_timestamp() RETURNING id;
+-- Whoever has said nothing until its lease was over is dead, for good. And, as a row without an id, in how many seconds the next of
+-- the others' leases is over.
+WITH gone AS (
+    UPDATE amends.workers SET state = 'dead' WHERE state = 'live' AND expires_at < clock_timestamp() RETURNING id
+)
+SELECT id, NULL::float8 FROM gone
+UNION ALL
+SELECT NULL, extract(epoch FROM min(expires_at) - clock_timestamp())::float8
+FROM amends.workers WHERE state = 'live' AND id <> $1 AND expires_at >= clock_timestamp();
 
 -- name: leave
 -- This worker is gone, in good order.

@@ -24,8 +24,8 @@ from amends.ports.log import (
 class PostgresReader:
     """`ports.log.LogReader`."""
 
-    def __init__(self, url: str) -> None:
-        self.place = Place(url)
+    def __init__(self, url: str, lease_seconds: float | None = None) -> None:
+        self.place = Place(url, lease_seconds)
         self._links: Links | None = None
 
     @property

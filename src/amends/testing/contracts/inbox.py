@@ -316,6 +316,41 @@ class InboxContract(Generic[Tx]):
         assert outcome(await shop.call("compensation")) == (200, "succeeded")
         assert len(shop.undone) == 2
 
+    # -- the fence
+
+    @pytest.mark.parametrize("state", ["succeeded", "pending"])
+    async def test_a_former_owners_undo_of_what_a_later_owner_had_done_is_refused(
+        self, shop: Shop[Tx], state: str
+    ) -> None:
+        if state == "pending":
+            shop.acts = later
+        await shop.call("action", Saga_Epoch="3")
+        before = await shop.row()
+        stale = await shop.call("compensation", Saga_Epoch="2")
+        assert (outcome(stale), name_of_problem(stale)) == ((412, None), "stale-epoch")
+        assert "owner 3" in json.loads(stale.body)["detail"]
+        assert await shop.row() == before
+        assert shop.undone == []
+        assert outcome(await shop.call("compensation", Saga_Epoch="3")) == (200, "succeeded")
+        assert len(shop.undone) == 1
+
+    async def test_replays_are_for_every_owner(self, shop: Shop[Tx]) -> None:
+        made = await shop.call("action", Saga_Epoch="3")
+        assert await shop.call("action", Saga_Epoch="2") == made
+        assert await shop.call("seal", Saga_Epoch="2") == made
+        undone = await shop.call("compensation", Saga_Epoch="4")
+        assert await shop.call("compensation", Saga_Epoch="2") == undone
+        assert outcome(await shop.call("compensation", run="run-2", Saga_Epoch="5")) == (200, "noop")
+        assert outcome(await shop.call("compensation", run="run-2", Saga_Epoch="4")) == (200, "noop")
+        assert len(shop.undone) == 1
+
+    async def test_an_undo_leaves_the_epoch_of_whoever_undid(self, shop: Shop[Tx]) -> None:
+        await shop.call("action", Saga_Epoch="2")
+        await shop.call("compensation", Saga_Epoch="7")
+        row = await shop.row()
+        assert row is not None
+        assert row.epoch == 7
+
     # -- probe and seal
 
     async def test_a_probe_tells_and_changes_nothing(self, shop: Shop[Tx]) -> None:

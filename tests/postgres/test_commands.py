@@ -1,0 +1,61 @@
+"""The command line on a log that others work on: looking disturbs nobody, acting is a visit."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from amends.core.outcomes import Compensated
+from tests.cli.commands import Told, amends
+from tests.postgres.shop import Shop, order
+from tests.postgres.support import until, worker_of
+from tests.postgres.test_workers import SOON
+from tests.support.postgres import Sql
+
+PASSWORD = "hunter2"
+
+
+async def told(folder: Path, *arguments: str) -> Told:
+    return await asyncio.to_thread(amends, folder, *arguments)
+
+
+async def test_a_look_at_a_log_leaves_no_trace_and_a_cancel_is_heard_by_who_drives_the_run(
+    tmp_path: Path, log_url: str, sql: Sql
+) -> None:
+    shop = Shop()
+    held = shop.hold("o-1 reserve")
+    async with worker_of(shop, log_url) as runs:
+        await runs.start(order, "o-1", id="o-1")
+        await until(lambda: bool(shop.asked), "the call is on its way")
+        listed = await told(tmp_path, "ls", "--json", "--log", log_url)
+        assert [each["id"] for each in json.loads(listed.out)["runs"]] == ["o-1"]
+        for command in (["show", "o-1"], ["show", "o-1", "--events"], ["stuck"], ["export", "o-1"]):
+            seen = await told(tmp_path, *command, "--log", log_url)
+            assert (seen.code, seen.err) == (0, ""), command
+        assert sql("SELECT count(*) FROM amends.workers") == "1", "who looks is no worker"
+        arguments = ("o-1", "--reason", "enough", "--log", log_url, "--load", "tests.postgres.shop")
+        done = await told(tmp_path, "cancel", *arguments)
+        assert done.code == 0, done.err
+        held.set()
+        assert isinstance(await runs.get("o-1").outcome(wait=SOON), Compensated)
+        assert sql("SELECT state, count(*) FROM amends.workers GROUP BY state ORDER BY state") == "left|1\nlive|1"
+        assert sql("SELECT epoch FROM amends.runs") == "1", "nobody took it over"
+
+
+async def test_purging_goes_on_beside_workers(tmp_path: Path, log_url: str) -> None:
+    shop = Shop()
+    async with worker_of(shop, log_url) as runs:
+        for n in (1, 2):
+            await (await runs.start(order, f"o-{n}", id=f"o-{n}")).outcome(wait=SOON)
+        done = await told(tmp_path, "purge", "--older-than", "0s", "--log", log_url)
+        assert (done.out[:16], done.err) == ("2 runs forgotten", "")
+
+
+@pytest.mark.parametrize("command", [["ls"], ["purge", "--older-than", "1d"]], ids=["look", "act"])
+def test_a_server_that_isnt_there_is_told_without_the_password(tmp_path: Path, command: list[str]) -> None:
+    log = f"postgresql://ann:{PASSWORD}@127.0.0.1:9/orders"
+    seen = amends(tmp_path, *command, "--log", log)
+    assert seen.code == 1
+    assert "postgresql://ann@127.0.0.1:9/orders can't be reached" in seen.err
+    assert PASSWORD not in seen.err + seen.out
