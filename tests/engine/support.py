@@ -331,7 +331,7 @@ def assert_empty(runs: Orchestrator) -> None:
     assert not engine.worker.runs
     assert not engine.worker.expected
     assert not engine.worker._tasks
-    assert not engine._watchers
+    assert not engine.audience.awaited
     assert not engine._writer.waiting
     assert len(engine.worker._alarm._heap) <= 64
     lanes = runs._lanes

@@ -141,7 +141,7 @@ def test_an_outage_before_the_pivot_turns_nobody_back(came: Came) -> None:
             assert seconds() < OUTAGE_SECONDS + 6, "those between two attempts are called early too"
             assert runs.engine.participants()[0].down_since is None
             assert_empty(runs)
-            assert not runs.engine.worker._outages.trials
+            assert not runs.engine.worker.calls.outages.trials
 
     virtually(test)
     late = [at for _, at in down.turned_away if at > 60]
@@ -262,7 +262,7 @@ def test_closing_ends_the_trials() -> None:
                 await runs.start(order, "x", id=f"o{number}")
             await until(lambda: runs.engine.participants()[0].down_since is not None)
             engine = runs.engine
-        assert all(timer.cancelled() for timer in engine.worker._outages.trials.values())  # type: ignore[attr-defined]  # the loop's
+        assert all(timer.cancelled() for timer in engine.worker.calls.outages.trials.values())  # type: ignore[attr-defined]  # the loop's
 
     virtually(test)
 

@@ -208,7 +208,7 @@ def test_closing_does_not_wait_for_calls_of_lost_runs() -> None:
             async with opened([saga], MemoryLog(two.store), shop=way, once=way) as second:
                 await until(lambda: two.store.runs["o"].row.epoch == 2)
                 await until(lambda: "o" not in first.engine.worker.runs)
-                assert len(first.engine.worker._coming_back) == 1
+                assert len(first.engine.worker.calls.coming_back) == 1
                 await first.close(grace_seconds=10)
                 assert seconds() < 20
                 assert isinstance(await second.get("o").outcome(wait=timedelta(0)), Stuck)

@@ -56,9 +56,9 @@ async def test_after_a_crash_between_an_append_and_its_send_the_next_owner_sends
     async with worker(shop, log_url, old) as mortal:
         await mortal.start(order, "o-1", id="o-1")
         await until(lambda: "o-1 reserve" in shop.asked, "it is asked for")
-        mortal.engine.worker._may_send = lambda: False  # from here on it dies before anything leaves
+        mortal.engine.worker.calls._may_send = lambda: False  # from here on it dies before anything leaves
         held.set()
-        await until(lambda: bool(mortal.engine.worker._held), "the next call is durable, and hasn't left")
+        await until(lambda: bool(mortal.engine.worker.calls.held), "the next call is durable, and hasn't left")
         await vanish(mortal)
         assert (
             sql("SELECT kind FROM amends.events WHERE run = 'o-1' ORDER BY version DESC LIMIT 1") == "ActionRequested"

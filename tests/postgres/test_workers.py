@@ -157,7 +157,7 @@ async def test_a_worker_that_overslept_sends_nothing_and_begins_anew(log_url: st
         keeper._confirmed = keeper._elapsed() - 1.0  # as if it had been stopped for as long as its lease
         assert not keeper.may_send()
         first.set()
-        await until(lambda: bool(sleeper.engine.worker._held), "the next call is held at the gate")
+        await until(lambda: bool(sleeper.engine.worker.calls.held), "the next call is held at the gate")
         assert "o-1 pay" not in shop.asked
         sql("UPDATE amends.workers SET state = 'dead'")
         async with worker_of(shop, log_url, lease=1.0) as adopter:
@@ -181,7 +181,7 @@ async def test_calls_held_at_the_gate_leave_when_the_lease_is_confirmed_again(lo
         assert keeper is not None
         keeper._confirmed = keeper._elapsed() - 1.0
         first.set()
-        await until(lambda: bool(runs.engine.worker._held), "the next call is held at the gate")
+        await until(lambda: bool(runs.engine.worker.calls.held), "the next call is held at the gate")
         assert isinstance(await runs.get("o-1").outcome(wait=SOON), Completed)
         assert shop.effects == fine("o-1")
         assert keeper.lost_times == 0

@@ -408,7 +408,7 @@ async def test_nothing_waits_for_a_caller_that_is_gone(caller: Caller, context: 
 
 
 def is_waited_for(context: Context, run: str) -> bool:
-    return run in context.engine._watchers  # pyright: ignore[reportPrivateUsage] - nothing else shows who waits
+    return run in context.engine.audience.awaited
 
 
 # -- what is shown

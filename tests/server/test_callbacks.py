@@ -108,7 +108,7 @@ class Opened:
 
     async def pending(self, call: str) -> None:
         """Until the log knows that this call was taken on."""
-        with self.context.engine.following("p-1") as changed:
+        with self.context.engine.audience.following("p-1") as changed:
             async with asyncio.timeout(SECONDS):
                 while True:
                     changed.clear()

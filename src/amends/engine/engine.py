@@ -6,8 +6,7 @@ It is given ports only (log, transports, codecs, clock); which ones is decided b
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -36,6 +35,8 @@ from amends.core.limits import REASON_CHARACTERS_MAX, REQUEST_BYTES_MAX, TAG_CHA
 from amends.core.owed import Owed, owed
 from amends.core.state import RunRecord
 from amends.engine.appends import append_ids, stored
+from amends.engine.audience import Audience, is_settled
+from amends.engine.calls import LaneOf
 from amends.engine.claims import POLL_SECONDS, Claims
 from amends.engine.differing import input_difference
 from amends.engine.driven import Asked, Driven
@@ -48,7 +49,7 @@ from amends.engine.needs import another_graph_text, missing_text, needed, unclai
 from amends.engine.projection import Projector
 from amends.engine.reading import record_of
 from amends.engine.visits import VISITS_MAX, Ask, Preview, Visits, keeps_changing, refused
-from amends.engine.worker import EVICT_AFTER, LaneOf, Moved, Worker
+from amends.engine.worker import EVICT_AFTER, Moved, Worker
 from amends.engine.writer import Writer
 from amends.ports.clock import LOOP_TIMERS, Clock, Timers, elapsed, pause
 from amends.ports.events import EventCodec
@@ -70,10 +71,6 @@ UNCLEAR_SECONDS: Final = 5.0
 """How long somebody waits to learn whether what he asked for was written, while the log can't be asked."""
 
 _LOGGER = logging.getLogger("amends.engine")
-
-
-Observer = Callable[[Definition, RunRecord], None]
-"""Told of a run whose record became durable. It must be quick, and raise nothing: runs wait for it."""
 
 
 @dataclass(slots=True)
@@ -120,7 +117,7 @@ class Engine:
         self._runs_max = runs_max
         self._append_ids = append_ids()
         self._projector = Projector(events)
-        self._watchers: dict[str, list[asyncio.Future[RunRecord]]] = {}
+        self.audience = Audience()
         self._writer = Writer(log, self._log_broke, timers)
         may_send = None if self._lease is None else self._lease.may_send
         self.visits = Visits(self.read, self._write, lane_of, events, clock, self._append_ids, self._visited)
@@ -142,8 +139,6 @@ class Engine:
             log, self.worker, self._writer, self.definitions, events, clock, runs_max, timers, poll_seconds
         )
         self._elsewhere = Elsewhere(log, self._watched_elsewhere, self._hear_of, timers)
-        self._followers: dict[str, set[asyncio.Event]] = {}
-        self._observers: list[Observer] = []
         self.last_append = 0
         """When this process last wrote something of a run (microseconds UTC); 0 before it did."""
         self.broken: asyncio.Event = asyncio.Event()
@@ -186,10 +181,8 @@ class Engine:
                 await self._lease.close()
             await self.log.close()
             self.worker.forget()
-            for run, watchers in self._watchers.items():
-                for each in watchers:
-                    if not each.done():
-                        each.set_exception(AmendsError(f"{run}: the engine was closed before the run ended"))
+            for run in list(self.audience.awaited):
+                self.audience.fail(run, AmendsError(f"{run}: the engine was closed before the run ended"))
 
     async def _define(self) -> None:
         mistakes: list[str] = []
@@ -393,7 +386,7 @@ class Engine:
         clock = asyncio.get_running_loop()
         until = None if wait_seconds is None else clock.time() + wait_seconds
         while True:
-            changed = self._watch(run)
+            changed = self.audience.wait(run)
             try:
                 known = (
                     driven
@@ -417,37 +410,7 @@ class Engine:
                 except TimeoutError:
                     continue
             finally:
-                self._unwatch(run, changed)
-
-    def _watch(self, run: str) -> "asyncio.Future[RunRecord]":
-        future: asyncio.Future[RunRecord] = asyncio.get_running_loop().create_future()
-        self._watchers.setdefault(run, []).append(future)
-        return future
-
-    def _unwatch(self, run: str, future: "asyncio.Future[RunRecord]") -> None:
-        if future.done() and not future.cancelled():
-            future.exception()  # heard of, also where nobody got to wait for it
-        watchers = self._watchers.get(run)
-        if watchers is not None and future in watchers:
-            watchers.remove(future)
-            if not watchers:
-                del self._watchers[run]
-
-    def observe(self, observer: Observer) -> None:
-        """Have somebody told of every record that became durable here."""
-        self._observers.append(observer)
-
-    @contextmanager
-    def following(self, run: str) -> Generator[asyncio.Event]:
-        """An event that is set whenever this process wrote something of a run, or read what others did."""
-        changed = asyncio.Event()
-        self._followers.setdefault(run, set()).add(changed)
-        try:
-            yield changed
-        finally:
-            self._followers[run].discard(changed)
-            if not self._followers[run]:
-                del self._followers[run]
+                self.audience.leave(run, changed)
 
     def _visited(self, definition: Definition, record: RunRecord) -> None:
         self._changed(definition, record)
@@ -456,28 +419,18 @@ class Engine:
     def _changed(self, definition: Definition, record: RunRecord) -> None:
         self._claims.moved(record.run)
         self.last_append = record.at
-        for follower in self._followers.get(record.run, ()):
-            follower.set()
-        for observer in self._observers:
-            observer(definition, record)
-        watchers = self._watchers.get(record.run)
-        if watchers and is_settled(record):
-            for each in watchers:
-                if not each.done():
-                    each.set_result(record)
+        self.audience.tell(definition, record)
 
     def _watched_elsewhere(self) -> list[str]:
         """The runs that somebody waits for and this process doesn't drive."""
-        return [run for run in self._watchers if run not in self.worker.runs]
+        return [run for run in self.audience.awaited if run not in self.worker.runs]
 
     async def _hear_of(self, run: str) -> None:
         """A run that another process drives is settled, by its row: whoever waits for it is told."""
         try:
             _, definition, record = await self.read(run)
         except AmendsError as error:
-            for each in self._watchers.get(run, ()):
-                if not each.done():
-                    each.set_exception(error)
+            self.audience.fail(run, error)
         else:
             self._changed(definition, record)
 
@@ -485,7 +438,7 @@ class Engine:
         self.worker.forget()
 
     def _lease_kept(self) -> None:
-        self.worker.send_on()
+        self.worker.calls.send_on()
 
     def _freed(self) -> None:
         self._claims.freed()
@@ -495,10 +448,8 @@ class Engine:
         self._broken_by = error
         self.worker.halt()
         self.broken.set()
-        for watchers in self._watchers.values():
-            for each in watchers:
-                if not each.done():
-                    each.set_exception(error)
+        for run in list(self.audience.awaited):
+            self.audience.fail(run, error)
 
     # -- steering
 
@@ -530,11 +481,6 @@ class Engine:
         _check_reason(verb(self._clock.now(), 0).who.reason)
         driven = self.worker.runs.get(run)
         return await self.visits.preview(run, verb, expected, None if driven is None else driven.held)
-
-
-def is_settled(record: RunRecord) -> bool:
-    """It has ended, or only a person can move it."""
-    return record.ended is not None or bool(record.marks) or record.quarantined is not None
 
 
 def waits_in_the_log(owing: Owed, at: int) -> bool:

@@ -24,9 +24,9 @@ from amends.core.state import BUILT_IN, LOCAL, ItemRecord, RunRecord
 from amends.core.values import value
 from amends.core.verbs import find_item
 from amends.engine.appends import stored
+from amends.engine.calls import LaneOf
 from amends.engine.driven import changed
 from amends.engine.projection import Projector
-from amends.engine.worker import LaneOf
 from amends.ports.clock import Clock
 from amends.ports.events import EventCodec
 from amends.ports.log import Append, StoredRun, Written

@@ -13,28 +13,25 @@ from functools import partial
 from typing import Final
 
 from amends.core import commands as c
-from amends.core.answers import Answered, Cause, Lost, NotSent, Outcome, Unknown, read_answer
 from amends.core.decider import decide
 from amends.core.definition import Definition
 from amends.core.errors import AmendsError, LogBroken, LogUnavailable
 from amends.core.events import Event
 from amends.core.evolve import apply
-from amends.core.keys import COMPENSATION, CallKey, Phase, make_key
-from amends.core.limits import DETAIL_CHARACTERS_MAX
-from amends.core.owed import Owed, Send, deadline_of, owed, withdrawable
-from amends.core.retry import MICROSECONDS, RETRIABLE, Guard
+from amends.core.keys import CallKey
+from amends.core.owed import Owed, owed
+from amends.core.retry import MICROSECONDS
 from amends.core.state import RunRecord
 from amends.engine.alarm import Alarm
 from amends.engine.appends import append_ids, stored
+from amends.engine.calls import Calls, LaneOf
 from amends.engine.driven import Asked, Driven, Ready
 from amends.engine.lanes import Lane
-from amends.engine.outages import Outages
 from amends.engine.projection import Projector
 from amends.engine.writer import Writer
 from amends.ports.clock import LOOP_TIMERS, Clock, Timers
 from amends.ports.events import EventCodec
 from amends.ports.log import ACCEPTED, Append, TransactionLog, Written
-from amends.ports.transport import Outgoing
 
 EVICT_AFTER: Final = 60 * MICROSECONDS
 """A run that only waits, for longer than this, waits in the log and not in memory.
@@ -51,7 +48,6 @@ HELD_MAX: Final = 60 * MICROSECONDS
 
 REREAD_SECONDS: Final = 1.0
 
-LaneOf = Callable[[Definition, str], Lane[Ready]]
 Changed = Callable[[Definition, RunRecord], None]
 
 _LOGGER = logging.getLogger("amends.engine")
@@ -82,7 +78,6 @@ class Worker:
         self.expected = 0
         self._log = log
         self._writer = writer
-        self._lane_of = lane_of
         self._events = events
         self._clock = clock
         self._changed = changed
@@ -93,12 +88,9 @@ class Worker:
         self._timers = timers
         self._alarm = Alarm(clock, self._ring, timers)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._outages = Outages(clock, timers, self._go, self._make_room, self._call_early)
-        self._closing = False
-        self._may_send = may_send
+        self.calls = Calls(lane_of, clock, timers, self.offer, self._make_room, self._call_early, late, may_send)
         self._late = late
-        self._coming_back: set[asyncio.Task[None]] = set()
-        self._held: list[Ready] = []
+        self._closing = False
         self._handing_over = False
 
     # -- taking runs on and letting them go
@@ -126,7 +118,7 @@ class Worker:
         """Send nothing more."""
         self._closing = True
         self._alarm.close()
-        self._outages.close()
+        self.calls.halt()
 
     async def close(self, grace_seconds: float) -> None:
         """Send nothing more, give calls in flight their time, then stop.
@@ -144,9 +136,9 @@ class Worker:
         for driven in list(self.runs.values()):
             for task in driven.tasks:
                 task.cancel()
-        for task in (*self._tasks, *self._coming_back):
+        for task in (*self._tasks, *self.calls.coming_back):
             task.cancel()
-        await asyncio.gather(*flying, *self._tasks, *self._coming_back, return_exceptions=True)
+        await asyncio.gather(*flying, *self._tasks, *self.calls.coming_back, return_exceptions=True)
 
     def _hand_over(self, driven: Driven) -> None:
         """Others needn't wait for runs whose calls are all back; the rest follow with what their calls answer."""
@@ -160,13 +152,6 @@ class Worker:
         """Let go of every run: they are others' by now. Who still asks something of one asks the log."""
         for driven in list(self.runs.values()):
             self._lose(driven)
-
-    def send_on(self) -> None:
-        """Calls may leave again: those that were held do."""
-        held, self._held = self._held, []
-        for ready in held:
-            if not (ready.gone or ready.sent or ready.driven.dropped or self._closing):
-                self._dispatch(ready)
 
     def look_again(self, run: str, version: int) -> None:
         """A visitor wrote up to this version: if the run is here and doesn't know, it reads what was written."""
@@ -185,28 +170,12 @@ class Worker:
         driven.dropped = True
         if self.runs.get(driven.run) is driven:
             del self.runs[driven.run]
-        for ready in driven.calls.values():
-            ready.gone = True  # all of them, before a slot that one gives back goes to the next
-        for ready in driven.calls.values():
-            if not ready.begun:
-                self._next(ready)
-            if ready.task is not None:
-                self._give_up(ready, ready.task)
+        self.calls.drop(driven)
         for asked in (*driven.deciding, *driven.commands):
             if asked.answer is not None and not asked.answer.done():
                 asked.answer.set_exception(Moved())
         driven.deciding, driven.commands = [], []
         self._freed()
-
-    def _give_up(self, ready: Ready, task: asyncio.Task[None]) -> None:
-        """A call of a run that was lost. Who has the run now sends it again and hears the answer, unless it may be sent
-        only once: then nobody else can, and it is let come back.
-        """
-        if not ready.begun or ready.send.guard is not Guard.ONCE or self._closing:
-            task.cancel()
-            return
-        self._coming_back.add(task)
-        task.add_done_callback(self._coming_back.discard)
 
     # -- deciding and appending
 
@@ -394,37 +363,16 @@ class Worker:
             return
         if owing is None:
             owing = owed(driven.definition, driven.record, self._clock.now(), driven.epoch)
-        calls = driven.calls
-        if not owing.sends and not calls:
-            self._alarm.set(driven, owing.wake)
-            self._rest(driven, owing)
-            return
-        record = driven.record
-        new: Iterable[Send] = owing.sends
-        may_go: list[Ready] = []
-        never: list[Asked] = []
-        if calls or driven.commands or record.turned is not None or record.abort_requested is not None:
-            new, may_go, never = self._sort_out(driven, owing.sends)
-        for send in new:
-            lane = self._lane_of(driven.definition, send.participant)
-            ready = Ready(driven, send, lane)
-            calls[key := (send.step, send.item, send.phase)] = ready
-            if driven.urged:
-                ready.asked = key in driven.urged
-            if lane.enter(ready):
-                may_go.append(ready)
-        if driven.urged:
-            driven.urged.clear()
         if driven.wake != owing.wake:
             self._alarm.set(driven, owing.wake)
-        for ready in may_go:  # last: sending may decide, and deciding may take back what hasn't left
-            if not ready.gone and not ready.sent:
-                self._go(ready)
-        if never:
-            driven.commands.extend(never)
-            self._pump(driven)
-        elif not calls:
-            self._rest(driven, owing)  # all there was is taken back
+        if owing.sends or driven.calls:
+            never = self.calls.make(driven, owing.sends)
+            if never:
+                driven.commands.extend(never)
+                self._pump(driven)
+                return
+        if not driven.calls:
+            self._rest(driven, owing)
 
     def _rest(self, driven: Driven, owing: Owed) -> None:
         """Nothing is in flight: unless there is more to come soon, the run is let go of."""
@@ -432,129 +380,6 @@ class Worker:
             return
         if self._may_wait_in_the_log(driven, driven.record, owing, self._clock.now()):
             self._start_release(driven, owing.wake)
-
-    def _sort_out(self, driven: Driven, sends: Iterable[Send]) -> tuple[Iterable[Send], list[Ready], list[Asked]]:
-        """Which of these are new, which calls that wait may go by now, and which are to be told as never sent."""
-        wanted = {(send.step, send.item, send.phase): send for send in sends}
-        for asked in driven.commands:  # answered while the append was in flight: the record doesn't know it yet
-            if isinstance(asked.command, c.Reply):
-                wanted.pop((asked.command.step, asked.command.item, asked.command.phase), None)
-        never = self._withdraw(driven, wanted)
-        new: list[Send] = []
-        may_go: list[Ready] = []
-        for key, send in wanted.items():
-            ready = driven.calls.get(key)
-            if ready is None:
-                new.append(send)
-            elif not ready.sent:
-                ready.send = send
-                if ready.has_slot and not send.starts:
-                    may_go.append(ready)
-        return new, may_go, never
-
-    def _withdraw(self, driven: Driven, wanted: dict[CallKey, Send]) -> list[Asked]:
-        """Take back what hasn't left and is no longer owed, or must not leave since the run turned back.
-
-        The latter is taken out of `wanted`, and is to be told to the run as never sent.
-        """
-        taken: list[Ready] = []
-        for key, ready in driven.calls.items():
-            if not ready.sent and (key not in wanted or self._must_not_leave(driven, ready.send)):
-                ready.gone = True  # all of them, before a slot that one gives back goes to the next
-                taken.append(ready)
-        for ready in taken:
-            del driven.calls[ready.send.step, ready.send.item, ready.send.phase]
-        for ready in taken:
-            self._next(ready)
-        unsent: list[Send] = []
-        for key, send in list(wanted.items()):
-            if key not in driven.calls and self._must_not_leave(driven, send):
-                unsent.append(wanted.pop(key))
-        never = Unknown(Cause.WITHDRAWN, "taken back before it was sent", counted=False)
-        return [Asked(self._reply(driven, send, never)) for send in unsent]
-
-    @staticmethod
-    def _must_not_leave(driven: Driven, send: Send) -> bool:
-        record = driven.record
-        if send.phase is not Phase.ACTION or not (record.backward or record.abort_requested is not None):
-            return False
-        return withdrawable(driven.definition, record, send.step, send.item)
-
-    def _go(self, ready: Ready) -> None:
-        """It has its slot: send it, after the log knows of it where no barrier protects it."""
-        if ready.send.starts:
-            send = ready.send
-            begin = c.Begin(self._clock.now(), ready.driven.epoch, send.step, send.item, send.phase)
-            self.offer(ready.driven, Asked(begin))
-        else:
-            self._dispatch(ready)
-
-    def _dispatch(self, ready: Ready) -> None:
-        if self._may_send is not None and not self._may_send():
-            self._held.append(ready)
-            return
-        ready.sent = True
-        ready.task = asyncio.get_running_loop().create_task(self._call(ready))
-        ready.driven.tasks.add(ready.task)
-
-    async def _call(self, ready: Ready) -> None:
-        ready.begun = True
-        send, driven = ready.send, ready.driven
-        record = driven.record
-        outgoing = Outgoing(
-            make_key(record.run, send.step, send.item, send.phase),
-            record.run,
-            send.step,
-            send.item,
-            send.phase,
-            send.participant,
-            send.operation,
-            send.guard,
-            send.kind,
-            send.body,
-            send.attempt,
-            driven.epoch,
-            send.since,
-            send.timeout / MICROSECONDS,
-            None if record.deadline is None else deadline_of(record),
-            None,
-            send.seal or None,
-        )
-        try:
-            outcome = self._understood(driven, send, await ready.lane.transport.send(outgoing))
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                self._back(ready)
-                raise
-            outcome = Unknown(Cause.LOST, "the transport gave the call up")
-        except Exception as error:  # a bug there must not lose the call: nobody knows what became of it
-            _LOGGER.exception("%s: the transport failed", outgoing.key)
-            outcome = Unknown(Cause.LOST, f"the transport failed: {error}"[:DETAIL_CHARACTERS_MAX])
-        self._answered(ready, outcome)
-
-    def _understood(self, driven: Driven, send: Send, came: Answered | NotSent | Lost) -> Outcome:
-        decode = None
-        if send.phase is not COMPENSATION and send.seal != "undone":
-            decode = driven.definition.reply_decoder(send.participant, send.operation, send.step)
-        retriable = send.kind is RETRIABLE
-        return read_answer(came, phase=send.phase, retriable=retriable, decode=decode, now=self._clock.now())
-
-    def _answered(self, ready: Ready, outcome: Outcome) -> None:
-        driven, send = ready.driven, ready.send
-        del driven.calls[send.step, send.item, send.phase]
-        outcome = self._outages.heard(ready, outcome)
-        self._back(ready)
-        if driven.dropped:
-            self._late(driven.run, self._reply(driven, send, outcome))
-        else:
-            self.offer(driven, Asked(self._reply(driven, send, outcome)))
-
-    def _back(self, ready: Ready) -> None:
-        """A call is over, its slot is free."""
-        if ready.task is not None:
-            ready.driven.tasks.discard(ready.task)
-        self._next(ready)
 
     def _make_room(self, lane: Lane[Ready]) -> None:
         """When it is crowded, runs whose calls are all held wait in the log: others must go on.
@@ -589,17 +414,6 @@ class Worker:
                 owing = owed(driven.definition, driven.record, now, driven.epoch, back=participant)
                 if owing.sends:
                     self._pay(driven, owing)
-
-    def _reply(self, driven: Driven, send: Send, outcome: Outcome) -> c.Reply:
-        now = self._clock.now()
-        return c.Reply(now, driven.epoch, send.step, send.item, send.phase, send.attempt, outcome)
-
-    def _next(self, ready: Ready) -> None:
-        following = ready.lane.leave(ready)
-        if following is not None:
-            if self._closing:
-                return
-            self._go(following)
 
     def _ring(self, driven: Driven) -> None:
         self.offer(driven, Asked(c.Due(self._clock.now(), driven.epoch)))

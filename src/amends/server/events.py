@@ -95,7 +95,7 @@ async def _stream(context: Context, row: StoredRun, graph: Graph, after: int) ->
     context.streams += 1
     stopping = asyncio.create_task(context.stopping.wait())
     try:
-        with context.engine.following(row.run) as changed:
+        with context.engine.audience.following(row.run) as changed:
             yield b": " + row.run.encode() + b"\n\n"
             seen, record, silent = after, None, 0.0
             while not stopping.done():

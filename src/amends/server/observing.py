@@ -57,7 +57,7 @@ class Observing:
 
     async def __aenter__(self) -> Self:
         await self._poster.__aenter__()
-        self._engine.observe(self.changed)
+        self._engine.audience.observe(self.changed)
         self._spawn(self._look())
         self._spawn(self._catch_up())
         return self

@@ -1,0 +1,247 @@
+"""Calls of the runs that a worker drives: queued, sent, taken back, answered.
+
+What is owed enters the lane of its participant; when it has a slot it is sent, as a task of its own, and what came back
+is offered to the run as a command. What hasn't left can still be taken back.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+
+from amends.core import commands as c
+from amends.core.answers import Answered, Cause, Lost, NotSent, Outcome, Unknown, read_answer
+from amends.core.definition import Definition
+from amends.core.keys import ACTION, COMPENSATION, CallKey, make_key
+from amends.core.limits import DETAIL_CHARACTERS_MAX
+from amends.core.owed import Send, deadline_of, withdrawable
+from amends.core.retry import MICROSECONDS, RETRIABLE, Guard
+from amends.engine.driven import Asked, Driven, Ready
+from amends.engine.lanes import Lane
+from amends.engine.outages import Outages
+from amends.ports.clock import Clock, Timers
+from amends.ports.transport import Outgoing
+
+LaneOf = Callable[[Definition, str], Lane[Ready]]
+
+_LOGGER = logging.getLogger("amends.engine")
+
+
+class Calls:
+    """`offer` takes what came back to its run, `late` what came back for a run that was lost. `waited` and `back` are
+    told of participants that are down, and there again; see `Outages`. `may_send`: whether calls may leave now;
+    `None`: always.
+
+    `held` are calls that may not leave just now, `coming_back` those of lost runs that are let come back.
+    """
+
+    def __init__(  # noqa: PLR0917 - ends of a worker
+        self,
+        lane_of: LaneOf,
+        clock: Clock,
+        timers: Timers,
+        offer: Callable[[Driven, Asked], None],
+        waited: Callable[[Lane[Ready]], None],
+        back: Callable[[str], None],
+        late: Callable[[str, c.Reply], None],
+        may_send: Callable[[], bool] | None,
+    ) -> None:
+        self._lane_of = lane_of
+        self._clock = clock
+        self._offer = offer
+        self._late = late
+        self._may_send = may_send
+        self._closing = False
+        self.outages = Outages(clock, timers, self.go, waited, back)
+        self.held: list[Ready] = []
+        self.coming_back: set[asyncio.Task[None]] = set()
+
+    def halt(self) -> None:
+        """Send nothing more."""
+        self._closing = True
+        self.outages.close()
+
+    def make(self, driven: Driven, sends: Iterable[Send]) -> list[Asked]:
+        """Make every call that is owed and not yet in flight, and take back what is owed no more. Gives what is to be
+        told to the run of calls that must not leave any more.
+        """
+        record, calls = driven.record, driven.calls
+        new = sends
+        may_go: list[Ready] = []
+        never: list[Asked] = []
+        if calls or driven.commands or record.turned is not None or record.abort_requested is not None:
+            new, may_go, never = self._sort_out(driven, sends)
+        for send in new:
+            lane = self._lane_of(driven.definition, send.participant)
+            ready = Ready(driven, send, lane)
+            calls[key := (send.step, send.item, send.phase)] = ready
+            if driven.urged:
+                ready.asked = key in driven.urged
+            if lane.enter(ready):
+                may_go.append(ready)
+        if driven.urged:
+            driven.urged.clear()
+        for ready in may_go:  # last: sending may decide, and deciding may take back what hasn't left
+            if not ready.gone and not ready.sent:
+                self.go(ready)
+        return never
+
+    def send_on(self) -> None:
+        """Calls may leave again: those that were held do."""
+        held, self.held = self.held, []
+        for ready in held:
+            if not (ready.gone or ready.sent or ready.driven.dropped or self._closing):
+                self._dispatch(ready)
+
+    def drop(self, driven: Driven) -> None:
+        """The run is driven here no more: what waits is taken back, what is under way given up."""
+        for ready in driven.calls.values():
+            ready.gone = True  # all of them, before a slot that one gives back goes to the next
+        for ready in driven.calls.values():
+            if not ready.begun:
+                self._next(ready)
+            if ready.task is not None:
+                self._give_up(ready, ready.task)
+
+    def _give_up(self, ready: Ready, task: asyncio.Task[None]) -> None:
+        """A call of a run that was lost. Who has the run now sends it again and hears the answer, unless it may be sent
+        only once: then nobody else can, and it is let come back.
+        """
+        if not ready.begun or ready.send.guard is not Guard.ONCE or self._closing:
+            task.cancel()
+            return
+        self.coming_back.add(task)
+        task.add_done_callback(self.coming_back.discard)
+
+    def _sort_out(self, driven: Driven, sends: Iterable[Send]) -> tuple[Iterable[Send], list[Ready], list[Asked]]:
+        """Which of these are new, which calls that wait may go by now, and which are to be told as never sent."""
+        wanted = {(send.step, send.item, send.phase): send for send in sends}
+        for asked in driven.commands:  # answered while the append was in flight: the record doesn't know it yet
+            if isinstance(asked.command, c.Reply):
+                wanted.pop((asked.command.step, asked.command.item, asked.command.phase), None)
+        never = self._withdraw(driven, wanted)
+        new: list[Send] = []
+        may_go: list[Ready] = []
+        for key, send in wanted.items():
+            ready = driven.calls.get(key)
+            if ready is None:
+                new.append(send)
+            elif not ready.sent:
+                ready.send = send
+                if ready.has_slot and not send.starts:
+                    may_go.append(ready)
+        return new, may_go, never
+
+    def _withdraw(self, driven: Driven, wanted: dict[CallKey, Send]) -> list[Asked]:
+        """Take back what hasn't left and is no longer owed, or must not leave since the run turned back.
+
+        The latter is taken out of `wanted`, and is to be told to the run as never sent.
+        """
+        taken: list[Ready] = []
+        for key, ready in driven.calls.items():
+            if not ready.sent and (key not in wanted or self._must_not_leave(driven, ready.send)):
+                ready.gone = True  # all of them, before a slot that one gives back goes to the next
+                taken.append(ready)
+        for ready in taken:
+            del driven.calls[ready.send.step, ready.send.item, ready.send.phase]
+        for ready in taken:
+            self._next(ready)
+        unsent: list[Send] = []
+        for key, send in list(wanted.items()):
+            if key not in driven.calls and self._must_not_leave(driven, send):
+                unsent.append(wanted.pop(key))
+        never = Unknown(Cause.WITHDRAWN, "taken back before it was sent", counted=False)
+        return [Asked(self._reply(driven, send, never)) for send in unsent]
+
+    @staticmethod
+    def _must_not_leave(driven: Driven, send: Send) -> bool:
+        record = driven.record
+        if send.phase is not ACTION or not (record.backward or record.abort_requested is not None):
+            return False
+        return withdrawable(driven.definition, record, send.step, send.item)
+
+    def go(self, ready: Ready) -> None:
+        """It has its slot: send it, after the log knows of it where no barrier protects it."""
+        if ready.send.starts:
+            send = ready.send
+            begin = c.Begin(self._clock.now(), ready.driven.epoch, send.step, send.item, send.phase)
+            self._offer(ready.driven, Asked(begin))
+        else:
+            self._dispatch(ready)
+
+    def _dispatch(self, ready: Ready) -> None:
+        if self._may_send is not None and not self._may_send():
+            self.held.append(ready)
+            return
+        ready.sent = True
+        ready.task = asyncio.get_running_loop().create_task(self._call(ready))
+        ready.driven.tasks.add(ready.task)
+
+    async def _call(self, ready: Ready) -> None:
+        ready.begun = True
+        send, driven = ready.send, ready.driven
+        record = driven.record
+        outgoing = Outgoing(
+            make_key(record.run, send.step, send.item, send.phase),
+            record.run,
+            send.step,
+            send.item,
+            send.phase,
+            send.participant,
+            send.operation,
+            send.guard,
+            send.kind,
+            send.body,
+            send.attempt,
+            driven.epoch,
+            send.since,
+            send.timeout / MICROSECONDS,
+            None if record.deadline is None else deadline_of(record),
+            None,
+            send.seal or None,
+        )
+        try:
+            outcome = self._understood(driven, send, await ready.lane.transport.send(outgoing))
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                self._back(ready)
+                raise
+            outcome = Unknown(Cause.LOST, "the transport gave the call up")
+        except Exception as error:  # a bug there must not lose the call: nobody knows what became of it
+            _LOGGER.exception("%s: the transport failed", outgoing.key)
+            outcome = Unknown(Cause.LOST, f"the transport failed: {error}"[:DETAIL_CHARACTERS_MAX])
+        self._answered(ready, outcome)
+
+    def _understood(self, driven: Driven, send: Send, came: Answered | NotSent | Lost) -> Outcome:
+        decode = None
+        if send.phase is not COMPENSATION and send.seal != "undone":
+            decode = driven.definition.reply_decoder(send.participant, send.operation, send.step)
+        retriable = send.kind is RETRIABLE
+        return read_answer(came, phase=send.phase, retriable=retriable, decode=decode, now=self._clock.now())
+
+    def _answered(self, ready: Ready, outcome: Outcome) -> None:
+        driven, send = ready.driven, ready.send
+        del driven.calls[send.step, send.item, send.phase]
+        outcome = self.outages.heard(ready, outcome)
+        self._back(ready)
+        if driven.dropped:
+            self._late(driven.run, self._reply(driven, send, outcome))
+        else:
+            self._offer(driven, Asked(self._reply(driven, send, outcome)))
+
+    def _back(self, ready: Ready) -> None:
+        """A call is over, its slot is free."""
+        if ready.task is not None:
+            ready.driven.tasks.discard(ready.task)
+        self._next(ready)
+
+    def _reply(self, driven: Driven, send: Send, outcome: Outcome) -> c.Reply:
+        now = self._clock.now()
+        return c.Reply(now, driven.epoch, send.step, send.item, send.phase, send.attempt, outcome)
+
+    def _next(self, ready: Ready) -> None:
+        following = ready.lane.leave(ready)
+        if following is not None:
+            if self._closing:
+                return
+            self.go(following)
