@@ -141,7 +141,7 @@ def _way(route: Route) -> Transport:
             case "http" | "https":
                 from amends.transports.http import HttpTransport
 
-                return HttpTransport(where, route.headers, at_once=route.at_once, tls=route.tls)
+                return HttpTransport(where, route.headers, tls=route.tls)
             case "python":
                 where = load(rest)
             case _:

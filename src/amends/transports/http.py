@@ -1,56 +1,43 @@
-"""Calls over HTTP/1.1: connections, TLS and parsing by aiohttp, one pool per participant; nothing behind one's back.
+"""Calls over HTTP/1.1: connections and TLS by asyncio, one pool per participant; nothing behind one's back.
 
-Its session is left out. Redirects, cookies, proxies from the environment, decompression and second tries would all
-have to be turned off, and what then remains, one write and one read, costs little more than half as much CPU without
-it. That also makes plain what `NotSent` rests on: it is said only while no connection was handed to the request. As
-soon as one was, also a kept-alive one that turns out to be dead, a byte may have left: `Lost`.
+No client library stands in between. Redirects, cookies, proxies from the environment, decompression and second tries
+would all have to be turned off, and what then remains is one write and one read. That also makes plain what `NotSent`
+rests on: it is said only while no connection was handed to the request. As soon as one was, also a kept-alive one that
+turns out to be dead, a byte may have left: `Lost`.
 
 One time-out covers everything from connecting to the last byte. A connection is used again only after a whole answer to
 a whole request; whatever else happened, it is closed.
 """
 
 import asyncio
-import math
 import os
 import re
+import socket
 import ssl
 from base64 import b64encode
 from collections.abc import Mapping
 from typing import Final
 
-from aiohttp import (
-    ClientConnectionError,
-    ClientConnectorError,
-    ClientError,
-    ClientRequest,
-    ClientSSLError,
-    ClientTimeout,
-    StreamReader,
-    TCPConnector,
-)
-from aiohttp.connector import Connection
-from aiohttp.http import HttpProcessingError
+from aiohappyeyeballs import start_connection  # pyright: ignore[reportUnknownVariableType] - bare tuples in its alias
 from yarl import URL
 
-from amends.core.answers import OUTCOME_HEADER, Answered, Cause, Lost, NotSent
+from amends.core.answers import Answered, Cause, Lost, NotSent
 from amends.core.errors import NoRoute
-from amends.core.limits import REPLY_BYTES_MAX
-from amends.core.operation import AT_ONCE_DEFAULT, Tls
+from amends.core.operation import Tls
 from amends.ports.transport import Outgoing
 from amends.ports.wire import CALL_HEADERS, call_head
+from amends.transports.http_connection import ExchangeFailed, HttpConnection
 from amends.transports.limits import Limits
 
 KEEP_ALIVE_SECONDS: Final = 4.0
 """Below the 5 s after which uvicorn and Node close idle connections: the server shouldn't be the first to close."""
 
-_NO_REPEATS: Final[frozenset[str]] = frozenset()
-_REPEATED: Final = frozenset({OUTCOME_HEADER})
 _ALWAYS: Final = {"user-agent": "amends", "accept": "application/json", "accept-encoding": "identity"}
 _FRAMING: Final = frozenset({"content-length", "transfer-encoding"})
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
-_UNTIMED: Final = ClientTimeout(total=None, connect=None, sock_read=None, sock_connect=None, ceil_threshold=math.inf)
-"""The call's own time-out covers connecting too."""
+EYEBALLS_SECONDS: Final = 0.25
+"""How long one address of a name has before the next is tried beside it (RFC 8305, section 8)."""
 
 
 class HttpTransport:
@@ -65,7 +52,6 @@ class HttpTransport:
         url: str,
         headers: Mapping[str, str] | None = None,
         *,
-        at_once: int = AT_ONCE_DEFAULT,
         tls: Tls | None = None,
     ) -> None:
         base = URL(url)
@@ -77,7 +63,6 @@ class HttpTransport:
         self._given: Mapping[str, str] = {} if headers is None else headers
         self._checked: dict[str, str] | None = None
         self._ready = ""
-        self._at_once = at_once
         self._tls = tls
         self._context = None if base.scheme == "http" else tls_context(tls)
         self._places: dict[str, tuple[str, str]] = {}
@@ -89,36 +74,32 @@ class HttpTransport:
             request = self._request(line, call)
         except Exception as error:  # noqa: BLE001 - a mapping that fetches a token runs its author's code
             return NotSent(f"the headers of the route to {call.participant} can't be had: {_why(error)}")
-        connection: Connection | None = None
+        connection: HttpConnection | None = None
         pool = self._opened()
         limits = pool.limits(call.timeout_seconds)
         limit = limits.begin()
         try:
             connection = pool.idle() or await pool.connect()
-            answered = await _exchange(connection, request, shown)
-            pool.release(connection)
+            return await connection.exchange(request, shown)
         except asyncio.CancelledError:
             if not limit.is_why():
                 raise
             if connection is None:
                 return NotSent(f"no connection to {shown} within {call.timeout_seconds:g} s")
             return Lost(Cause.TIMED_OUT, f"no answer from {shown} within {call.timeout_seconds:g} s")
-        except (ClientError, HttpProcessingError, OSError, ValueError, RuntimeError) as error:
-            # aiohttp says ValueError of some answers it can't read, RuntimeError of a pool that was closed.
+        except (ExchangeFailed, OSError, ValueError) as error:  # `ValueError`: a name that can't be one
             if connection is None:
                 return NotSent(f"no connection to {shown}: {_why(error)}")
             return Lost(Cause.LOST, f"no answer from {shown}: {_why(error)}")
-        else:
-            return answered
         finally:
             limits.end(limit)
-            if connection is not None and not pool.has(connection):
-                connection.close()
+            if connection is not None:
+                pool.give_back(connection)
 
     async def close(self) -> None:
         pool, self._pool = self._pool, None
         if pool is not None:
-            await pool.close()
+            pool.close()
 
     def _place(self, operation: str) -> tuple[str, str]:
         """Where an operation is: the first line of its requests, and as it is shown, without a password."""
@@ -148,7 +129,7 @@ class HttpTransport:
 
     def _opened(self) -> "_Pool":
         if self._pool is None:
-            self._pool = _Pool(self._base, self._at_once, self._context)
+            self._pool = _Pool(self._base, self._context)
         return self._pool
 
     def reload(self) -> None:
@@ -159,17 +140,17 @@ class HttpTransport:
 
 
 class _Pool:
-    """Connections to one place: made by aiohttp's connector, kept here in between, the last used first."""
+    """Connections to one place, kept in between, the last used first."""
 
-    def __init__(self, base: URL, at_once: int, context: ssl.SSLContext | None) -> None:
+    def __init__(self, base: URL, context: ssl.SSLContext | None) -> None:
         self._loop = asyncio.get_running_loop()
-        trusted = True if context is None else context
-        self._connector = TCPConnector(limit=at_once, keepalive_timeout=KEEP_ALIVE_SECONDS, ssl=trusted)
-        # What a connector reads of a request (host, port, TLS, no proxy) is the same for all of ours.
-        self._place = ClientRequest("POST", base, loop=self._loop)
-        self._idle: dict[Connection, float] = {}
+        self._host, self._port = base.raw_host or "", base.port or 0
+        self._context = context
+        self._busy: set[HttpConnection] = set()
+        self._idle: dict[HttpConnection, float] = {}
         self._sweeping: asyncio.TimerHandle | None = None
         self._limits: dict[float, Limits] = {}
+        self._closed = False
 
     def limits(self, seconds: float) -> Limits:
         """The queue of the calls with this time-out."""
@@ -178,43 +159,56 @@ class _Pool:
             found = self._limits[seconds] = Limits(seconds)
         return found
 
-    async def connect(self) -> Connection:
-        """A new connection."""
-        return await self._connector.connect(self._place, [], _UNTIMED)
+    async def connect(self) -> HttpConnection:
+        """A new connection, with TLS where the address says so."""
+        found = await self._loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        delay = EYEBALLS_SECONDS if len(found) > 1 else None
+        connected = await start_connection(found, happy_eyeballs_delay=delay)
+        try:
+            name = None if self._context is None else self._host
+            _, connection = await self._loop.create_connection(
+                HttpConnection, sock=connected, ssl=self._context, server_hostname=name
+            )
+        except BaseException:
+            connected.close()
+            raise
+        if self._closed:
+            connection.close()
+            msg = "the transport was closed"
+            raise ExchangeFailed(msg)
+        self._busy.add(connection)
+        return connection
 
-    def idle(self) -> Connection | None:
+    def idle(self) -> HttpConnection | None:
         """One that can be used again, if there is one."""
         while self._idle:
             connection, since = self._idle.popitem()
-            protocol = connection.protocol
-            is_open = protocol is not None and protocol.is_connected() and not protocol.should_close
-            if is_open and self._loop.time() - since < KEEP_ALIVE_SECONDS:
+            if connection.is_free and self._loop.time() - since < KEEP_ALIVE_SECONDS:
+                self._busy.add(connection)
                 return connection
             connection.close()
         return None
 
-    def release(self, connection: Connection) -> None:
-        """Keep it for the next call; whether it can be used again is looked at then."""
-        if connection.protocol is None:
+    def give_back(self, connection: HttpConnection) -> None:
+        """A call is over: keep its connection for the next one, if it can be used again."""
+        self._busy.discard(connection)
+        if self._closed or not connection.is_free:
+            connection.close()
             return
         self._idle[connection] = self._loop.time()
         if self._sweeping is None:
             self._sweeping = self._loop.call_later(KEEP_ALIVE_SECONDS, self._sweep)
 
-    def has(self, connection: Connection) -> bool:
-        """Whether it was kept."""
-        return connection in self._idle
-
-    async def close(self) -> None:
-        """Close every connection."""
+    def close(self) -> None:
+        """Close every connection. A call that is under way on one hears that it was closed."""
+        self._closed = True
         if self._sweeping is not None:
             self._sweeping.cancel()
         for limits in self._limits.values():
             limits.close()
-        for connection in self._idle:
+        for connection in (*self._idle, *self._busy):
             connection.close()
         self._idle.clear()
-        await self._connector.close()
 
     def _sweep(self) -> None:
         """Close what wasn't used for so long that the other end may be about to."""
@@ -225,34 +219,6 @@ class _Pool:
             connection.close()
         if self._idle:
             self._sweeping = self._loop.call_later(KEEP_ALIVE_SECONDS, self._sweep)
-
-
-async def _exchange(connection: Connection, request: bytes, shown: str) -> Answered:
-    """Write the request and read the whole answer; of a body over the limit one byte more, by which readers know."""
-    protocol, transport = connection.protocol, connection.transport
-    if protocol is None or transport is None:
-        msg = "the connection was closed"
-        raise ClientConnectionError(msg)
-    protocol.set_response_params(read_until_eof=True, auto_decompress=False)
-    transport.write(request)
-    message, payload = await protocol.read()
-    while message.code < 200 and message.code != 101:
-        message, payload = await protocol.read()
-    body = payload.read_nowait() if payload.is_eof() else await _bounded(payload)
-    if len(body) > REPLY_BYTES_MAX or transport.get_write_buffer_size():
-        connection.close()  # the rest isn't wanted, or wasn't waited for; it is over for whoever would keep it, too
-    headers = message.headers
-    repeated = _REPEATED if len(headers.getall(OUTCOME_HEADER, ())) > 1 else _NO_REPEATS
-    return Answered(message.code, headers, body[: REPLY_BYTES_MAX + 1], shown, repeated)
-
-
-async def _bounded(payload: StreamReader) -> bytes:
-    pieces = bytearray()
-    async for piece in payload.iter_any():
-        pieces += piece
-        if len(pieces) > REPLY_BYTES_MAX:
-            break
-    return bytes(pieces)
 
 
 def tls_context(tls: Tls | None) -> ssl.SSLContext:
@@ -290,9 +256,11 @@ def _authorization(url: URL) -> dict[str, str]:
 
 
 def _why(error: Exception) -> str:
-    if isinstance(error, ClientConnectorError) and not isinstance(error, ClientSSLError):
-        reason = error.os_error  # what the system said; the rest of the text repeats the address
-        said = os.strerror(reason.errno) if reason.errno and reason.errno > 0 else reason.strerror
+    if isinstance(error, ExchangeFailed):
+        return str(error)
+    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
+        # What the system said; the rest of the text repeats the address.
+        said = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
         if said:
             return said
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
