@@ -42,7 +42,7 @@ class JsonCodec:
     def encode(self, value: object) -> bytes:
         try:
             encoded = self._encoder.encode(value)
-            if b"null" in encoded:
+            if encoded.find(b"null") >= 0:  # `in` first asks whether it is a number, at twice the price
                 _refuse_non_numbers(value)
         except Exception as error:  # serializers of foreign types raise what they like
             raise _undecodable(error) from error

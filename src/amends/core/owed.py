@@ -53,7 +53,7 @@ def owed(definition: Definition, record: RunRecord, now: int, epoch: int, back: 
     moments: list[int] = []
     if record.ended is not None:
         _notice(record, now, later, moments)
-        return Owed(tuple(later), min(moments, default=None))
+        return Owed(tuple(later), min(moments) if moments else None)
     if record.quarantined is not None:
         return Owed((), None)
     clean = record.turned is None and not record.by_hand
