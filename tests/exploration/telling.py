@@ -39,3 +39,15 @@ def kinds(world: World) -> Sequence[str]:
 def ends(world: World) -> RunState | None:
     """How it ends, if everything goes well from here."""
     return at_rest(world).record.ended
+
+
+def yes(*units: str) -> tuple[str, ...]:
+    """The moves by which steps, or items, are asked for the first time, act and are heard, one after the other."""
+    return tuple(
+        move for unit in units for move in (f"deliver {unit}:action#1 -> yes", f"receive {unit}:action#1 succeeded")
+    )
+
+
+def no(unit: str) -> tuple[str, ...]:
+    """The same for one that says no."""
+    return (f"deliver {unit}:action#1 -> no", f"receive {unit}:action#1 rejected")

@@ -10,14 +10,16 @@ from amends.core.commands import Refusal, Resolve
 from amends.core.state import RunState, StepState
 from amends.testing.calm import Stragglers
 from amends.testing.people import SOMEBODY
-from tests.exploration.telling import at_rest, ends, kinds, told
+from tests.exploration.telling import at_rest, ends, kinds, no, told, yes
+
+SEALING = (*yes("a"), *no("b"), "halt a:compensation#1 protocol", "person resolve a undone", "poll")
+"""Of a chain: `a` is sealed as undone, since a person says that it is."""
 
 
 def test_what_was_skipped_is_not_undone_again() -> None:
     world = told(
         "chain",
-        "deliver a:action#1 -> yes",
-        "receive a:action#1 succeeded",
+        *yes("a"),
         "lose b:action#1 timed-out",
         "jump",
         "lose b:action#2 timed-out",
@@ -53,11 +55,9 @@ def test_an_attempt_a_former_owner_left_open_is_undone_when_the_run_turned_back(
 def test_an_item_that_acted_holds_up_the_undo_though_its_twin_said_no() -> None:
     world = told(
         "many",
-        "deliver a:action#1 -> yes",
-        "receive a:action#1 succeeded",
+        *yes("a"),
         "deliver m/sku-1:action#1 -> yes",
-        "deliver m/sku-2:action#1 -> no",
-        "receive m/sku-2:action#1 rejected",
+        *no("m/sku-2"),
     )
     undone = [event.step for event in world.events if isinstance(event, e.CompensationRequested)]
     assert undone == []
@@ -68,13 +68,7 @@ def test_an_item_that_acted_holds_up_the_undo_though_its_twin_said_no() -> None:
 def test_resolve_undone_seals_before_it_is_believed() -> None:
     world = told(
         "chain",
-        "deliver a:action#1 -> yes",
-        "receive a:action#1 succeeded",
-        "deliver b:action#1 -> no",
-        "receive b:action#1 rejected",
-        "halt a:compensation#1 protocol",
-        "person resolve a undone",
-        "poll",
+        *SEALING,
     )
     assert world.record.ended is None
     assert at_rest(world).record.by_hand
@@ -83,13 +77,7 @@ def test_resolve_undone_seals_before_it_is_believed() -> None:
 def test_a_spent_seal_can_be_tried_again() -> None:
     world = told(
         "chain",
-        "deliver a:action#1 -> yes",
-        "receive a:action#1 succeeded",
-        "deliver b:action#1 -> no",
-        "receive b:action#1 rejected",
-        "halt a:compensation#1 protocol",
-        "person resolve a undone",
-        "poll",
+        *SEALING,
         "halt a:seal#1 protocol",
     )
     assert world.record.state is RunState.STUCK
@@ -139,7 +127,7 @@ def test_a_late_yes_behind_a_barrier_is_no_contradiction_once_it_is_undone() -> 
 
 
 def test_neutral_steps_owe_nothing_when_the_run_turns_back() -> None:
-    world = told("asking", "deliver a:action#1 -> yes", "receive a:action#1 succeeded", "person cancel", "poll")
+    world = told("asking", *yes("a"), "person cancel", "poll")
     states = {item.name: item.state for item in world.record.items()}
     assert {states["n"], states["z"], states["k"]} == {StepState.COMPENSATED}
     assert at_rest(world).record.ended is RunState.COMPENSATED
@@ -148,8 +136,7 @@ def test_neutral_steps_owe_nothing_when_the_run_turns_back() -> None:
 def test_a_pivot_somebody_wanted_back_is_sealed_and_not_sent_again() -> None:
     world = told(
         "chain-pivot",
-        "deliver a:action#1 -> yes",
-        "receive a:action#1 succeeded",
+        *yes("a"),
         "crash",
         "person cancel",
         "adopt",
@@ -163,8 +150,7 @@ def test_a_pivot_somebody_wanted_back_is_sealed_and_not_sent_again() -> None:
 def test_a_cancel_that_comes_after_the_pivot_acted_is_void() -> None:
     world = told(
         "chain-pivot",
-        "deliver a:action#1 -> yes",
-        "receive a:action#1 succeeded",
+        *yes("a"),
         "deliver p:action#1 -> yes",
         "person cancel",
         "poll",
@@ -180,13 +166,7 @@ def test_a_cancel_that_comes_after_the_pivot_acted_is_void() -> None:
 def test_a_seal_that_is_skipped_leaves_a_dirty_end() -> None:
     world = told(
         "chain",
-        "deliver a:action#1 -> yes",
-        "receive a:action#1 succeeded",
-        "deliver b:action#1 -> no",
-        "receive b:action#1 rejected",
-        "halt a:compensation#1 protocol",
-        "person resolve a undone",
-        "poll",
+        *SEALING,
         "halt a:seal#1 protocol",
         "person skip a",
     )
@@ -197,13 +177,7 @@ def test_a_seal_that_is_skipped_leaves_a_dirty_end() -> None:
 def test_what_is_being_sealed_can_not_be_resolved_once_more() -> None:
     world = told(
         "chain",
-        "deliver a:action#1 -> yes",
-        "receive a:action#1 succeeded",
-        "deliver b:action#1 -> no",
-        "receive b:action#1 rejected",
-        "halt a:compensation#1 protocol",
-        "person resolve a undone",
-        "poll",
+        *SEALING,
     )
     refused = world.history.after(Resolve(world.now, 0, SOMEBODY, "a", "undone"))
     assert isinstance(refused, Refusal)
@@ -213,8 +187,7 @@ def test_what_is_being_sealed_can_not_be_resolved_once_more() -> None:
 def test_a_seal_that_finds_nothing_ends_the_step_as_undone() -> None:
     world = told(
         "chain",
-        "deliver a:action#1 -> yes",
-        "receive a:action#1 succeeded",
+        *yes("a"),
         "lose b:action#1 timed-out",
         "jump",
         "lose b:action#2 timed-out",
@@ -330,8 +303,7 @@ def test_compensating_a_stuck_run_that_turned_back_lifts_what_a_barrier_can_undo
 def test_a_step_is_not_undone_while_one_that_depends_on_it_waits_for_a_person() -> None:
     world = told(
         "chain",
-        "deliver a:action#1 -> yes",
-        "receive a:action#1 succeeded",
+        *yes("a"),
         "halt b:action#1 protocol",
         "person cancel",
         "poll",
@@ -363,8 +335,7 @@ def test_a_yes_that_comes_to_a_former_owner_settles_the_step_for_the_new_one() -
 def test_an_unanswered_pivot_that_is_to_turn_back_is_settled_by_a_retry() -> None:
     world = told(
         "chain-pivot",
-        "deliver a:action#1 -> yes",
-        "receive a:action#1 succeeded",
+        *yes("a"),
         "halt p:action#1 protocol",
         "person cancel",
         "person retry p",

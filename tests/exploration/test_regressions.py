@@ -4,7 +4,7 @@ Every story is checked after each move and then driven on to rest, with a sensib
 """
 
 from amends.core.state import RunState
-from tests.exploration.telling import at_rest, kinds, told
+from tests.exploration.telling import at_rest, kinds, no, told, yes
 
 
 def test_giving_up_on_a_stuck_seal_leaves_nothing_waiting() -> None:
@@ -24,10 +24,8 @@ def test_a_late_noop_does_not_end_what_a_person_is_to_undo_by_hand() -> None:
     # The seal found the effect in place and kept the undo from running; the undo, delivered late, answers `noop`.
     world = told(
         "chain",
-        "deliver a:action#1 -> yes",
-        "receive a:action#1 succeeded",
-        "deliver b:action#1 -> no",
-        "receive b:action#1 rejected",
+        *yes("a"),
+        *no("b"),
         "lose a:compensation#1 timed-out",
         "person resolve a undone",
         "poll",
@@ -51,8 +49,7 @@ def test_another_copy_of_a_known_yes_is_no_news_behind_a_barrier() -> None:
         "jump",
         "deliver a:action#2 -> yes",
         "receive a:action#2 succeeded",
-        "deliver b:action#1 -> no",
-        "receive b:action#1 rejected",
+        *no("b"),
         "receive a:action#1 succeeded",
     )
     assert not world.record.marks
@@ -79,12 +76,10 @@ def test_acknowledging_a_contradiction_leaves_other_reasons_standing() -> None:
 def test_repeating_an_undo_that_nothing_makes_safe_is_a_persons_fact() -> None:
     world = told(
         "old-post",
-        "deliver a:action#1 -> yes",
-        "receive a:action#1 succeeded",
+        *yes("a"),
         "person cancel",
         "poll",
-        "deliver b:action#1 -> no",
-        "receive b:action#1 rejected",
+        *no("b"),
         "lose a:compensation#1 misrouted",
         "person retry a",
     )
@@ -103,8 +98,7 @@ def test_the_answer_to_an_earlier_seal_is_not_taken_for_the_later_ones() -> None
         "person resolve a rejected",
         "poll",
         "receive a:action#1 succeeded",
-        "deliver p:action#1 -> no",
-        "receive p:action#1 rejected",
+        *no("p"),
         "deliver a:compensation#1 -> later",
         "receive a:compensation#1 pending",
         "person resolve a undone",
@@ -120,12 +114,8 @@ def test_a_second_pending_does_not_make_a_spent_undo_wait_again() -> None:
     # Marked and pending at once: after `retry` the same call went out again and again without a fact in between.
     world = told(
         "local",
-        "deliver a:action#1 -> yes",
-        "receive a:action#1 succeeded",
-        "deliver b:action#1 -> yes",
-        "receive b:action#1 succeeded",
-        "deliver p:action#1 -> no",
-        "receive p:action#1 rejected",
+        *yes("a", "b"),
+        *no("p"),
         "deliver b:compensation#1 -> later",
         "receive b:compensation#1 pending, and again",
         "jump",
