@@ -216,12 +216,20 @@ def test_a_log_that_is_named_wins_over_a_server_of_the_environment(
     told = amends(tmp_path, "ls", "--log", f"sqlite:///{tmp_path}/none.db")
     assert "none.db" in told.err
     assert "can't be reached" not in told.err
-    assert (
-        "can't be reached" in amends(tmp_path, "ls", "--server", "http://127.0.0.1:8", "--log", "sqlite:///none.db").err
-    )
+    both = amends(tmp_path, "ls", "--server", "http://127.0.0.1:8", "--log", "sqlite:///none.db")
+    assert both.code == 2
+    assert "--server and --log are one or the other" in both.err
+    monkeypatch.setenv("AMENDS_LOG", "sqlite:///none.db")
+    assert "can't be reached" in amends(tmp_path, "ls", "--server", "http://127.0.0.1:8").err
 
 
 async def test_a_bad_input_is_told_with_its_place(tmp_path: Path) -> None:
     log = f"sqlite:///{tmp_path}/shop.db"
     told = await asyncio.to_thread(amends, tmp_path, "start", "basket", '"x"', "--log", log, "--load", MODULE)
     assert told.err.startswith("error   the input doesn't fit, at $: ")
+
+
+def test_a_token_needs_a_name(tmp_path: Path) -> None:
+    told = amends(tmp_path, "token", "new", "--role", "viewer")
+    assert (told.code, told.out) == (2, "")
+    assert "--name shop-web" in told.err

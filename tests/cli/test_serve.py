@@ -109,6 +109,13 @@ def test_what_cannot_be_served_is_one_clear_message(folder: Path, arguments: lis
     assert (told.code, told.out) == (code, "")
 
 
+async def test_a_route_that_no_saga_needs_is_told(folder: Path) -> None:
+    routes = ["--route", "inventory=http://127.0.0.1:9", "--route", "inventry=http://127.0.0.1:9"]
+    async with Serving(folder, ["mine:order"], routes) as server:
+        code, said = await server.stop()
+    assert (code, said) == (0, "note     no saga here calls inventry: its --route isn't needed.\n")
+
+
 def test_a_place_that_cannot_be_written_is_said_plainly(folder: Path) -> None:
     told = amends(folder, "serve", "mine:quick", "--listen", "127.0.0.1:0", "--log", "sqlite:////proc/self/amends.db")
     assert (told.code, told.out) == (1, "")

@@ -292,6 +292,13 @@ async def test_a_start_that_may_have_arrived_is_sent_again_a_verb_is_not() -> No
         assert asked == ["POST /v1/runs/r-1/retry"]
 
 
+async def test_a_server_without_tls_is_told_from_none_at_all() -> None:
+    async with answering() as (url, _):
+        with pytest.raises(ServerUnavailable, match=r"Is it http://, without TLS\?"):
+            async with AsyncClient(url.replace("http://", "https://")) as secret:
+                await secret.get("x").outcome()
+
+
 async def test_a_stream_is_taken_up_where_it_broke() -> None:
     def sse(text: str) -> web.Response:
         return web.Response(text=text, content_type="text/event-stream")

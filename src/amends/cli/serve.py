@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -15,6 +15,7 @@ from amends.cli.output import Json, as_json
 if TYPE_CHECKING:
     from amends.config.loading import Flag
     from amends.config.settings import Settings
+    from amends.core.saga import Saga
     from amends.ports.log import TransactionLog
     from amends.server.setup import Setup
 
@@ -90,6 +91,8 @@ def serve(
             as_json({"url": url, "log": where, "sagas": titles})
         else:
             print(f"amends   {url}   {where}   {', '.join(titles)}", flush=True)
+        for line in _needless(route or (), found):
+            print(line, file=sys.stderr, flush=True)
 
     try:
         if workers > 1 and INHERITED not in os.environ:
@@ -100,6 +103,17 @@ def serve(
     except NoRoute as error:
         msg = f"{error}\nOn the command line: --route PARTICIPANT=http://..."
         raise NoRoute(msg) from error
+
+
+def _needless(told: Sequence[str], sagas: "Sequence[Saga[Any]]") -> list[str]:
+    """A note for each route that nobody here has a call for: one that is needed and misspelt is an error anyway."""
+    if not told:
+        return []
+    from amends.compose import load_definitions
+
+    called = {each for definition in load_definitions(sagas) for each in definition.participants}
+    named = [each.partition("=")[0] for each in told]
+    return [f"note     no saga here calls {each}: its --route isn't needed." for each in named if each not in called]
 
 
 def _check_workers(workers: int, settings: "Settings") -> None:

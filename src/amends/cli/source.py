@@ -60,8 +60,12 @@ async def reach(
 
     A log named in the command itself is meant, whatever server the environment names.
     """
-    by_environment = server == os.environ.get("AMENDS_SERVER") and log != os.environ.get("AMENDS_LOG")
-    if server is not None and not (by_environment and log is not None):
+    server_is_typed = server is not None and server != os.environ.get("AMENDS_SERVER")
+    log_is_typed = log is not None and log != os.environ.get("AMENDS_LOG")
+    if server_is_typed and log_is_typed:
+        msg = "--server and --log are one or the other: a server looks into the log that it has."
+        raise BadUsage(msg)
+    if server is not None and (server_is_typed or not log_is_typed):
         from amends.client.session import Session
 
         session = Session(_address(server))

@@ -33,6 +33,9 @@ def token(
 def _token(name: str, role: str, sagas: list[str], *, json: bool) -> None:
     from amends.server.access import Role, new_token
 
+    if not name:
+        msg = "a token has a name, which stands in the log of whatever is done with it: --name shop-web."
+        raise BadUsage(msg)
     if NAME.fullmatch(name) is None:
         msg = f"--name {name!r}: expected letters, digits, dots and dashes, 64 at the most."
         raise BadUsage(msg)

@@ -106,7 +106,8 @@ class Address:
     def unreached(self, error: Exception) -> ServerUnavailable:
         """What a caller is told when there was no connection."""
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        return ServerUnavailable(f"{self.url} can't be reached: {reason}. Is a server running there?")
+        guess = "Is it http://, without TLS?" if "WRONG_VERSION_NUMBER" in reason else "Is a server running there?"
+        return ServerUnavailable(f"{self.url} can't be reached: {reason}. {guess}")
 
     def unanswered(self, error: Exception) -> ServerUnavailable:
         """What a caller is told when nothing came back."""
