@@ -17,6 +17,8 @@ from amends.core.retry import Guard, Kind
 from amends.core.state import CLEAR, COMPLETED, ItemRecord, RunState, StepState, Tries
 from amends.core.summary import ended_outcome
 
+_GONE = "the process that may have sent it is gone"
+
 
 def follow(draft: Draft) -> None:
     """Decide until nothing more follows."""
@@ -59,7 +61,7 @@ def _left_open(draft: Draft, tries: Tries) -> bool:
 
 def _take_over_action(draft: Draft, item: ItemRecord, tries: Tries) -> None:
     record = draft.record
-    lost = Unknown(Cause.OWNER_LOST, "the process that sent it is gone")
+    lost = Unknown(Cause.OWNER_LOST, _GONE)
     match tries.guard:
         case Guard.BARRIER:
             wish = record.abort_requested is not None and draft.is_current_pivot(item)
@@ -80,7 +82,7 @@ def _take_over_undo(draft: Draft, item: ItemRecord, tries: Tries) -> None:
         case Guard.IDEMPOTENT:
             draft.emit(e.AttemptStarted(draft.at, draft.epoch, item.step, item.item, Phase.COMPENSATION))
         case Guard.ONCE:
-            undo_failed(draft, item, Unknown(Cause.OWNER_LOST, "the process that sent it is gone"))
+            undo_failed(draft, item, Unknown(Cause.OWNER_LOST, _GONE))
         case _ as never:
             assert_never(never)
 
