@@ -15,7 +15,7 @@ STEPS = "capture, hold, reserve, ship"
 
 async def one_stuck(on: Stage) -> None:
     on.participants.tell("schedule", LOST)
-    await on.runs.start(place_order, order(), id="order-42")
+    await on.runs.start(place_order, order(), id="order-42", tags={"customer": "ann"})
     assert isinstance(await on.runs.get("order-42").outcome(), Stuck)
 
 
@@ -29,6 +29,7 @@ LISTED = {
     "--saga place-order --where step=reserve": "no runs",
     "--undelivered": "no runs",
     "--tag customer=bo": "no runs",
+    "--tag custmer=ann": "no runs: no run here has a tag custmer, only customer.",
 }
 
 

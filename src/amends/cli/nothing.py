@@ -16,11 +16,12 @@ NAMES_MAX: Final = 12
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What there is: versions and steps by saga, and who is called. `whole`: every run was looked at."""
+    """What there is: versions and steps by saga, who is called, names of tags. `whole`: every run was looked at."""
 
     versions: Mapping[str, Collection[int]]
     steps: Mapping[str, Collection[str]]
     participants: Collection[str]
+    tags: Collection[str]
     whole: bool
 
 
@@ -30,10 +31,11 @@ async def why_nothing(source: Source, where: str, waiting_for: str | None = None
 
     asked = parse(where)
     find = asked.find
-    if waiting_for is None and not (find.saga or find.saga_version is not None or find.step or asked.reason):
+    named = find.saga or find.saga_version is not None or find.step or find.tags or asked.reason or waiting_for
+    if not named:
         return ""
     known = await _known(source, find.saga)
-    said = _saga(asked, known) or _step(asked, known)
+    said = _saga(asked, known) or _step(asked, known) or _tag(asked, known)
     if not said and asked.reason is not None:
         said = await _reason(source, asked.reason)
     if not said and waiting_for is not None and known.participants and waiting_for not in known.participants:
@@ -64,6 +66,13 @@ def _step(asked: "Where", known: _Known) -> str:
     return f"{'no saga here has a' if saga is None else f'{saga} has no'} step {step}, only {_listed(steps)}"
 
 
+def _tag(asked: "Where", known: _Known) -> str:
+    missing = [each for each in asked.find.tags if each not in known.tags]
+    if not missing or not known.whole:
+        return ""
+    return f"no run here has a tag {missing[0]}, {f'only {_listed(known.tags)}' if known.tags else 'nor any other'}"
+
+
 async def _reason(source: Source, reason: str) -> str:
     from amends.server.stuck import CausesView
 
@@ -92,17 +101,19 @@ async def _known(source: Source, saga: str | None) -> _Known:
         steps.setdefault(loaded.name, set()).update(each.name for each in loaded.steps)
         participants.update(loaded.participants)
     newest: dict[tuple[str, int], str] = {}
+    tags: set[str] = set()
     rows = [msgspec.json.decode(each, type=RowView) async for each in pages(source, {}, PAGE_MAX)]
     for row in rows:
         versions.setdefault(row.saga, set()).add(row.version)
         newest.setdefault((row.saga, row.version), row.id)
+        tags.update(row.tags)
     looked_at = [run for (name, _), run in newest.items() if saga in {None, name}][:NAMES_MAX]
     for run in looked_at:
         view = await get(source, f"/v1/runs/{place(run)}", RunView)
         steps.setdefault(view.saga, set()).update(each.name for each in view.steps)
         calls = [call for step in view.steps for _, unit in units(step) for call in (unit.action, unit.undo)]
         participants.update(call.participant for call in calls if call is not None)
-    return _Known(versions, steps, participants, whole=len(rows) < PAGE_MAX)
+    return _Known(versions, steps, participants, tags, whole=len(rows) < PAGE_MAX)
 
 
 def _listed(names: "Collection[str] | map[str]") -> str:
