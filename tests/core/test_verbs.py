@@ -383,6 +383,10 @@ def test_a_quarantined_run_moves_only_by_retry_or_abandon() -> None:
     story.check_history()
     story.then(run="stuck")
     assert story.sends == []
+    for verb in (story.retry, story.skip):
+        refused = verb("a").refuses("in-flight").refused
+        assert refused is not None
+        assert "retry the run as a whole first" in refused.detail
     story.retry().then("RetryAsked", run="running")
     assert story.sends == ["a:action"]
 

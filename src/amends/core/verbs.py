@@ -23,6 +23,9 @@ ENDED = Refusal("ended", "the run has ended; an end is never rewritten")
 IN_FLIGHT = Refusal(
     "in-flight", "a call of it is in flight, as far as is known here: wait for its answer or its time-out"
 )
+SET_ASIDE = Refusal(
+    "in-flight", "a call of it was in flight when the run was set aside: retry the run as a whole first, or abandon it"
+)
 NOTHING_TO_DO = Refusal("nothing-to-do", "nothing of it waits for anybody")
 
 
@@ -217,6 +220,11 @@ def _is_in_flight(draft: Draft, item: ItemRecord, tries: Tries) -> bool:
     return tries.is_open and (item.step, item.item, _active_phase(item)) not in draft.held
 
 
+def _in_flight(draft: Draft) -> Refusal:
+    """Wait for it; but nobody waits for a call of a run that was set aside."""
+    return IN_FLIGHT if draft.record.quarantined is None else SET_ASIDE
+
+
 # -- retry
 
 
@@ -237,7 +245,7 @@ def _retry(draft: Draft, step: str, item: ItemRecord | None, who: e.Who) -> Refu
     if tries is None:
         return NOTHING_TO_DO
     if _is_in_flight(draft, item, tries):
-        return IN_FLIGHT
+        return _in_flight(draft)
     if tries.pending:
         if item.request is not None and item.request.participant == SLEEP:
             _ask_again(draft, item, Phase.ACTION, who, renewed=False)
@@ -288,7 +296,7 @@ def _resolve(draft: Draft, item: ItemRecord | None, verb: Resolve) -> Refusal | 
         return None
     tries = _active(item)
     if tries is not None and _is_in_flight(draft, item, tries):
-        return IN_FLIGHT if not item.seal else Refusal("sealing", f"{item.name} is being sealed")
+        return Refusal("sealing", f"{item.name} is being sealed") if item.seal else _in_flight(draft)
     if item.seal:
         return Refusal("sealing", f"{item.name} is being sealed: retry or skip it")
     match item.state:
@@ -366,7 +374,7 @@ def _skip(draft: Draft, step: str, item: ItemRecord | None, who: e.Who) -> Refus
         return _skip_action(draft, step, "", who)
     tries = _active(item)
     if tries is not None and _is_in_flight(draft, item, tries):
-        return IN_FLIGHT
+        return _in_flight(draft)
     if item.seal == "undone" or item.state is StepState.COMPENSATING:
         draft.emit(e.Skipped(draft.at, draft.epoch, item.step, item.item, Phase.COMPENSATION, who))
         return None
