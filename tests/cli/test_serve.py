@@ -4,15 +4,15 @@ import asyncio
 import json
 import socket
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from amends import Orchestrator
+from amends import Call, Orchestrator, Saga, sleep
 from amends.logs.sqlite.log import SqliteLog
 from tests.cli.commands import Told, amends
 from tests.server.processes import Serving
-from tests.server.sagas import quick
 
 MINE = """\
 from amends import Call, Participant, Saga, operation
@@ -124,9 +124,15 @@ def test_a_place_that_cannot_be_written_is_said_plainly(folder: Path) -> None:
 
 
 def test_a_changed_saga_of_the_same_version_is_refused(folder: Path) -> None:
+    before = Saga("quick", str)
+
+    @before.neutral()
+    def wait(_word: str) -> Call[None]:
+        return sleep(timedelta(hours=1))
+
     async def begin() -> None:
-        async with Orchestrator([quick], log=SqliteLog(folder / "amends.db")) as runs:
-            await runs.start(quick, "yes")
+        async with Orchestrator([before], log=SqliteLog(folder / "amends.db")) as runs:
+            await runs.start(before, "yes")
 
     asyncio.run(begin())
     told = amends(folder, "serve", "mine:quick", "--listen", "127.0.0.1:0")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from amends.engine import worker
+from amends.engine import calls
 from tests.cli.commands import amends
 from tests.cli.test_check import FINE, WRONG
 
@@ -30,7 +30,7 @@ def test_it_says_what_it_saw(folder: Path) -> None:
 def test_a_failure_comes_with_the_command_that_shows_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "city.json").write_text('"Lisbon"')
     options = ("--log", "memory", "--runs", "4", "--input", "city.json")
-    monkeypatch.setattr(worker.Worker, "_reply", None)
+    monkeypatch.setattr(calls.Calls, "_reply", None)
     told = amends(folder, "simulate", "fine", "--seed", "3", "--schedules", "5", *options)
     assert told.code == 1
     assert f"again: amends simulate fine --seed 3 --schedules 1 {' '.join(options)}" in told.err
