@@ -9,6 +9,7 @@ import argparse
 import cProfile
 import pstats
 
+from amends.collector import collect_seldom
 from bench.__main__ import loop_factory
 from bench.measure import all_cases, measure
 from bench.participant import ParticipantProcess
@@ -28,6 +29,7 @@ def main() -> None:
     given = parser.parse_args()
     in_flight = int(given.case.rpartition("/")[2])
     case = next(each for each in all_cases((in_flight,), served=True) if each.name == given.case)
+    collect_seldom()
     profile = cProfile.Profile() if given.functions else None
     with ParticipantProcess() as participant:
         for _ in range(given.times):
