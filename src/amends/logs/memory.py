@@ -143,21 +143,7 @@ class MemoryLog:
             if kept.append_ids[entry.expected : entry.expected + 1] == [entry.append_id]:
                 return Written.ACCEPTED
             return Written.MOVED_ON if ours else Written.NOT_YOURS
-        visit = entry.epoch is None
-        kept.row = replace(
-            row,
-            state=entry.row.state,
-            by_hand=entry.row.by_hand,
-            version=entry.expected + len(entry.events),
-            owner=None if entry.release and not visit else row.owner,
-            due_at=due_after_visit(row, entry) if visit else entry.row.due_at,
-            claims=row.claims if visit else 0,
-            current=entry.row.current,
-            steps=entry.row.steps,
-            stuck=entry.row.stuck,
-            updated_at=entry.at,
-            ended_at=entry.row.ended_at,
-        )
+        kept.row = appended_to(row, entry)
         kept.events.extend(entry.events)
         kept.append_ids.extend([entry.append_id] * len(entry.events))
         return Written.ACCEPTED
@@ -275,6 +261,34 @@ class MemoryLog:
 
     def _rows(self) -> Iterable[StoredRun]:
         return (kept.row for kept in self.store.runs.values())
+
+
+def appended_to(row: StoredRun, entry: Append) -> StoredRun:
+    """The row once this is appended. By place, for every append: `dataclasses.replace` takes eight times as long."""
+    told = entry.row
+    visit = entry.epoch is None
+    return StoredRun(
+        row.run,
+        row.saga,
+        row.saga_version,
+        row.digest,
+        told.state,
+        told.by_hand,
+        entry.expected + len(entry.events),
+        None if entry.release and not visit else row.owner,
+        row.epoch,
+        due_after_visit(row, entry) if visit else told.due_at,
+        row.claims if visit else 0,
+        row.start_print,
+        told.current,
+        told.steps,
+        told.stuck,
+        row.deadline,
+        row.tags,
+        row.created_at,
+        entry.at,
+        told.ended_at,
+    )
 
 
 def due_after_visit(row: StoredRun, entry: Append) -> int | None:
