@@ -151,7 +151,7 @@ class MemoryLog:
     async def read(self, run: str) -> StoredRun | None:
         self._ensure_open()
         kept = self.store.runs.get(run)
-        return None if kept is None else replace(kept.row, events=tuple(kept.events))
+        return None if kept is None else with_events(kept.row, kept.events)
 
     async def read_row(self, run: str) -> StoredRun | None:
         self._ensure_open()
@@ -182,15 +182,15 @@ class MemoryLog:
             needy = [kept for kept in needy if kept not in suspected[suspects:]]
         for kept in needy[:limit]:
             row = kept.row
-            kept.row = replace(row, owner=me, epoch=row.epoch + 1, claims=row.claims + (row.owner is not None))
-        return [replace(kept.row, events=tuple(kept.events)) for kept in needy[:limit]]
+            kept.row = owned_by(row, me, row.epoch + 1, row.due_at, row.claims + (row.owner is not None))
+        return [with_events(kept.row, kept.events) for kept in needy[:limit]]
 
     async def release(self, run: str, epoch: int, version: int, due_at: int | None) -> bool:
         me = self._ensure_open()
         kept = self.store.runs.get(run)
         if kept is None or (kept.row.owner, kept.row.epoch, kept.row.version) != (me, epoch, version):
             return False
-        kept.row = replace(kept.row, owner=None, due_at=due_at, claims=0)
+        kept.row = owned_by(kept.row, None, epoch, due_at, claims=0)
         return True
 
     async def nudged(self, now: int) -> Sequence[tuple[str, int]]:
@@ -289,6 +289,45 @@ def appended_to(row: StoredRun, entry: Append) -> StoredRun:
         entry.at,
         told.ended_at,
     )
+
+
+def owned_by(
+    row: StoredRun,
+    owner: str | None,
+    epoch: int,
+    due_at: int | None,
+    claims: int,
+    events: Sequence[StoredEvent] = (),
+) -> StoredRun:
+    """The row under this owner."""
+    return StoredRun(
+        row.run,
+        row.saga,
+        row.saga_version,
+        row.digest,
+        row.state,
+        row.by_hand,
+        row.version,
+        owner,
+        epoch,
+        due_at,
+        claims,
+        row.start_print,
+        row.current,
+        row.steps,
+        row.stuck,
+        row.deadline,
+        row.tags,
+        row.created_at,
+        row.updated_at,
+        row.ended_at,
+        events,
+    )
+
+
+def with_events(row: StoredRun, events: Iterable[StoredEvent]) -> StoredRun:
+    """The row as it is given to those who ask for the whole run."""
+    return owned_by(row, row.owner, row.epoch, row.due_at, row.claims, tuple(events))
 
 
 def due_after_visit(row: StoredRun, entry: Append) -> int | None:
