@@ -297,6 +297,7 @@ def owned_by(
     epoch: int,
     due_at: int | None,
     claims: int,
+    *,
     events: Sequence[StoredEvent] = (),
 ) -> StoredRun:
     """The row under this owner."""
@@ -327,7 +328,7 @@ def owned_by(
 
 def with_events(row: StoredRun, events: Iterable[StoredEvent]) -> StoredRun:
     """The row as it is given to those who ask for the whole run."""
-    return owned_by(row, row.owner, row.epoch, row.due_at, row.claims, tuple(events))
+    return owned_by(row, row.owner, row.epoch, row.due_at, row.claims, events=tuple(events))
 
 
 def due_after_visit(row: StoredRun, entry: Append) -> int | None:
