@@ -52,7 +52,7 @@ class Played:
     def listen(self, heard: Callable[[], None]) -> None:
         raise NotImplementedError
 
-    async def let_go_of_strays(self, held: Collection[str], now: int) -> Sequence[str]:
+    async def let_go_of_strays(self, held: Callable[[], Collection[str]], now: int) -> Sequence[str]:
         raise NotImplementedError
 
 

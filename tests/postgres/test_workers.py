@@ -221,6 +221,26 @@ async def test_a_claim_whose_answer_was_lost_leaves_no_run_behind(log_url: str, 
         assert sql(f"SELECT count(*) FROM amends.runs WHERE owner = '{me}'") == "0"  # noqa: S608 - our own id
 
 
+async def test_a_run_that_is_started_during_the_look_for_strays_is_none(log_url: str) -> None:
+    """The look waits for its connection, and the run becomes durable meanwhile: it is ours, and stays so."""
+    shop = Shop()
+    held = shop.hold("o-1 reserve")
+    async with worker_of(shop, log_url) as runs:
+        claims, lease = runs.engine._claims, log_of(runs)._lease
+        async with lease._link.use():
+            claims._strays_due = 0.0
+            claims.look()
+            await until(lambda: claims._strays_due > 0.0, "the look has begun")
+            await runs.start(order, "o-1", id="o-1")
+        await lease.renew()  # it is behind the look, on the same connection
+        await until(lambda: "o-1 reserve" in shop.asked, "the call is on its way")
+        found = await must_read(log_of(runs), "o-1")
+        assert (found.owner, found.epoch) == (lease.worker, 1)
+        held.set()
+        assert isinstance(await runs.get("o-1").outcome(wait=SOON), Completed)
+        assert (await must_read(log_of(runs), "o-1")).epoch == 1, "nobody took it over"
+
+
 async def test_a_run_that_its_owners_die_of_is_left_to_a_person_who_can_have_it_tried_again(
     log_url: str, sql: Sql
 ) -> None:

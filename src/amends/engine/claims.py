@@ -191,11 +191,14 @@ class Claims:
         for run, version in await self._log.nudged(self._clock.now()):
             self._worker.look_again(run, version)
 
+    def _held(self) -> set[str]:
+        """The runs that this process has, or is about to have."""
+        return self._writer.runs.union(self._worker.runs)
+
     async def _look_for_strays(self) -> None:
         """Runs that the log takes for ours and that we know nothing of: the answer to their claim was lost."""
         if self._lease is None or self._clock.monotonic() < self._strays_due:
             return
         self._strays_due = self._clock.monotonic() + self._lease.seconds
-        held = self._writer.runs.union(self._worker.runs)
-        for run in await self._lease.let_go_of_strays(held, self._clock.now()):
+        for run in await self._lease.let_go_of_strays(self._held, self._clock.now()):
             _LOGGER.warning("%s was ours without our knowing: let go of", run)

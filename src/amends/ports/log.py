@@ -288,8 +288,11 @@ class WorkerLease(Protocol):
         """
         ...
 
-    async def let_go_of_strays(self, held: Collection[str], now: int) -> Sequence[str]:
-        """Let go of runs that are ours by the log but not among those `held`: the answer to a claim was lost."""
+    async def let_go_of_strays(self, held: Callable[[], Collection[str]], now: int) -> Sequence[str]:
+        """Let go of runs that are ours by the log but not among those `held`: the answer to a claim was lost.
+
+        `held` is asked once it is known what is ours by the log. Nothing may be claimed meanwhile.
+        """
         ...
 
 

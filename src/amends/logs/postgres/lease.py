@@ -103,9 +103,18 @@ class Lease:
             await connection.execute(SQL["announce"], self.worker, keys_as_json(known))
             await connection.execute(SQL["forget_workers"])
 
-    async def let_go_of_strays(self, held: Collection[str], now: int) -> Sequence[str]:
+    async def let_go_of_strays(self, held: Callable[[], Collection[str]], now: int) -> Sequence[str]:
+        worker = self.worker
         async with self._link.use() as connection:
-            return [run for (run,) in await connection.fetch(SQL["let_go_of_strays"], self.worker, list(held), now)]
+            owned = await connection.fetch(SQL["owned"], worker)
+        # Only now: what was started while that was asked is ours, too.
+        known = held()
+        strays = [(run, epoch) for run, epoch in owned if run not in known]
+        if not strays:
+            return []
+        async with self._link.use() as connection:
+            gone = await connection.fetch(SQL["let_go_of_strays"], worker, *zip(*strays, strict=True), now)
+        return [run for (run,) in gone]
 
     async def leave(self) -> None:
         """Hand every run over and be gone, in good order. What isn't told now is noticed when the lease is over."""

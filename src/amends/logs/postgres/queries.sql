@@ -105,9 +105,16 @@ RETURNING coalesce(due_at <= extract(epoch FROM clock_timestamp()) * 1000000, fa
 -- Let go of all runs of a worker that ends in good order. Each is due when its row says.
 UPDATE amends.runs SET owner = NULL, claims = 0 WHERE owner = $1;
 
+-- name: owned
+-- The runs that a worker has by the log.
+SELECT id, epoch FROM amends.runs WHERE owner = $1;
+
 -- name: let_go_of_strays
 -- Let go of runs that a worker has by the log, but not in memory: the answer to a claim was lost.
-UPDATE amends.runs SET owner = NULL, due_at = least(due_at, $3) WHERE owner = $1 AND id <> ALL ($2::text[]) RETURNING id;
+UPDATE amends.runs AS r SET owner = NULL, due_at = least(r.due_at, $4)
+FROM unnest($2::text[], $3::bigint[]) AS s (run, epoch)
+WHERE r.id = s.run AND r.owner = $1 AND r.epoch = s.epoch
+RETURNING r.id;
 
 -- name: nudged
 -- Runs of ours that are due.
