@@ -195,7 +195,7 @@ async def plan(url: str, sql: str, values: Sequence[object] | None = None) -> st
         ("release", ["runs_pkey"]),
         ("hand_over", ["runs_owned"]),
         ("owned", ["runs_owned"]),
-        ("let_go_of_strays", ["runs_pkey"]),
+        ("let_go_of_strays", ["runs_owned"]),
         ("nudged", ["runs_owned"]),
         ("next_due", ["runs_due"]),
         ("next_due_of", ["runs_due"]),
