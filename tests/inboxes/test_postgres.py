@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 
+import psycopg
 import pytest
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
@@ -11,14 +12,35 @@ from typing_extensions import override
 from amends.inboxes.sqlalchemy import BlockingSqlAlchemyInbox, SqlAlchemyInbox
 from amends.testing.contracts.bench import PATIENCE_SECONDS, Bench
 from amends.testing.contracts.inbox import InboxContract
-from amends.testing.postgres_server import ask
 from tests.inboxes.test_contract import CREATE, DROP, PUT, TAKE
 from tests.support.postgres import Databases
 
 
+class Other:
+    """Somebody else who looks into the service's database, over a connection that is kept."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._connection = psycopg.connect(url, autocommit=True)
+
+    def rows(self) -> list[str]:
+        return [str(name) for (name,) in self._connection.execute("select name from thing order by name")]
+
+    def drop(self) -> None:
+        self._connection.execute(DROP)
+
+    def empty(self) -> None:
+        self._connection.execute("drop schema public cascade")
+        self._connection.execute("create schema public")
+        self._connection.execute(CREATE)
+
+    def close(self) -> None:
+        self._connection.close()
+
+
 class PostgresBench(Bench[AsyncSession]):
-    def __init__(self, engine: AsyncEngine, url: str) -> None:
-        self._url = url
+    def __init__(self, engine: AsyncEngine, other: Other) -> None:
+        self._other = other
         self.sqlalchemy = SqlAlchemyInbox(async_sessionmaker(engine), lock_wait_seconds=PATIENCE_SECONDS)
         self.inbox = self.sqlalchemy
 
@@ -32,7 +54,7 @@ class PostgresBench(Bench[AsyncSession]):
 
     @override
     async def rows(self) -> list[str]:
-        return ask(self._url, "select name from thing order by name").split()
+        return self._other.rows()
 
     @override
     async def end(self, tx: AsyncSession, how: str) -> None:
@@ -40,12 +62,12 @@ class PostgresBench(Bench[AsyncSession]):
 
     @override
     async def drop(self) -> None:
-        ask(self._url, DROP)
+        self._other.drop()
 
 
 class BlockingPostgresBench(Bench[Session]):
-    def __init__(self, engine: Engine, url: str) -> None:
-        self._url = url
+    def __init__(self, engine: Engine, other: Other) -> None:
+        self._other = other
         self.sqlalchemy = BlockingSqlAlchemyInbox(sessionmaker(engine), lock_wait_seconds=PATIENCE_SECONDS)
         self.inbox = self.sqlalchemy
 
@@ -59,7 +81,7 @@ class BlockingPostgresBench(Bench[Session]):
 
     @override
     async def rows(self) -> list[str]:
-        return ask(self._url, "select name from thing order by name").split()
+        return self._other.rows()
 
     @override
     async def end(self, tx: Session, how: str) -> None:
@@ -67,19 +89,22 @@ class BlockingPostgresBench(Bench[Session]):
 
     @override
     async def drop(self) -> None:
-        ask(self._url, DROP)
+        self._other.drop()
 
 
 @pytest.fixture(scope="session")
-def service_database(databases: Databases) -> str:
-    return databases.new()
+def somebody(databases: Databases) -> Iterator[Other]:
+    """For one service's database."""
+    other = Other(databases.new())
+    yield other
+    other.close()
 
 
 @pytest.fixture
-def emptied(service_database: str) -> str:
+def emptied(somebody: Other) -> Other:
     """A service's database with nothing in it but its own table."""
-    ask(service_database, f"drop schema public cascade; create schema public; {CREATE}")
-    return service_database
+    somebody.empty()
+    return somebody
 
 
 def through(driver: str, url: str) -> str:
@@ -92,8 +117,8 @@ class TestSqlAlchemyOnPostgres(InboxContract[AsyncSession]):
     driver = "asyncpg"
 
     @pytest.fixture
-    async def bench(self, emptied: str) -> AsyncIterator[Bench[AsyncSession]]:
-        engine = create_async_engine(through(self.driver, emptied))
+    async def bench(self, emptied: Other) -> AsyncIterator[Bench[AsyncSession]]:
+        engine = create_async_engine(through(self.driver, emptied.url))
         bench = PostgresBench(engine, emptied)
         await bench.sqlalchemy.create()
         yield bench
@@ -110,8 +135,8 @@ class TestBlockingSqlAlchemyOnPostgres(InboxContract[Session]):
     """For handlers that block, through psycopg."""
 
     @pytest.fixture
-    def bench(self, emptied: str) -> Iterator[Bench[Session]]:
-        engine = create_engine(through("psycopg", emptied))
+    def bench(self, emptied: Other) -> Iterator[Bench[Session]]:
+        engine = create_engine(through("psycopg", emptied.url))
         bench = BlockingPostgresBench(engine, emptied)
         bench.sqlalchemy.create()
         yield bench
