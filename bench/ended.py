@@ -57,12 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         tempfile.TemporaryDirectory(prefix="amends-bench-") as folder,
         PostgresServer(Path(folder), settings=SETTINGS) as server,
     ):
-        asyncio.run(measure(server, given.ended, given.runs))
+        asyncio.run(measure(server.create("empty"), server.create("full"), given.ended, given.runs))
 
 
-async def measure(server: PostgresServer, ended: int, runs: int) -> None:
-    """An empty log, then a full one, then one that is purged by half."""
-    empty, full = server.create("empty"), server.create("full")
+async def measure(empty: str, full: str, ended: int, runs: int) -> None:
+    """An empty log, then a full one, then one that is purged by half; both databases are there, without tables."""
     for url in (empty, full):
         ask(url, schema.script())
     await _run(full, 1, name="pattern")
@@ -72,7 +71,7 @@ async def measure(server: PostgresServer, ended: int, runs: int) -> None:
     print(f"{ended} ended runs written by the database in {time.perf_counter() - began:.0f} s: {_size(full, ended)}")
     for round_ in range(2):
         for url in (empty, full) if round_ == 0 else (full, empty):
-            name = url.rpartition("/")[2]
+            name = "full" if url == full else "empty"
             print(f"{name:<7}{await _run(url, runs)}   load {os.getloadavg()[0]:.2f}", flush=True)
     await _ask_questions(empty, full)
     print(await _purged(full, ended // 2))

@@ -101,7 +101,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(asyncio.run(measure(processes, given.in_flight, given.wait, given.seconds)), flush=True)
 
 
-async def measure(processes: int, in_flight: int, wait: float, seconds: float) -> Measured:
+async def measure(
+    processes: int, in_flight: int, wait: float, seconds: float, *, warm: float = WARM_SECONDS
+) -> Measured:
     """So many processes on a fresh log."""
     with tempfile.TemporaryDirectory(prefix="amends-bench-") as folder:
         server = PostgresServer(Path(folder), settings=SETTINGS)
@@ -109,7 +111,7 @@ async def measure(processes: int, in_flight: int, wait: float, seconds: float) -
             url = server.create("log")
             ask(url, schema.script())
             workers = [await _start(url, in_flight, wait) for _ in range(processes)]
-            await asyncio.sleep(WARM_SECONDS)
+            await asyncio.sleep(warm)
             before = [await _told(each) for each in workers]
             server_before, commits_before, began = _server_cpu(server), _commits(url), time.perf_counter()
             await asyncio.sleep(seconds)

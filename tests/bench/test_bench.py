@@ -1,5 +1,6 @@
 """The benchmark measures what it says: every case is there, and runs that did less than claimed are no number."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 
 from amends import Orchestrator
-from bench import starts
+from amends.testing.postgres_server import ask
+from bench import adoption, ended, processes, starts
 from bench.__main__ import IN_FLIGHT, chosen
 from bench.measure import (
     ACCEPTED,
@@ -29,6 +31,7 @@ from bench.measure import (
 )
 from bench.participant import ANSWERS, ParticipantProcess
 from bench.report import as_table, bare_of, spread, summarize
+from tests.support.postgres import Databases
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_SECONDS = 110
@@ -201,3 +204,36 @@ def test_percentiles_are_values_that_were_measured() -> None:
 def test_starts_over_http_are_counted_against_the_log() -> None:
     name, per_second, *_ = starts.measure("taken", "memory", connections=4, starts=40).split()
     assert (name, float(per_second) > 0) == ("taken", True)
+
+
+# -- PostgreSQL: each of its own tools claims nothing that the log doesn't have
+
+
+def test_a_killed_workers_runs_are_all_taken_over_and_done() -> None:
+    adopted = adoption.measure(runs=12, left=1, lease=0.5)
+    assert adopted.runs == 12
+    assert 0 < adopted.over < 0.6, "the lease was over when it should have been"
+    assert adopted.over < adopted.first <= adopted.last
+
+
+def test_processes_on_one_database_are_counted_against_the_log() -> None:
+    measured = asyncio.run(processes.measure(processes=2, in_flight=4, wait=0.02, seconds=0.3, warm=0.1))
+    assert measured.runs_per_second > 0
+    assert measured.of_allowed > 0
+    assert measured.runs_per_commit > 0
+    assert measured.server_cpu_us > 0
+
+
+def test_ended_runs_are_as_the_engine_leaves_them(databases: Databases, capsys: pytest.CaptureFixture[str]) -> None:
+    empty, full = (databases.new() for _ in range(2))
+    asyncio.run(ended.measure(empty, full, ended=40, runs=4))
+    said = capsys.readouterr().out
+    assert "40 ended runs written by the database" in said
+    assert "20 purged in" in said
+    kept = (
+        "select count(*) from amends.runs where id like 'old-%' and format = {} and exists (select from amends.{} {})"
+    )
+    for format_, with_history in ((1, 20), (0, 0)):
+        events = kept.format(format_, "events as e", "where e.run = runs.id")
+        tags = kept.format(format_, "run_tags as t", "where t.run = runs.id")
+        assert (ask(full, events), ask(full, tags)) == (str(with_history), str(with_history))
