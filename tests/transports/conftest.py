@@ -1,11 +1,22 @@
-"""Raw servers that end with their test."""
+"""Raw servers that end with their test, and both event loops: that of Python, which programs that embed an orchestrator
+have, and that of `amends serve`.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import pytest
+import uvloop
 
 from tests.support.raw_server import RawServer, Serve, Talk
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """What does its own work on sockets is tried on each of them."""
+    loops: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
+    if item.path.name.startswith("test_http"):
+        loops["uvloop"] = uvloop.new_event_loop
+    return loops
 
 
 @pytest.fixture

@@ -9,15 +9,19 @@ import asyncio
 from functools import lru_cache
 from typing import Final, cast
 
-from httptools import HttpParserError, HttpResponseParser
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from amends.core.answers import OUTCOME_HEADER, Answered
 from amends.core.limits import REPLY_BYTES_MAX
 
 HEAD_BYTES_MAX: Final = 65_536
-"""Status line and headers of an answer; a longer head is refused."""
+"""Status line and headers of an answer, with those of interim ones before it; a longer head is refused."""
+
+AROUND_BYTES_MAX: Final = 8 * REPLY_BYTES_MAX
+"""All of an answer but its body: the longest body in chunks of one byte each has five bytes around each."""
 
 _TOO_LONG: Final = f"the head of the answer has more than {HEAD_BYTES_MAX} bytes"
+_TOO_MUCH: Final = f"the answer has more than {AROUND_BYTES_MAX} bytes around its body"
 _NO_REPEATS: Final[frozenset[str]] = frozenset()
 _REPEATED: Final = frozenset({OUTCOME_HEADER})
 _SWITCHING: Final = 101
@@ -37,6 +41,7 @@ class HttpConnection(asyncio.Protocol):
         self._parser = HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._around = 0
         self._begin()
 
     def _begin(self) -> None:
@@ -44,7 +49,6 @@ class HttpConnection(asyncio.Protocol):
         self._headers: dict[str, str] = {}
         self._repeated = _NO_REPEATS
         self._status = 0
-        self._head_bytes = 0
         self._pieces: list[bytes] = []
         self._size = 0
         self._until_closed = False
@@ -59,23 +63,21 @@ class HttpConnection(asyncio.Protocol):
             msg = "the connection was closed"
             raise ExchangeFailed(msg)
         self.is_free = False
+        self._around = 0
         self._begin()
         waiter = self._waiter = self._loop.create_future()
         transport.write(request)
         await waiter
-        body = b"".join(self._pieces)
+        body, self._pieces = b"".join(self._pieces), []  # not kept while nobody calls
         return Answered(self._status, self._headers, body[: REPLY_BYTES_MAX + 1], shown, self._repeated)
 
     def close(self) -> None:
         """Let go of it. What is still to be sent isn't."""
         self.is_free = False
         transport, self._transport = self._transport, None
-        if transport is None:
-            return
-        if transport.get_write_buffer_size():
-            transport.abort()
-        else:
-            transport.close()
+        if transport is not None:
+            transport.close()  # says so to the other end, over TLS
+            transport.abort()  # and doesn't wait for it to say so too
 
     # -- what asyncio calls
 
@@ -86,22 +88,26 @@ class HttpConnection(asyncio.Protocol):
         if self._waiter is None:
             self.close()  # nobody asked
             return
-        if not self._status:
-            self._head_bytes += len(data)
+        self._around += len(data)
         try:
             self._parser.feed_data(data)
-        except HttpParserError as error:
+        except (HttpParserError, HttpParserUpgrade) as error:  # after an upgrade what follows is no HTTP any more
             self._fail(ExchangeFailed(f"the answer is no HTTP: {error}"))
             return
-        if not self._status and self._head_bytes > HEAD_BYTES_MAX:
-            self._fail(ExchangeFailed(_TOO_LONG))
+        if self._around > HEAD_BYTES_MAX:
+            if not self._status:
+                self._fail(ExchangeFailed(_TOO_LONG))
+            elif self._around > AROUND_BYTES_MAX:
+                self._fail(ExchangeFailed(_TOO_MUCH))
 
     def eof_received(self) -> None:
+        self.is_free = False
         if self._until_closed:
             self._finish(keep=False)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._fail(exc or ExchangeFailed("the connection was closed before the answer was whole"))
+        del self._parser  # it holds on to us as we do to it: both would wait for the garbage collector
 
     # -- what the parser calls
 
@@ -111,10 +117,15 @@ class HttpConnection(asyncio.Protocol):
             self.is_free = False  # to what?
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header. Of those that come more than once the first counts, and the word is named."""
+        """One header. Of those that come more than once the first counts, and the word is named.
+
+        What comes after the head, as a trailer or with another answer, is none of it.
+        """
+        if self._status:
+            return
         key = _header_name(name)
         if key not in self._headers:
-            self._headers[key] = value.decode("utf-8", "surrogateescape")
+            self._headers[key] = value.rstrip(b" \t").decode("utf-8", "surrogateescape")
         elif key == OUTCOME_HEADER:
             self._repeated = _REPEATED
 
@@ -127,9 +138,8 @@ class HttpConnection(asyncio.Protocol):
             self._fail(ExchangeFailed(_TOO_LONG))
             return
         self._status = status = self._parser.get_status_code()
-        if "content-length" not in headers:
-            ends_itself = headers.get("transfer-encoding", "").lower().endswith("chunked")
-            self._until_closed = status >= 200 and status not in _NO_BODY and not ends_itself
+        if "content-length" not in headers and "transfer-encoding" not in headers:
+            self._until_closed = status >= 200 and status not in _NO_BODY
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
@@ -137,6 +147,7 @@ class HttpConnection(asyncio.Protocol):
             return
         self._pieces.append(body)
         self._size += len(body)
+        self._around -= len(body)
         if self._size > REPLY_BYTES_MAX:
             self._finish(keep=False)
 
