@@ -36,6 +36,9 @@ _ALWAYS: Final = {"user-agent": "amends", "accept": "application/json", "accept-
 _FRAMING: Final = frozenset({"content-length", "transfer-encoding"})
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
+_FAILURES: Final = (ExchangeFailed, OSError, ValueError, RuntimeError)
+"""`ValueError`: a name that can't be one; `RuntimeError`: what uvloop says of a socket that was closed meanwhile."""
+
 EYEBALLS_SECONDS: Final = 0.25
 """How long one address of a name has before the next is tried beside it (RFC 8305, section 8)."""
 
@@ -87,7 +90,7 @@ class HttpTransport:
             if connection is None:
                 return NotSent(f"no connection to {shown} within {call.timeout_seconds:g} s")
             return Lost(Cause.TIMED_OUT, f"no answer from {shown} within {call.timeout_seconds:g} s")
-        except (ExchangeFailed, OSError, ValueError) as error:  # `ValueError`: a name that can't be one
+        except _FAILURES as error:
             if connection is None:
                 return NotSent(f"no connection to {shown}: {_why(error)}")
             return Lost(Cause.LOST, f"no answer from {shown}: {_why(error)}")
@@ -165,7 +168,7 @@ class _Pool:
         delay = EYEBALLS_SECONDS if len(found) > 1 else None
         connected = await start_connection(found, happy_eyeballs_delay=delay)
         try:
-            name = None if self._context is None else self._host
+            name = None if self._context is None else self._host.removesuffix(".")  # no certificate has the dot
             _, connection = await self._loop.create_connection(
                 HttpConnection, sock=connected, ssl=self._context, server_hostname=name
             )

@@ -46,9 +46,8 @@ class Limits:
         self._waiting.pop(limit, None)
 
     def close(self) -> None:
-        """Nobody is cancelled any more."""
-        self._waiting.clear()
-        if self._timer is not None:
+        """Nobody comes any more. Who still waits keeps the limit."""
+        if self._timer is not None and not self._waiting:
             self._timer.cancel()
             self._timer = None
 
