@@ -158,6 +158,17 @@ async def test_a_name_nobody_knows_is_not_sent() -> None:
     assert "nowhere.invalid" in came.detail
 
 
+async def test_a_loop_that_says_it_in_another_way_has_not_sent_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_given: object, **_named: object) -> socket.socket:
+        raise RuntimeError("the handler is closed")  # uvloop, of a socket that went away meanwhile
+
+    monkeypatch.setattr("amends.transports.http.start_connection", fail)
+    async with transport("http://127.0.0.1:9") as http:
+        came = await http.send(CALL)
+    assert isinstance(came, NotSent)
+    assert "the handler is closed" in came.detail
+
+
 async def test_tls_that_fails_is_not_sent(serve: Serve) -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
