@@ -384,3 +384,17 @@ def test_every_answer_has_an_outcome_and_success_only_by_the_header(
         case Halt(detail=detail):
             assert detail
             assert detail.isprintable()
+
+
+@pytest.mark.parametrize("phase", Phase)
+@pytest.mark.parametrize("decode", [DECODE, None])
+@pytest.mark.parametrize("repeated", [frozenset[str](), frozenset({"saga-outcome"})])
+def test_what_is_read_without_the_table_is_what_the_table_says(
+    phase: Phase, decode: Decoder | None, repeated: frozenset[str]
+) -> None:
+    for status in (199, 200, 201, 204, 409, 503):
+        for word in ("succeeded", "succeeded ", "Succeeded", "noop", None):
+            for body in (BODY, b" " + BODY + b"\n", b"{}", b"", b"x", BODY + b" " * REPLY_BYTES_MAX):
+                came = Answered(status, {} if word is None else {"saga-outcome": word}, body, URL, repeated)
+                plain = read_answer(came, phase=phase, retriable=False, decode=decode, now=0)
+                assert plain == read_answer(came, phase=phase, retriable=False, decode=decode, now=0, table=CONTRACT)
