@@ -42,6 +42,10 @@ class Given:
         default_factory=dict[tuple[str, str, str, str], bytes], init=False, compare=False, repr=False
     )
 
+    _made_by_hand: dict[tuple[str, str, str, str], bytes] = field(
+        default_factory=dict[tuple[str, str, str, str], bytes], init=False, compare=False, repr=False
+    )
+
     def __post_init__(self) -> None:
         values = MadeUpValues(self.definition.codec)
         for name, step in self.definition.steps.items():
@@ -68,7 +72,12 @@ class Given:
 
     def by_hand(self, record: RunRecord, item: ItemRecord) -> bytes:
         """What a person says that it gave: of the same type, and not the same."""
-        return self._value(record, item, BY_HAND)
+        request = item.request
+        key = (item.step, item.item, *(("", "") if request is None else (request.participant, request.operation)))
+        made = self._made_by_hand.get(key)
+        if made is None:
+            made = self._made_by_hand[key] = self._value(record, item, BY_HAND)
+        return made
 
     def no(self, step: str) -> SaidNo:
         """How its service refuses."""

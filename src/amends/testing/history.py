@@ -7,21 +7,25 @@ is worked out once. Histories never change.
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from amends.core import events as e
+from amends.core.answers import NULL
 from amends.core.commands import Command, Refusal, Start
 from amends.core.decider import decide, start
 from amends.core.definition import Definition
 from amends.core.owed import Owed, owed
 from amends.core.state import RunRecord
 from amends.testing.fingerprint import Shape, shape_of
+from amends.testing.given import Given
 from amends.testing.invariants import Effect, Evidence, broken
+from amends.testing.pretend import Answers
 
 
 class History:
     """The events of one run up to a moment, and the record they fold to."""
 
-    __slots__ = ("_after", "_broken", "_due", "_owed", "_shapes", "definition", "events", "record")
+    __slots__ = ("_after", "_answers", "_broken", "_due", "_owed", "_shapes", "_told", "definition", "events", "record")
 
     def __init__(self, definition: Definition, events: tuple[e.Event, ...], record: RunRecord) -> None:
         self.definition = definition
@@ -30,7 +34,9 @@ class History:
         self._shapes: dict[int, Shape] = {}
         self._after: dict[Command, History | Refusal] = {}
         self._owed: dict[tuple[int, int], Owed] = {}
-        self._broken: dict[tuple[Effect, ...], str | None] = {}
+        self._broken: dict[int, tuple[str | None, tuple[Effect, ...]]] = {}
+        self._told: dict[object, Any] = {}
+        self._answers: dict[tuple[str, str], Answers] = {}
         self._due: dict[int, History] = {}
 
     @classmethod
@@ -81,17 +87,25 @@ class History:
 
     def evidence(self, ledger: tuple[Effect, ...]) -> Evidence:
         """What the promises are asked of."""
-        return Evidence(self.definition, self.events, ledger, self.record)
+        return Evidence(self.definition, self.events, ledger, self.record, self._told)
 
     def broken(self, ledger: tuple[Effect, ...], *, quiet: bool = False) -> str | None:
         """The first promise that is broken, given what really happened. `quiet`: nothing moves any more."""
         if quiet:
             return broken(self.evidence(ledger), quiet=True)
-        try:
-            return self._broken[ledger]
-        except KeyError:
-            found = self._broken[ledger] = broken(self.evidence(ledger))
-            return found
+        known = self._broken.get(id(ledger))
+        if known is None:
+            known = self._broken[id(ledger)] = (broken(self.evidence(ledger)), ledger)
+        return known[0]
+
+    def answers(self, vertex: tuple[str, str], given: Given) -> Answers:
+        """What a step's service says, where it says anything. There is one `given` for a history."""
+        known = self._answers.get(vertex)
+        if known is None:
+            item = self.record.item(*vertex)
+            reply = NULL if item is None else given.reply(self.record, item)
+            known = self._answers[vertex] = Answers(reply, given.no(vertex[0]))
+        return known
 
 
 Net = Mapping[tuple[str, str], int]

@@ -10,7 +10,7 @@ when nothing is owed, on its way or waited for any more.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, wraps
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 from amends.core import events as e
@@ -22,6 +22,8 @@ from amends.core.state import RunRecord, RunState, StepState
 from amends.testing.broken import BrokenPromise
 
 E = TypeVar("E", bound=e.Event)
+
+_BY_TYPE: Final = "events by their type"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +52,22 @@ class Evidence:
     events: tuple[e.Event, ...]
     ledger: tuple[Effect, ...] = ()
     folded: RunRecord | None = field(default=None, compare=False, repr=False)
+    told: dict[object, Any] = field(default_factory=dict[object, Any], compare=False, repr=False)
+    """What was worked out of these events before: whoever asks about the same events and other effects hands it on."""
 
     @cached_property
     def record(self) -> RunRecord:
         """The fold of the events."""
         return fold(self.events) if self.folded is None else self.folded
 
-    @cached_property
-    def _by_type(self) -> Mapping[type[Any], list[tuple[int, Any]]]:
-        found: dict[type[Any], list[tuple[int, Any]]] = {}
-        for index, event in enumerate(self.events):
-            found.setdefault(type(event), []).append((index, event))
-        return found
-
     def of(self, kind: type[E]) -> list[tuple[int, E]]:
         """All events of a type, with their place in the history."""
-        return self._by_type.get(kind, [])
+        by_type: dict[type[Any], list[tuple[int, Any]]] | None = self.told.get(_BY_TYPE)
+        if by_type is None:
+            by_type = self.told[_BY_TYPE] = {}
+            for index, event in enumerate(self.events):
+                by_type.setdefault(type(event), []).append((index, event))
+        return by_type.get(kind, [])
 
     @cached_property
     def net(self) -> Mapping[tuple[str, str], int]:
@@ -92,6 +94,20 @@ class Evidence:
 
 
 Promise: TypeAlias = Callable[[Evidence], str | None]
+
+
+def of_the_log(promise: Promise) -> Promise:
+    """A promise about the definition and the events alone: asked once of the same ones, whatever their effects were."""
+
+    @wraps(promise)
+    def asked(evidence: Evidence) -> str | None:
+        told = evidence.told
+        if promise not in told:
+            told[promise] = promise(evidence)
+        known: str | None = told[promise]
+        return known
+
+    return asked
 
 
 def check(evidence: Evidence, *, quiet: bool = False) -> None:
@@ -192,6 +208,7 @@ def _undone_in_order(evidence: Evidence) -> str | None:
     return None
 
 
+@of_the_log
 def _requested_in_order(evidence: Evidence) -> str | None:
     requests = evidence.of(e.CompensationRequested)
     if not requests:
@@ -226,6 +243,11 @@ def _requested_in_order(evidence: Evidence) -> str | None:
 
 def p5_past_the_pivot_only_forward(evidence: Evidence) -> str | None:
     """Once the pivot has succeeded, or something that must succeed was requested, nothing turns back."""
+    return _turned_back_late(evidence) or _undone_past_it(evidence)
+
+
+@of_the_log
+def _turned_back_late(evidence: Evidence) -> str | None:
     definition = evidence.definition
     passed: str | None = None
     for event in evidence.events:
@@ -241,6 +263,11 @@ def p5_past_the_pivot_only_forward(evidence: Evidence) -> str | None:
                     return f"{type(event).__name__} after {passed}"
             case _:
                 pass
+    return None
+
+
+def _undone_past_it(evidence: Evidence) -> str | None:
+    definition = evidence.definition
     for (step, item), left in evidence.net.items():
         known = definition.steps.get(step)
         if (
@@ -261,6 +288,7 @@ def p6_same_key_same_bytes(sent: Iterable[tuple[str, bytes]]) -> str | None:
     return None
 
 
+@of_the_log
 def p6_requested_once(evidence: Evidence) -> str | None:
     """What is sent under a key is logged once, so that it can't differ."""
     requested = [event.step for _, event in evidence.of(e.ActionRequested)]
@@ -272,6 +300,7 @@ def p6_requested_once(evidence: Evidence) -> str | None:
     return None
 
 
+@of_the_log
 def p7_one_owner_at_a_time(evidence: Evidence) -> str | None:
     """Owners' epochs never fall within a history; 0 is a visitor's."""
     highest = 0
@@ -287,6 +316,7 @@ _BY_PERSONS: Final = (e.CancelAsked, e.RetryAsked, e.Resolved, e.Skipped, e.Answ
 _FACTS: Final = (e.Resolved, e.Skipped, e.Abandoned)
 
 
+@of_the_log
 def p8_persons_sign(evidence: Evidence) -> str | None:
     """Whatever a person did says who and why; nothing that only a person may do was done without one."""
     signed = False
@@ -325,6 +355,7 @@ _AFTER_THE_END: Final = (e.LateReply, e.NoticeRequested, e.NoticeDelivered, e.No
 _ONCE_PER_RUN: Final = (e.Aborted, e.AbortRequested, e.AbortVoid, e.DeadlinePassed, e.RunEnded, e.NoticeDelivered)
 
 
+@of_the_log
 def the_log_is_gapless(evidence: Evidence) -> str | None:
     """The record counts every event, and time never falls."""
     if evidence.record.length != len(evidence.events):
@@ -337,6 +368,7 @@ def the_log_is_gapless(evidence: Evidence) -> str | None:
     return None
 
 
+@of_the_log
 def no_fact_twice(evidence: Evidence) -> str | None:
     """What can be true only once is said only once."""
     said: set[tuple[type[e.Event], str, str]] = set()
@@ -357,6 +389,7 @@ def no_fact_twice(evidence: Evidence) -> str | None:
     return None
 
 
+@of_the_log
 def an_end_is_final(evidence: Evidence) -> str | None:
     """After the end only the notice and late answers are told."""
     ends = [index for index, _ in (*evidence.of(e.RunEnded), *evidence.of(e.Abandoned))]
@@ -371,6 +404,7 @@ def an_end_is_final(evidence: Evidence) -> str | None:
 _FORWARD: Final = (e.ActionRequested, e.StepSkipped, e.StepDeclined, e.AbortRequested, e.AbortVoid)
 
 
+@of_the_log
 def one_direction(evidence: Evidence) -> str | None:
     """A run that turned back starts nothing new, and nothing is undone before it turned."""
     turned = evidence.of(e.Aborted)
@@ -388,6 +422,7 @@ def one_direction(evidence: Evidence) -> str | None:
     return None
 
 
+@of_the_log
 def rejected_owes_nothing(evidence: Evidence) -> str | None:
     """A definite no isn't undone; only what acted or may have acted is."""
     if not evidence.of(e.CompensationRequested) or not evidence.of(e.ActionRejected):
@@ -409,10 +444,11 @@ def rejected_owes_nothing(evidence: Evidence) -> str | None:
 
 def once_is_sent_once(evidence: Evidence) -> str | None:
     """A call that nothing makes safe to repeat acts once, unless a person had it repeated."""
-    for name, step in evidence.record.steps.items():
-        for item in step.items.values():
-            again = any(event.step == name and event.fact for _, event in evidence.of(e.RetryAsked))
-            if item.guard is Guard.ONCE and not again and evidence.acts.get((name, item.item), 0) > 1:
+    for (step, name), acts in evidence.acts.items():
+        if acts > 1:
+            item = evidence.record.item(step, name)
+            again = any(event.step == step and event.fact for _, event in evidence.of(e.RetryAsked))
+            if item is not None and item.guard is Guard.ONCE and not again:
                 return f"{item.name} acted more than once"
     return None
 

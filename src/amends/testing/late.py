@@ -15,7 +15,6 @@ calls whose answer nobody hears, those of a step whose answers never come, and t
 when yet another takes over.
 """
 
-from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from amends.core.answers import Cause
@@ -23,7 +22,7 @@ from amends.core.keys import Phase
 from amends.core.retry import Guard
 from amends.testing.moment import Moment
 from amends.testing.moves import Answer, Move, Request, is_of
-from amends.testing.possible import moves, pending, requests
+from amends.testing.possible import arrivals, moves, pending
 from amends.testing.pretend import Barrier
 
 Did = Literal["", "acted", "undone"]
@@ -39,16 +38,17 @@ class Arrived(NamedTuple):
 def arrived(before: Moment, move: Move, after: Moment) -> Arrived | None:
     """What has just arrived, if only few moves can notice it; `None`: anything may come next."""
     request = move.message
-    if move.kind != "deliver" or not isinstance(request, Request) or request.guard is not Guard.BARRIER:
+    if not isinstance(request, Request) or request.guard is not Guard.BARRIER:
         return None
     setup = before.setup
     if not setup.keeps_contract(request.guard) or request.call.step in setup.given.silent:
         return None
     if _may_be_forgotten(before, request):
         return None
-    # Whatever arrives puts its answer last on the wire.
-    answer = after.wire[-1] if after.wire else None
-    if not isinstance(answer, Answer) or not _is_to(answer, request):
+    call = request.call
+    answers = before.drive.history.answers((call.step, call.item), setup.given)
+    answer = before.rows.told(request, move.wants, answers, Guard.BARRIER).answer
+    if not any(each is answer for each in after.wire.answers):
         return None
     did: Did = after.ledger[-1].did if after.ledger is not before.ledger else ""
     return Arrived(answer, did)
@@ -58,14 +58,13 @@ def noticing(world: Moment, what: Arrived) -> list[Move]:
     """What may come next. `world`: right after the arrival."""
     if any(world.budget):
         return [move for move in moves(world) if _notices(world, what, move)]
-    return [Move("receive", what.answer), *[move for move in _others(world) if _notices(world, what, move)]]
-
-
-def _others(world: Moment) -> Iterator[Move]:
-    """Everything for free that may notice an arrival, but that its answer is heard."""
-    if any(isinstance(each, Request) for each in world.wire):
-        yield from requests(world)
-    yield from pending(world)
+    found = [world.setup.marks.hearing(what.answer)]
+    for each in world.wire.requests:
+        if _is_noticed_by(world, what, each):
+            found += arrivals(world, each)
+    if world.rows.unfinished:
+        found += [move for move in pending(world) if _notices(world, what, move)]
+    return found
 
 
 def _notices(world: Moment, what: Arrived, move: Move) -> bool:
@@ -76,12 +75,7 @@ def _notices(world: Moment, what: Arrived, move: Move) -> bool:
             return move.message == answer
         case "deliver":
             assert isinstance(move.message, Request)
-            call = move.message.call
-            vertex = (call.step, call.item)
-            if vertex == (answer.step, answer.item):
-                return True
-            order_counts = did == "undone" or (did == "acted" and call.phase is Phase.COMPENSATION)
-            return order_counts and _has_effects(world, move.message)
+            return _is_noticed_by(world, what, move.message)
         case "finish":
             return bool(did) or move.vertex == (answer.step, answer.item)
         case "lose" | "halt":
@@ -92,6 +86,15 @@ def _notices(world: Moment, what: Arrived, move: Move) -> bool:
             return bool(did) and does is not None and (does.step == answer.step or does.undoes is not None)
         case _:
             return False
+
+
+def _is_noticed_by(world: Moment, what: Arrived, request: Request) -> bool:
+    """Whether another call may be answered differently after the arrival, or its effect comes in another order."""
+    (answer, did), call = what, request.call
+    if call.step == answer.step and call.item == answer.item:
+        return True
+    order_counts = did == "undone" or (did == "acted" and call.phase is Phase.COMPENSATION)
+    return order_counts and _has_effects(world, request)
 
 
 def _has_effects(world: Moment, request: Request) -> bool:
@@ -105,14 +108,3 @@ def _may_be_forgotten(world: Moment, request: Request) -> bool:
     """Whether an owner more would make this call's process one that nobody knows of."""
     former = world.processes[:-1]
     return bool(world.budget.crashes) and any(each.epoch == request.epoch for each in former)
-
-
-def _is_to(answer: Answer, request: Request) -> bool:
-    call = request.call
-    return (answer.epoch, answer.attempt, answer.step, answer.item, answer.phase) == (
-        request.epoch,
-        request.attempt,
-        call.step,
-        call.item,
-        call.phase,
-    )

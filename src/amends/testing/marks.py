@@ -1,80 +1,140 @@
-"""Numbers for what worlds are made of, each worked out once per search.
+"""Parts of worlds, each once, and numbers for what matters of them.
 
 Worlds share most of their parts: the same message is on its way in thousands of them. So equal parts are kept as one
-object, and what a part looks like in a fingerprint is found by its identity. What is found like that is held on to, so
-that no other part can ever come to have its identity.
+object, and what there is to know of one is found by its identity. Whatever is kept here is held on to, so that no other
+part can ever come to have its identity.
+
+Numbers of things whose order makes no difference are added up. So they are drawn, each for itself: hashes of what is
+alike differ in like ways, and their sums would meet.
 """
 
-from typing import Final
+from random import Random
+from typing import Final, TypeVar
 
 from amends.core.keys import Phase
 from amends.testing.fingerprint import OpenPhase, of_counts
 from amends.testing.invariants import Effect
-from amends.testing.moves import Answer, Flying, Request
-from amends.testing.pretend import Row
+from amends.testing.moves import Answer, Flying, Message, Move, Request
+
+M = TypeVar("M", bound=Message)
 
 Ledger = tuple[Effect, ...]
-Message = Request | Answer
 Open = frozenset[OpenPhase]
 
 _NO_CALLS: Final = hash(frozenset[object]())
 
 
+class View:
+    """What matters of messages while certain epochs are alive and certain phases open."""
+
+    def __init__(self, marks: "Marks", alive: int, is_open: Open) -> None:
+        self._marks = marks
+        self._alive = alive
+        self._is_open = is_open
+        self._of_messages: dict[int, int] = {}
+
+    def age(self, epoch: int) -> int:
+        """How many of those that are alive are older."""
+        return (self._alive & ((1 << epoch) - 1)).bit_count()
+
+    def of_messages(self, messages: tuple[Message, ...]) -> int:
+        """All of these, in any order. Each must be kept in `Marks`."""
+        known = self._of_messages
+        for each in messages:
+            if id(each) not in known:
+                known[id(each)] = self._marks.number(_message(each, self.age(each.epoch), self._is_open))
+        return sum([known[id(each)] for each in messages])
+
+
 class Marks:
-    """What is known of the parts of one setting's worlds."""
+    """The parts of one setting's worlds."""
 
     def __init__(self) -> None:
+        self.unguarded = False
+        """Whether a call ever left that no barrier protects, so that time makes a difference to what is on its way."""
+        self._dice = Random(0)  # noqa: S311 - numbers that differ, nothing is kept secret by them
+        self._numbers: dict[object, int] = {}
         self._messages: dict[Message, Message] = {}
-        self._rows: dict[Row, Row] = {}
+        self._places: dict[int, int] = {}
+        self._arrivals: dict[int, Move] = {}
+        self._hearings: dict[int, Move] = {}
         self._ledgers: dict[Ledger, Ledger] = {}
-        self._of_messages: dict[tuple[int, int, Open], tuple[int, Message]] = {}
-        self._of_rows: dict[tuple[int, int], tuple[int, Row]] = {}
-        self._of_ledgers: dict[int, tuple[int, Ledger]] = {}
+        self._longer: dict[tuple[int, str, str, str, bool], Ledger] = {}
+        self._of_ledgers: dict[int, int] = {}
         self._of_calls: dict[tuple[tuple[Flying, ...], Open], int] = {}
+        self._views: dict[tuple[int, Open], View] = {}
 
-    # -- equal parts are one object
+    def number(self, what: object) -> int:
+        """A number of its own, that nothing else is likely to have."""
+        known = self._numbers.get(what)
+        if known is None:
+            known = self._numbers[what] = self._dice.getrandbits(64)
+        return known
 
-    def message(self, message: Message) -> Message:
+    # -- messages
+
+    def message(self, message: M) -> M:
         """The one object for this message."""
-        return self._messages.setdefault(message, message)
+        known = self._messages.get(message)
+        if known is None:
+            self._messages[message] = message
+            self._places[id(message)] = len(self._places)
+            self.unguarded = self.unguarded or (isinstance(message, Request) and bool(message.sent))
+            return message
+        assert isinstance(known, type(message))
+        return known
 
-    def row(self, row: Row) -> Row:
-        """The one object for this row."""
-        return self._rows.setdefault(row, row)
+    def place(self, message: Message) -> int:
+        """How many other messages there were before this one, which is kept here."""
+        return self._places[id(message)]
+
+    def arrival(self, request: Request) -> Move:
+        """That a call arrives, and is done as it should be."""
+        known = self._arrivals.get(id(request))
+        if known is None:
+            known = self._arrivals[id(request)] = Move("deliver", self.message(request))
+        return known
+
+    def hearing(self, answer: Answer) -> Move:
+        """That an answer arrives."""
+        known = self._hearings.get(id(answer))
+        if known is None:
+            known = self._hearings[id(answer)] = Move("receive", self.message(answer))
+        return known
+
+    def view(self, alive: int, is_open: Open) -> View:
+        """What matters while these epochs are alive, a bit for each, and these phases open."""
+        known = self._views.get((alive, is_open))
+        if known is None:
+            known = self._views[alive, is_open] = View(self, alive, is_open)
+        return known
+
+    # -- what really happened
 
     def ledger(self, ledger: Ledger) -> Ledger:
         """The one object for this ledger."""
         return self._ledgers.setdefault(ledger, ledger)
 
-    # -- what matters of them
-
-    def of_message(self, message: Message, age: int, is_open: Open) -> int:
-        """Which attempt it is counts only while its phase is open."""
-        key = (id(message), age, is_open)
-        known = self._of_messages.get(key)
+    def longer(self, ledger: Ledger, effect: Effect) -> Ledger:
+        """The one object for this ledger and an effect more."""
+        key = (id(ledger), effect.step, effect.item, effect.did, effect.by_hand)
+        known = self._longer.get(key)
         if known is None:
-            known = self._of_messages[key] = (hash(_message(message, age, is_open)), message)
-        return known[0]
-
-    def of_row(self, row: Row, older: int) -> int:
-        """Of the epoch in it only how many of those that may still call it are earlier."""
-        key = (id(row), older)
-        known = self._of_rows.get(key)
-        if known is None:
-            what = (row.state, older, row.request, row.undo_request, row.reply, row.undone_by_hand)
-            known = self._of_rows[key] = (hash(what), row)
-        return known[0]
+            known = self._longer[key] = self.ledger((*self.ledger(ledger), effect))
+        return known
 
     def of_ledger(self, ledger: Ledger) -> int:
         """Acts and undos of each item, as one number."""
         known = self._of_ledgers.get(id(ledger))
         if known is None:
             counts: dict[tuple[str, str], int] = {}
-            for effect in ledger:
+            for effect in self.ledger(ledger):
                 key = (effect.step, effect.item)
                 counts[key] = counts.get(key, 0) + (1 if effect.did == "acted" else 1000)
-            known = self._of_ledgers[id(ledger)] = (hash(of_counts(counts)), ledger)
-        return known[0]
+            known = self._of_ledgers[id(ledger)] = hash(of_counts(counts))
+        return known
+
+    # -- calls
 
     def of_calls(self, flying: tuple[Flying, ...], is_open: Open) -> int:
         """The calls that a process waits for: which attempt each is counts only while attempts do."""

@@ -9,14 +9,17 @@ from amends.core.definition import Definition
 from amends.core.keys import Phase
 from amends.core.retry import Guard
 from amends.core.state import RunRecord
+from amends.testing.drive import Drive, Drives, owes_notice
 from amends.testing.fingerprint import LATE_AFTER, ranks
 from amends.testing.given import Given
 from amends.testing.history import History, net_of
 from amends.testing.invariants import Effect, Evidence
 from amends.testing.marks import Marks
-from amends.testing.moves import USUAL_FAULTS, Answer, Budget, FaultKind, Flying, Process, Request, is_of
+from amends.testing.moves import USUAL_FAULTS, Budget, FaultKind, Flying, Process, Request, is_of
 from amends.testing.people import Sight
-from amends.testing.pretend import Naive, Row
+from amends.testing.pretend import Naive
+from amends.testing.rows import EveryRows, Rows
+from amends.testing.wire import EveryWire, Wire
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,27 @@ class Setup:
         """What is known of the parts of its worlds."""
         return Marks()
 
+    @cached_property
+    def drives(self) -> Drives:
+        """Who drives its run, in all its worlds."""
+        return Drives(self.marks)
+
+    @cached_property
+    def wires(self) -> EveryWire:
+        """What is on its way, in all its worlds."""
+        return EveryWire(self.marks)
+
+    @cached_property
+    def rows(self) -> EveryRows:
+        """What its participants keep, in all its worlds."""
+        return EveryRows(self.marks)
+
     def keeps_contract(self, guard: Guard) -> bool:
         """Whether calls that were promised this are answered by a service with a barrier."""
-        return guard is Guard.BARRIER and self.services is Guard.BARRIER
+        return guard is self.services is Guard.BARRIER
 
     def does_under(self, guard: Guard) -> Guard:
-        """What a service without a barrier does about repeats."""
+        """What a service that was promised to be like this does about repeats."""
         return self.services if guard is Guard.BARRIER else guard
 
 
@@ -55,11 +73,8 @@ class Moment:
     __slots__ = (
         "budget",
         "cancelled",
-        "epoch",
-        "history",
+        "drive",
         "ledger",
-        "now",
-        "processes",
         "rows",
         "sent",
         "setup",
@@ -67,17 +82,13 @@ class Moment:
         "wrong",
     )
 
-    epoch: int
-    history: History
+    drive: Drive
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
-        self.now = 0
-        self.epoch = 0
-        self.processes: tuple[Process, ...] = ()
-        self.wire: tuple[Request | Answer, ...] = ()
-        self.rows: dict[tuple[str, str], Row] = {}
-        self.ledger: tuple[Effect, ...] = ()
+        self.wire: Wire = setup.wires.one(())
+        self.rows: Rows = setup.rows.one({})
+        self.ledger: tuple[Effect, ...] = setup.marks.ledger(())
         self.sent: dict[tuple[str, str, Phase], tuple[bytes, int]] = {}
         self.budget = setup.budget
         self.cancelled = 0
@@ -87,10 +98,7 @@ class Moment:
         """Another one, the same so far."""
         new = object.__new__(type(self))
         new.setup = self.setup
-        new.now = self.now
-        new.epoch = self.epoch
-        new.history = self.history
-        new.processes = self.processes
+        new.drive = self.drive
         new.wire = self.wire
         new.rows = self.rows
         new.ledger = self.ledger
@@ -103,14 +111,34 @@ class Moment:
     # -- what can be said of it
 
     @property
+    def history(self) -> History:
+        """What was decided so far."""
+        return self.drive.history
+
+    @property
+    def processes(self) -> tuple[Process, ...]:
+        """Those that drive the run, or drove it; the owner last."""
+        return self.drive.processes
+
+    @property
+    def now(self) -> int:
+        """The time."""
+        return self.drive.now
+
+    @property
+    def epoch(self) -> int:
+        """The latest owner's."""
+        return self.drive.epoch
+
+    @property
     def record(self) -> RunRecord:
         """Where the run stands, by its log."""
-        return self.history.record
+        return self.drive.history.record
 
     @property
     def events(self) -> tuple[e.Event, ...]:
         """The log."""
-        return self.history.events
+        return self.drive.history.events
 
     @property
     def evidence(self) -> Evidence:
@@ -120,63 +148,33 @@ class Moment:
     @property
     def owner(self) -> Process | None:
         """The process that drives the run, if it lives."""
-        last = self.processes[-1] if self.processes else None
-        return last if last is not None and last.epoch == self.epoch and last.seen is not None else None
+        return self.drive.owner
 
     def broken(self, *, quiet: bool = False) -> str | None:
         """The first promise this world breaks."""
-        return self.wrong or self.history.broken(self.ledger, quiet=quiet)
+        return self.wrong or self.drive.history.broken(self.ledger, quiet=quiet)
 
     def print(self) -> int:
         """Equal for worlds whose futures are the same, as far as anybody can tell them apart, but for what may still go
         wrong in them. `amends.testing.fingerprint` says what is left out, and why.
         """
-        marks, history, wire = self.setup.marks, self.history, self.wire
-        head = history.shape(self.epoch)
-        is_open = head.open
-        epochs = {each.epoch for each in wire}
-        epochs.add(self.epoch)
-        epochs.update([each.epoch for each in self.processes])
-        alive = sorted(epochs)
-        age = {epoch: n for n, epoch in enumerate(alive)}
-        moments = list(head.moments)
-        processes: list[object] = []
-        for epoch, seen, flying in self.processes:
-            if seen is None or seen is history:
-                knows: int | bool = seen is None
-            else:
-                shape = seen.shape(epoch)
-                moments += shape.moments
-                knows = shape.mark
-            processes += (age[epoch], marks.of_calls(flying, is_open), knows)
-        moments += [each.sent + LATE_AFTER for each in wire if isinstance(each, Request) and each.sent]
-        oldest = alive[0]
-        rows = [
-            (vertex, marks.of_row(row, sum([epoch < row.epoch for epoch in alive]) if oldest < row.epoch else 0))
-            for vertex, row in self.rows.items()
-        ]
+        drive, wire, setup = self.drive, self.wire, self.setup
+        alive = drive.alive | wire.alive
+        head = drive.head(alive)
+        times: tuple[int, ...] = ()
+        if setup.marks.unguarded:
+            late = [each.sent + LATE_AFTER for each in wire if isinstance(each, Request) and each.sent]
+            times = ranks([*head.moments, *late], drive.now) if late else ()
         return hash(
             (
                 head.mark,
-                tuple(processes),
-                age[self.epoch],
                 self.cancelled,
-                frozenset(rows),
-                tuple(sorted([marks.of_message(each, age[each.epoch], is_open) for each in wire])),
-                marks.of_ledger(self.ledger),
-                ranks(moments, self.now) if moments else (),
+                self.rows.mark(wire, alive, drive.readers),
+                wire.mark(head.view),
+                setup.marks.of_ledger(self.ledger),
+                times,
             )
         )
-
-    def stale_sends(self, process: Process) -> bool:
-        """Whether a process that doesn't own the run any more, and doesn't know, has something to send."""
-        if process.seen is None:
-            return False
-        sends = process.seen.owed(self.now, process.epoch).sends
-        if not sends:
-            return False
-        flying = {each[:3] for each in process.flying}
-        return any((each.step, each.item, each.phase) not in flying for each in sends)
 
     def under_way(self, process: Process, flying: Flying) -> bool:
         """Whether a message of this call is on its way."""
@@ -189,8 +187,7 @@ class Moment:
 
     def owes_notice(self) -> bool:
         """Whether somebody is still to be told how it ended."""
-        notice = self.record.notice
-        return notice is not None and notice.due is not None and not self.record.notice_delivered
+        return owes_notice(self.record)
 
     def to_cancel(self) -> bool:
         """Whether it is time for what the story gives: somebody asks the run to turn back after a step is done."""

@@ -1,6 +1,6 @@
 """What is under way in a world, who drives it, and what can happen to it next: values without behaviour."""
 
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from amends.core.answers import Cause, Outcome
 from amends.core.keys import Phase, unit_name
@@ -64,6 +64,9 @@ class Answer(NamedTuple):
     outcome: Outcome
 
 
+Message: TypeAlias = Request | Answer
+
+
 class Flying(NamedTuple):
     """A call that its process waits for."""
 
@@ -100,7 +103,7 @@ class Move(NamedTuple):
     """
 
     kind: str
-    message: Request | Answer | None = None
+    message: Message | None = None
     wants: Wants = Wants.YES
     epoch: int = 0
     flying: Flying | None = None
@@ -140,13 +143,7 @@ class Move(NamedTuple):
         return f"{self.kind}{what}{wants}{', and again' if self.again else ''}{' and die' if self.dies else ''}"
 
 
-def without(wire: tuple[Request | Answer, ...], message: Request | Answer) -> tuple[Request | Answer, ...]:
-    """The wire without one copy of a message."""
-    index = wire.index(message)
-    return (*wire[:index], *wire[index + 1 :])
-
-
-def is_of(message: Request | Answer, epoch: int, flying: Flying) -> bool:
+def is_of(message: Message, epoch: int, flying: Flying) -> bool:
     """Whether a message belongs to a call that a process waits for."""
     if message.epoch != epoch or message.attempt != flying.attempt:
         return False

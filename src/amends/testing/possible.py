@@ -12,14 +12,15 @@ from amends.core.keys import Phase
 from amends.core.retry import MICROSECONDS, Guard
 from amends.core.state import ASK, StepState
 from amends.testing.moment import Moment
-from amends.testing.moves import Answer, FaultKind, Flying, Move, Process, is_of
+from amends.testing.moves import Answer, FaultKind, Flying, Move, Process, Request, is_of
 from amends.testing.people import CANCEL, Does, deeds
-from amends.testing.pretend import Barrier, Naive, State, Wants
+from amends.testing.pretend import Barrier, Naive, Wants
+from amends.testing.rows import UNFINISHED
 
 IN_FLIGHT_MAX: Final = 10 * MICROSECONDS
 """While a call is in flight time jumps no further than this: it would have timed out."""
 
-_UNFINISHED: Final = frozenset({State.PENDING, State.COMPENSATING})
+NO_KINDS: Final = frozenset[FaultKind]()
 
 _CAUSES: Final[Mapping[FaultKind, Cause]] = {
     FaultKind.NOT_SENT: Cause.NOT_SENT,
@@ -66,41 +67,42 @@ def _is_owners(world: Moment, move: Move) -> bool:
 
 def requests(world: Moment) -> Iterator[Move]:
     """Requests that arrive."""
-    setup, budget = world.setup, world.budget
-    kinds = setup.kinds if budget.faults else frozenset[FaultKind]()
-    for message in dict.fromkeys(world.wire):
-        if isinstance(message, Answer):
-            continue
-        call = message.call
-        barrier = setup.keeps_contract(message.guard)
-        row = world.rows.get((call.step, call.item))
-        if not (Barrier if barrier else Naive).runs_code(row, call):
-            yield Move("deliver", message)
-            if FaultKind.REPEATED in kinds and message.guard is Guard.BARRIER:
-                yield Move("deliver", message, again=True, costs=FaultKind.REPEATED)
-            continue
-        action = call.phase is Phase.ACTION
-        if call.step in (setup.given.noes if action else setup.given.undo_noes):
-            yield Move("deliver", message, Wants.NO)
-            continue
-        yield Move("deliver", message)
-        if FaultKind.NO in kinds:
-            yield Move("deliver", message, Wants.NO, costs=FaultKind.NO)
-        if FaultKind.LATER in kinds and (barrier or action):
-            yield Move("deliver", message, Wants.LATER, costs=FaultKind.LATER)
-        if FaultKind.BROKE in kinds:
-            yield Move("deliver", message, Wants.FAILS, costs=FaultKind.BROKE)
-        if FaultKind.REPEATED in kinds and message.guard is Guard.BARRIER:
+    for message in world.wire.requests:
+        yield from arrivals(world, message)
+
+
+def arrivals(world: Moment, message: Request) -> Iterator[Move]:
+    """How a request may arrive."""
+    setup, budget, call = world.setup, world.budget, message.call
+    kinds = setup.kinds if budget.faults else NO_KINDS
+    repeated = FaultKind.REPEATED in kinds and message.guard is Guard.BARRIER
+    barrier = setup.keeps_contract(message.guard)
+    if not (Barrier if barrier else Naive).runs_code(world.rows.get((call.step, call.item)), call):
+        yield setup.marks.arrival(message)
+        if repeated:
             yield Move("deliver", message, again=True, costs=FaultKind.REPEATED)
+        return
+    action = call.phase is Phase.ACTION
+    if call.step in (setup.given.noes if action else setup.given.undo_noes):
+        yield Move("deliver", message, Wants.NO)
+        return
+    yield setup.marks.arrival(message)
+    if FaultKind.NO in kinds:
+        yield Move("deliver", message, Wants.NO, costs=FaultKind.NO)
+    if FaultKind.LATER in kinds and (barrier or action):
+        yield Move("deliver", message, Wants.LATER, costs=FaultKind.LATER)
+    if FaultKind.BROKE in kinds:
+        yield Move("deliver", message, Wants.FAILS, costs=FaultKind.BROKE)
+    if repeated:
+        yield Move("deliver", message, again=True, costs=FaultKind.REPEATED)
 
 
 def _answers(world: Moment) -> Iterator[Move]:
     repeats = world.budget.faults and FaultKind.REPEATED in world.setup.kinds
-    for message in dict.fromkeys(world.wire):
-        if isinstance(message, Answer):
-            yield Move("receive", message)
-            if repeats:
-                yield Move("receive", message, again=True, costs=FaultKind.REPEATED)
+    for message in world.wire.answers:
+        yield world.setup.marks.hearing(message)
+        if repeats:
+            yield Move("receive", message, again=True, costs=FaultKind.REPEATED)
 
 
 def _faults(world: Moment) -> Iterator[Move]:
@@ -131,9 +133,11 @@ def _ends(world: Moment, process: Process, flying: Flying) -> Iterator[Move]:
 
 def pending(world: Moment) -> Iterator[Move]:
     """Work that was taken on and is over."""
+    if not world.rows.unfinished:
+        return
     may_refuse = world.budget.faults and FaultKind.NO in world.setup.kinds
     for vertex, row in world.rows.items():
-        if row.state not in _UNFINISHED:
+        if row.state not in UNFINISHED:
             continue
         if (Barrier if world.setup.keeps_contract(world.guard_of(vertex)) else Naive).can_finish(row):
             yield Move("finish", vertex=vertex)
@@ -166,10 +170,11 @@ def _owners(world: Moment) -> Iterator[Move]:
             yield Move("adopt")
     elif owner.seen is not world.history:
         yield Move("poll")
-    for process in world.processes:
-        for flying in process.flying:
-            if process.epoch == world.epoch and not world.under_way(process, flying):
-                yield Move("lose", epoch=process.epoch, flying=flying)
+    last = world.processes[-1] if world.processes else None
+    if last is not None and last.epoch == world.epoch:
+        for flying in last.flying:
+            if not world.under_way(last, flying):
+                yield Move("lose", epoch=last.epoch, flying=flying)
 
 
 # -- people
