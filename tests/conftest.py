@@ -1,7 +1,9 @@
 """Settings for every test: property tests never race a clock, and are the same ones each time on a build machine."""
 
+import faulthandler
 import os
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("here", deadline=None)
@@ -9,3 +11,12 @@ settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 pytest_plugins = ["tests.support.postgres"]
+
+
+@pytest.fixture(autouse=True)
+def long_searches_take_their_time(request: pytest.FixtureRequest) -> None:
+    """Two minutes are for tests that hang (`faulthandler_timeout`). What is marked `campaign` takes longer by design; a
+    campaign has a limit for each of its pieces.
+    """
+    if request.node.get_closest_marker("campaign") is not None:
+        faulthandler.cancel_dump_traceback_later()

@@ -62,11 +62,10 @@ class Drive:
 
     __slots__ = (
         "_drives",
-        "_fewer",
+        "_head",
         "_heads",
         "_known",
         "_news",
-        "_received",
         "alive",
         "epoch",
         "former",
@@ -97,49 +96,41 @@ class Drive:
             elif each.epoch != epoch:
                 self.former |= bit
         self.alive = self.living | 1 << epoch
-        self._received: tuple[dict[int, Followed], dict[int, Followed]] = ({}, {})
-        self._known: dict[object, Followed] = {}
-        self._fewer: dict[int, Drive] = {}
-        self._heads: dict[int, Head] = {}
-        self._news: dict[int, tuple[bool, Answer]] = {}
+        # There are very many drives, and most are gone through once or twice: tables are made when they are needed.
+        self._known: dict[object, Followed] | None = None
+        self._head: tuple[int, Head] | None = None
+        self._heads: dict[int, Head] | None = None
+        self._news: dict[int, tuple[bool, Answer]] | None = None
 
     # -- what follows from a move
 
     def receive(self, answer: Answer, *, dies: bool) -> Followed:
         """An answer arrives."""
-        received = self._received[dies]
-        known = received.get(id(answer))
+        table = self._followed()
+        key = -id(answer) if dies else id(answer)
+        known = table.get(key)
         if known is None:
             driving = _Driving(self)
             driving.land(answer.epoch, Flying(answer.step, answer.item, answer.phase, answer.attempt))
             driving.take_in(answer)
-            known = received[id(answer)] = driving.end(sends=True, dies=dies)._replace(held=answer)
+            known = table[key] = driving.end(sends=True, dies=dies)._replace(held=answer)
         return known
 
     def after(self, move: Move) -> Followed:
         """Any other move that concerns a process."""
+        table = self._followed()
         key = (move.kind, move.epoch, move.flying, move.cause, move.dies)
-        known = self._known.get(key)
+        known = table.get(key)
         if known is None:
             driving = _Driving(self)
-            match move.kind:
-                case "jump":
-                    driving.jump()
-                case "adopt":
-                    driving.adopt()
-                case "poll":
-                    driving.poll()
-                case "lose" | "halt":
-                    driving.lose(move)
-                case "deadline":
-                    driving.pass_deadline()
-                case "crash":
-                    driving.crash()
-                case _:
-                    msg = f"no such move: {move.kind}"
-                    raise ValueError(msg)
-            known = self._known[key] = driving.end(sends=move.kind in _SENDS, dies=move.dies)
+            driving.go_on(move)
+            known = table[key] = driving.end(sends=move.kind in _SENDS, dies=move.dies)
         return known
+
+    def _followed(self) -> dict[object, Followed]:
+        if self._known is None:
+            self._known = {}
+        return self._known
 
     def asked(self, command: Command) -> "tuple[Drive, Refusal | None]":
         """A person asks for something, of whoever is there."""
@@ -153,16 +144,20 @@ class Drive:
         gone = self.former & ~awaited
         if not gone:
             return self
-        known = self._fewer.get(gone)
+        table = self._followed()
+        key = ("without", gone)
+        known = table.get(key)
         if known is None:
             left = tuple([each for each in self.processes if not gone >> each.epoch & 1])
-            known = self._fewer[gone] = self._drives.one(self.history, left, self.now, self.epoch)
-        return known
+            known = table[key] = Followed(self._drives.one(self.history, left, self.now, self.epoch), (), None)
+        return known.drive
 
     # -- what can be said of it
 
     def is_news(self, answer: Answer) -> bool:
         """Whether an answer that anybody brings belongs in the log."""
+        if self._news is None:
+            self._news = {}
         known = self._news.get(id(answer))
         if known is None:
             offered = Reply(self.now, 0, answer.step, answer.item, answer.phase, answer.attempt, answer.outcome)
@@ -171,12 +166,21 @@ class Drive:
 
     def head(self, alive: int) -> Head:
         """What matters of it while these epochs are alive."""
+        last = self._head
+        if last is not None and last[0] == alive:
+            return last[1]
+        if last is None:
+            head = self._head_among(alive)
+            self._head = (alive, head)
+            return head
+        if self._heads is None:
+            self._heads = {}
         known = self._heads.get(alive)
         if known is None:
-            known = self._heads[alive] = self._head(alive)
+            known = self._heads[alive] = self._head_among(alive)
         return known
 
-    def _head(self, alive: int) -> Head:
+    def _head_among(self, alive: int) -> Head:
         history = self.history
         shape = history.shape(self.epoch)
         marks = self._drives.marks
@@ -240,6 +244,25 @@ class _Driving:
         return Followed(drive, tuple(self._left), self._wrong)
 
     # -- what happens
+
+    def go_on(self, move: Move) -> None:
+        """A move that is no message."""
+        match move.kind:
+            case "jump":
+                self.jump()
+            case "adopt":
+                self.adopt()
+            case "poll":
+                self.poll()
+            case "lose" | "halt":
+                self.lose(move)
+            case "deadline":
+                self.pass_deadline()
+            case "crash":
+                self.crash()
+            case _:
+                msg = f"no such move: {move.kind}"
+                raise ValueError(msg)
 
     def take_in(self, answer: Answer) -> None:
         """What an answer says is decided on, by its process or, if that has lost the run, by anybody."""

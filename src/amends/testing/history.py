@@ -7,7 +7,6 @@ is worked out once. Histories never change.
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from amends.core import events as e
 from amends.core.answers import NULL
@@ -18,7 +17,7 @@ from amends.core.owed import Owed, owed
 from amends.core.state import RunRecord
 from amends.testing.fingerprint import Shape, shape_of
 from amends.testing.given import Given
-from amends.testing.invariants import Effect, Evidence, broken
+from amends.testing.invariants import WELL, Effect, Evidence, broken
 from amends.testing.pretend import Answers
 
 
@@ -35,9 +34,9 @@ class History:
         self._after: dict[Command, History | Refusal] = {}
         self._owed: dict[tuple[int, int], Owed] = {}
         self._broken: dict[int, tuple[str | None, tuple[Effect, ...]]] = {}
-        self._told: dict[object, Any] = {}
+        self._told: Mapping[object, str | None] = {}
         self._answers: dict[tuple[str, str], Answers] = {}
-        self._due: dict[int, History] = {}
+        self._due: dict[int, History] | None = None
 
     @classmethod
     def begin(cls, definition: Definition, command: Start) -> "History":
@@ -61,6 +60,8 @@ class History:
 
     def due_at(self, moment: int) -> "History":
         """The same run, had its deadline been at this moment. Nothing looks at a deadline before it has come."""
+        if self._due is None:
+            self._due = {}
         known = self._due.get(moment)
         if known is None:
             started = self.events[0]
@@ -95,7 +96,10 @@ class History:
             return broken(self.evidence(ledger), quiet=True)
         known = self._broken.get(id(ledger))
         if known is None:
-            known = self._broken[id(ledger)] = (broken(self.evidence(ledger)), ledger)
+            sentence = broken(self.evidence(ledger))
+            known = self._broken[id(ledger)] = (sentence, ledger)
+            if sentence is None:
+                self._told = WELL
         return known[0]
 
     def answers(self, vertex: tuple[str, str], given: Given) -> Answers:

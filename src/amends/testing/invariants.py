@@ -23,8 +23,6 @@ from amends.testing.broken import BrokenPromise
 
 E = TypeVar("E", bound=e.Event)
 
-_BY_TYPE: Final = "events by their type"
-
 
 @dataclass(frozen=True, slots=True)
 class Effect:
@@ -52,22 +50,24 @@ class Evidence:
     events: tuple[e.Event, ...]
     ledger: tuple[Effect, ...] = ()
     folded: RunRecord | None = field(default=None, compare=False, repr=False)
-    told: dict[object, Any] = field(default_factory=dict[object, Any], compare=False, repr=False)
-    """What was worked out of these events before: whoever asks about the same events and other effects hands it on."""
+    told: Mapping[object, str | None] = field(default_factory=dict[object, str | None], compare=False, repr=False)
+    """What was found of these events before, whatever their effects were; by `of_the_log`."""
 
     @cached_property
     def record(self) -> RunRecord:
         """The fold of the events."""
         return fold(self.events) if self.folded is None else self.folded
 
+    @cached_property
+    def _by_type(self) -> Mapping[type[Any], list[tuple[int, Any]]]:
+        found: dict[type[Any], list[tuple[int, Any]]] = {}
+        for index, event in enumerate(self.events):
+            found.setdefault(type(event), []).append((index, event))
+        return found
+
     def of(self, kind: type[E]) -> list[tuple[int, E]]:
         """All events of a type, with their place in the history."""
-        by_type: dict[type[Any], list[tuple[int, Any]]] | None = self.told.get(_BY_TYPE)
-        if by_type is None:
-            by_type = self.told[_BY_TYPE] = {}
-            for index, event in enumerate(self.events):
-                by_type.setdefault(type(event), []).append((index, event))
-        return by_type.get(kind, [])
+        return self._by_type.get(kind, [])
 
     @cached_property
     def net(self) -> Mapping[tuple[str, str], int]:
@@ -97,17 +97,20 @@ Promise: TypeAlias = Callable[[Evidence], str | None]
 
 
 def of_the_log(promise: Promise) -> Promise:
-    """A promise about the definition and the events alone: asked once of the same ones, whatever their effects were."""
+    """A promise about the definition and the events alone: what was found of them before is `Evidence.told`."""
 
     @wraps(promise)
     def asked(evidence: Evidence) -> str | None:
-        told = evidence.told
-        if promise not in told:
-            told[promise] = promise(evidence)
-        known: str | None = told[promise]
-        return known
+        if promise in evidence.told:
+            return evidence.told[promise]
+        return promise(evidence)
 
+    WELL[promise] = None
     return asked
+
+
+WELL: Final[dict[object, str | None]] = {}
+"""What is found of a log that breaks no promise. Filled while this module is read, and never changed afterwards."""
 
 
 def check(evidence: Evidence, *, quiet: bool = False) -> None:

@@ -11,10 +11,12 @@ alike differ in like ways, and their sums would meet.
 from random import Random
 from typing import Final, TypeVar
 
+from amends.core.answers import Cause
 from amends.core.keys import Phase
 from amends.testing.fingerprint import OpenPhase, of_counts
 from amends.testing.invariants import Effect
-from amends.testing.moves import Answer, Flying, Message, Move, Request
+from amends.testing.moves import Answer, FaultKind, Flying, Message, Move, Request
+from amends.testing.pretend import Wants
 
 M = TypeVar("M", bound=Message)
 
@@ -56,8 +58,8 @@ class Marks:
         self._numbers: dict[object, int] = {}
         self._messages: dict[Message, Message] = {}
         self._places: dict[int, int] = {}
-        self._arrivals: dict[int, Move] = {}
-        self._hearings: dict[int, Move] = {}
+        self._moves: dict[tuple[object, ...], Move] = {}
+        self._deadly: dict[int, tuple[Move, Move]] = {}
         self._ledgers: dict[Ledger, Ledger] = {}
         self._longer: dict[tuple[int, str, str, str, bool], Ledger] = {}
         self._of_ledgers: dict[int, int] = {}
@@ -88,19 +90,42 @@ class Marks:
         """How many other messages there were before this one, which is kept here."""
         return self._places[id(message)]
 
-    def arrival(self, request: Request) -> Move:
-        """That a call arrives, and is done as it should be."""
-        known = self._arrivals.get(id(request))
+    # -- moves, of which a search holds very many that are alike
+
+    def arrival(
+        self, request: Request, wants: Wants = Wants.YES, *, again: bool = False, costs: FaultKind | None = None
+    ) -> Move:
+        """That a call arrives, and what comes of it."""
+        key = (id(request), wants, again, costs)
+        known = self._moves.get(key)
         if known is None:
-            known = self._arrivals[id(request)] = Move("deliver", self.message(request))
+            known = self._moves[key] = Move("deliver", self.message(request), wants, again=again, costs=costs)
         return known
 
-    def hearing(self, answer: Answer) -> Move:
+    def hearing(self, answer: Answer, *, again: bool = False, costs: FaultKind | None = None) -> Move:
         """That an answer arrives."""
-        known = self._hearings.get(id(answer))
+        key = (id(answer), None, again, costs)
+        known = self._moves.get(key)
         if known is None:
-            known = self._hearings[id(answer)] = Move("receive", self.message(answer))
+            known = self._moves[key] = Move("receive", self.message(answer), again=again, costs=costs)
         return known
+
+    def end(self, epoch: int, flying: Flying, cause: Cause, costs: FaultKind | None, kind: str = "lose") -> Move:
+        """That a call ends before its answer is there."""
+        key = (epoch, flying, cause, costs)
+        known = self._moves.get(key)
+        if known is None:
+            known = self._moves[key] = Move(kind, epoch=epoch, flying=flying, cause=cause, costs=costs)
+        return known
+
+    def deadly(self, move: Move) -> Move:
+        """The same, and the owner dies of it. The move is held on to."""
+        known = self._deadly.get(id(move))
+        if known is None:
+            known = self._deadly[id(move)] = (move._replace(dies=True, ends_process=True), move)
+        return known[0]
+
+    # -- views
 
     def view(self, alive: int, is_open: Open) -> View:
         """What matters while these epochs are alive, a bit for each, and these phases open."""

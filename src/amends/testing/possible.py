@@ -20,6 +20,13 @@ from amends.testing.rows import UNFINISHED
 IN_FLIGHT_MAX: Final = 10 * MICROSECONDS
 """While a call is in flight time jumps no further than this: it would have timed out."""
 
+JUMP: Final = Move("jump")
+POLL: Final = Move("poll")
+ADOPT: Final = Move("adopt")
+CRASH: Final = Move("crash", ends_process=True)
+TAKE_OVER: Final = Move("adopt", ends_process=True)
+DEADLINE: Final = Move("deadline", costs=FaultKind.DEADLINE)
+
 NO_KINDS: Final = frozenset[FaultKind]()
 
 _CAUSES: Final[Mapping[FaultKind, Cause]] = {
@@ -44,12 +51,12 @@ def moves(world: Moment) -> list[Move]:
     if world.budget.faults:
         found += [*_faults(world), *_people(world)]
         if _may_pass(world):
-            found.append(Move("deadline", costs=FaultKind.DEADLINE))
+            found.append(DEADLINE)
     if world.budget.crashes and world.owner is not None:
         deadly = [each for each in found if each.kind in _APPENDS and _is_owners(world, each)]
-        found += [each._replace(dies=True, ends_process=True) for each in deadly if world.budget.faults or each.free]
-        found.append(Move("crash", ends_process=True))
-        found.append(Move("adopt", ends_process=True))
+        marks = world.setup.marks
+        found += [marks.deadly(each) for each in deadly if world.budget.faults or each.free]
+        found += (CRASH, TAKE_OVER)
     return found
 
 
@@ -76,25 +83,25 @@ def arrivals(world: Moment, message: Request) -> Iterator[Move]:
     setup, budget, call = world.setup, world.budget, message.call
     kinds = setup.kinds if budget.faults else NO_KINDS
     repeated = FaultKind.REPEATED in kinds and message.guard is Guard.BARRIER
-    barrier = setup.keeps_contract(message.guard)
+    barrier, arrival = setup.keeps_contract(message.guard), setup.marks.arrival
     if not (Barrier if barrier else Naive).runs_code(world.rows.get((call.step, call.item)), call):
-        yield setup.marks.arrival(message)
+        yield arrival(message)
         if repeated:
-            yield Move("deliver", message, again=True, costs=FaultKind.REPEATED)
+            yield arrival(message, again=True, costs=FaultKind.REPEATED)
         return
     action = call.phase is Phase.ACTION
     if call.step in (setup.given.noes if action else setup.given.undo_noes):
-        yield Move("deliver", message, Wants.NO)
+        yield arrival(message, Wants.NO)
         return
-    yield setup.marks.arrival(message)
+    yield arrival(message)
     if FaultKind.NO in kinds:
-        yield Move("deliver", message, Wants.NO, costs=FaultKind.NO)
+        yield arrival(message, Wants.NO, costs=FaultKind.NO)
     if FaultKind.LATER in kinds and (barrier or action):
-        yield Move("deliver", message, Wants.LATER, costs=FaultKind.LATER)
+        yield arrival(message, Wants.LATER, costs=FaultKind.LATER)
     if FaultKind.BROKE in kinds:
-        yield Move("deliver", message, Wants.FAILS, costs=FaultKind.BROKE)
+        yield arrival(message, Wants.FAILS, costs=FaultKind.BROKE)
     if repeated:
-        yield Move("deliver", message, again=True, costs=FaultKind.REPEATED)
+        yield arrival(message, again=True, costs=FaultKind.REPEATED)
 
 
 def _answers(world: Moment) -> Iterator[Move]:
@@ -102,7 +109,7 @@ def _answers(world: Moment) -> Iterator[Move]:
     for message in world.wire.answers:
         yield world.setup.marks.hearing(message)
         if repeats:
-            yield Move("receive", message, again=True, costs=FaultKind.REPEATED)
+            yield world.setup.marks.hearing(message, again=True, costs=FaultKind.REPEATED)
 
 
 def _faults(world: Moment) -> Iterator[Move]:
@@ -114,21 +121,21 @@ def _faults(world: Moment) -> Iterator[Move]:
 
 def _ends(world: Moment, process: Process, flying: Flying) -> Iterator[Move]:
     """How a call may end before its answer is there."""
-    kinds, epoch = world.setup.kinds, process.epoch
+    kinds, epoch, end = world.setup.kinds, process.epoch, world.setup.marks.end
     messages = [each for each in world.wire if is_of(each, epoch, flying)]
     if not messages:
         return
     if FaultKind.LOST in kinds:
-        yield Move("lose", epoch=epoch, flying=flying, costs=FaultKind.LOST)
+        yield end(epoch, flying, Cause.TIMED_OUT, FaultKind.LOST)
     if any(isinstance(each, Answer) for each in messages):
         if FaultKind.UNREADABLE in kinds:
-            yield Move("lose", epoch=epoch, flying=flying, cause=Cause.UNREADABLE, costs=FaultKind.UNREADABLE)
+            yield end(epoch, flying, Cause.UNREADABLE, FaultKind.UNREADABLE)
         return
     for kind, cause in _CAUSES.items():
         if kind in kinds:
-            yield Move("lose", epoch=epoch, flying=flying, cause=cause, costs=kind)
+            yield end(epoch, flying, cause, kind)
     if FaultKind.HALTED in kinds:
-        yield Move("halt", epoch=epoch, flying=flying, cause=Cause.PROTOCOL, costs=FaultKind.HALTED)
+        yield end(epoch, flying, Cause.PROTOCOL, FaultKind.HALTED, "halt")
 
 
 def pending(world: Moment) -> Iterator[Move]:
@@ -154,7 +161,7 @@ def _time(world: Moment) -> Iterator[Move]:
         return
     wake = owner.seen.owed(world.now, owner.epoch).wake
     if wake is not None and (not owner.flying or wake - world.now <= IN_FLIGHT_MAX):
-        yield Move("jump")
+        yield JUMP
 
 
 def _may_pass(world: Moment) -> bool:
@@ -167,14 +174,14 @@ def _owners(world: Moment) -> Iterator[Move]:
     owner = world.owner
     if owner is None:
         if world.record.ended is None or world.owes_notice():
-            yield Move("adopt")
+            yield ADOPT
     elif owner.seen is not world.history:
-        yield Move("poll")
+        yield POLL
     last = world.processes[-1] if world.processes else None
     if last is not None and last.epoch == world.epoch:
         for flying in last.flying:
             if not world.under_way(last, flying):
-                yield Move("lose", epoch=last.epoch, flying=flying)
+                yield world.setup.marks.end(last.epoch, flying, Cause.TIMED_OUT, None)
 
 
 # -- people

@@ -12,7 +12,7 @@ class Wire:
     `alive`: whose they are, epochs as bits. `requests`, `answers`: those that differ.
     """
 
-    __slots__ = ("_all", "_less", "_marks", "_messages", "_more", "alive", "answers", "requests")
+    __slots__ = ("_all", "_known", "_mark", "_messages", "_view", "alive", "answers", "requests")
 
     def __init__(self, every: "EveryWire", messages: tuple[Message, ...]) -> None:
         self._all = every
@@ -23,9 +23,9 @@ class Wire:
         self.alive = 0
         for each in different:
             self.alive |= 1 << each.epoch
-        self._less: dict[int, Wire] = {}
-        self._more: dict[int, Wire] = {}
-        self._marks: dict[int, int] = {}
+        self._known: dict[int, Wire] = {}
+        self._view: View | None = None
+        self._mark = 0
 
     def __iter__(self) -> Iterator[Message]:
         return iter(self._messages)
@@ -35,19 +35,19 @@ class Wire:
 
     def without(self, message: Message) -> "Wire":
         """Without one copy of a message."""
-        known = self._less.get(id(message))
+        known = self._known.get(-id(message))
         if known is None:
             index = self._messages.index(message)
             known = self._all.one(self._messages[:index] + self._messages[index + 1 :])
-            self._less[id(self._messages[index])] = known
+            self._known[-id(self._messages[index])] = known
         return known
 
     def plus(self, message: Message) -> "Wire":
         """With a message more."""
-        known = self._more.get(id(message))
+        known = self._known.get(id(message))
         if known is None:
             kept = self._all.marks.message(message)
-            known = self._more[id(kept)] = self._all.one((*self._messages, kept))
+            known = self._known[id(kept)] = self._all.one((*self._messages, kept))
         return known
 
     def keeping(self, stays: Callable[[Message], bool]) -> "Wire":
@@ -56,11 +56,11 @@ class Wire:
         return self if len(kept) == len(self._messages) else self._all.one(kept)
 
     def mark(self, view: View) -> int:
-        """What matters of it under a view, which must be kept in `Marks`."""
-        known = self._marks.get(id(view))
-        if known is None:
-            known = self._marks[id(view)] = view.of_messages(self._messages)
-        return known
+        """What matters of it under a view."""
+        if self._view is not view:
+            self._mark = view.of_messages(self._messages)
+            self._view = view
+        return self._mark
 
 
 class EveryWire:

@@ -115,6 +115,8 @@ class World:
         self._at_once = dice.choice((1, 2, 16))
         self._poll = POLL_SECONDS if Fault.PAUSE_PAST_LEASE in self._weather.others else ALONE
         self._wanted: dict[str, Wanted] = {}
+        self._loaded: list[Definition] = []
+        """What its processes know: the sagas of its runs. To tell the log of others would only take their time."""
         self._wrong: BaseException | None = None
 
     # -- from beginning to end
@@ -138,7 +140,6 @@ class World:
     def _plan(self) -> None:
         """Draw who wants what, and what goes wrong when."""
         dice, cast, after = self._dice, self._cast, self._timeline.after
-        self._begin_process()
         for number in range(cast.runs):
             definition = cast.definitions[dice.randrange(len(cast.definitions))]
             wanted = Wanted(f"run-{number + 1}", definition, cast.given[definition.saga].input)
@@ -147,6 +148,9 @@ class World:
                 self._weather.fire(Fault.DEADLINE)
             self._wanted[wanted.run] = wanted
             after(int(3 * MICROSECONDS * dice.random()), self._want, wanted)
+        wanted_sagas = {each.definition.saga for each in self._wanted.values()}
+        self._loaded = [each for each in cast.definitions if each.saga in wanted_sagas]
+        self._begin_process()
         span = self._weather.clear_at - STARTS
         for kind in self._weather.others:
             happens = self._events.get(kind)
@@ -190,7 +194,7 @@ class World:
             return lane
 
         engine = Engine(
-            self._cast.definitions,
+            self._loaded,
             log=disk,
             lane_of=lane_of,
             events=self._codec,
@@ -279,7 +283,7 @@ class World:
     # -- other things that go wrong
 
     def _cut_off(self) -> None:
-        known = [name for each in self._cast.definitions for name in each.participants]
+        known = [name for each in self._loaded for name in each.participants]
         if known:
             until = self._timeline.now() + int(90 * MICROSECONDS * self._dice.random())
             self._network.cut_off[self._dice.choice(known)] = until
