@@ -41,8 +41,8 @@ def sight(world: World) -> Sight:
 def exactly(world: World) -> int:
     """The same only if everything is: log, times, attempts, epochs, messages."""
     processes = tuple((each.epoch, each.flying, each.seen and each.seen.events) for each in world.processes)
-    rows = frozenset(world.rows.items())
-    return hash((world.events, world.now, world.epoch, processes, frozenset(world.wire), rows, world.ledger))
+    rows, cancelled = frozenset(world.rows.items()), world.cancelled
+    return hash((world.events, world.now, world.epoch, processes, frozenset(world.wire), rows, world.ledger, cancelled))
 
 
 SPACES = [

@@ -110,7 +110,7 @@ class Drive:
         key = -id(answer) if dies else id(answer)
         known = table.get(key)
         if known is None:
-            driving = _Driving(self)
+            driving = _Driving(self._drives, self)
             driving.land(answer.epoch, Flying(answer.step, answer.item, answer.phase, answer.attempt))
             driving.take_in(answer)
             known = table[key] = driving.end(sends=True, dies=dies)._replace(held=answer)
@@ -122,7 +122,7 @@ class Drive:
         key = (move.kind, move.epoch, move.flying, move.cause, move.dies)
         known = table.get(key)
         if known is None:
-            driving = _Driving(self)
+            driving = _Driving(self._drives, self)
             driving.go_on(move)
             known = table[key] = driving.end(sends=move.kind in _SENDS, dies=move.dies)
         return known
@@ -216,14 +216,14 @@ class Drives:
 
     def begun(self, history: History, now: int) -> Followed:
         """Right after the start was acknowledged to the first owner."""
-        return _Driving(self.one(history, (Process(1, history),), now, 1)).end(sends=True, dies=False)
+        return _Driving(self, self.one(history, (Process(1, history),), now, 1)).end(sends=True, dies=False)
 
 
 class _Driving:
     """A drive that something happens to."""
 
-    def __init__(self, drive: Drive) -> None:
-        self._drives = drive._drives  # noqa: SLF001 - of this module
+    def __init__(self, drives: "Drives", drive: Drive) -> None:
+        self._drives = drives
         self._now, self._epoch = drive.now, drive.epoch
         self._history, self._processes = drive.history, drive.processes
         self._left: list[Request] = []

@@ -12,7 +12,7 @@ at rest, and of all others by following what would happen next if nothing went w
 
 import gc
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -84,7 +84,7 @@ def search(setup: Setup, *, worlds_max: int = WORLDS_MAX, progress: Callable[[Pr
 
 
 @contextmanager
-def keeping_everything() -> Iterator[None]:
+def keeping_everything() -> Generator[None]:
     """Without looks for garbage in cycles. A search keeps what it makes until it is over, and to look through all of it
     again and again took a fifth of its time.
     """
