@@ -6,7 +6,7 @@ bytes never change"): those are checked here, at the moment itself. The rest is 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from amends.codecs.events import EventCodec
 from amends.core import events as e
@@ -28,6 +28,8 @@ class RunBook:
     ledger: list[Effect] = field(default_factory=list[Effect])
     started: bool = False
 
+
+_PLAIN: Final = (str, int, bytes, float, bool, type(None))
 
 Trace: TypeAlias = list[tuple[object, ...]]
 """Everything that happened, in order."""
@@ -53,9 +55,9 @@ class Books:
             return book
 
     def note(self, *what: object) -> None:
-        """Add to the trace, if there is one."""
+        """Add to the trace, if there is one; what isn't plain as its text, which takes long to write for nobody."""
         if self._trace is not None:
-            self._trace.append(what)
+            self._trace.append(tuple([each if isinstance(each, _PLAIN) else str(each) for each in what]))
 
     def _broken(self, sentence: str) -> BrokenPromise:
         error = BrokenPromise(sentence)
@@ -130,4 +132,4 @@ class Books:
     def happened(self, now: int, run: str, effect: Effect) -> None:
         """Something was really done, or undone."""
         self.of(run).ledger.append(effect)
-        self.note(now, "effect", run, str(effect))
+        self.note(now, "effect", run, effect)

@@ -245,7 +245,7 @@ class Network:
             self._weather.fire(Fault.CRASH_AT_ANSWER)
             self._machine.crash(travelling.process)
             return
-        self._books.note(self._timeline.now(), "answer", travelling.process.number, call.key, repr(came))
+        self._books.note(self._timeline.now(), "answer", travelling.process.number, call.key, came)
         say(answer, came)
 
     # -- the participants

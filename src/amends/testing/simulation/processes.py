@@ -12,7 +12,7 @@ import inspect
 import math
 from collections import deque
 from collections.abc import Callable, Coroutine
-from contextvars import Context, copy_context
+from contextvars import Context
 from enum import Enum, auto
 from heapq import heappop, heappush
 from typing import Any, Final, TypeVar
@@ -175,9 +175,12 @@ class Process(asyncio.BaseEventLoop):
                 if callback is None:
                     continue
                 taken += 1
-                context = copy_context() if turn.context is None else turn.context
+                context = turn.context
                 try:
-                    context.run(callback, *turn.args)
+                    if context is None:
+                        callback(*turn.args)  # only tasks need a context of their own, and they bring it
+                    else:
+                        context.run(callback, *turn.args)
                 except Exception as error:  # noqa: BLE001 - judged by whoever runs the world
                     self.went_wrong = error
             if not turns:

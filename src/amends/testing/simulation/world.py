@@ -338,7 +338,7 @@ class World:
         self._steer(instance, run, self._dice.choice(sensible))
 
     def _steer(self, instance: Instance, run: str, does: Does) -> None:
-        self._books.note(self._timeline.now(), "person", run, str(does))
+        self._books.note(self._timeline.now(), "person", run, does)
         if does.undoes is not None:
             self._books.happened(self._timeline.now(), run, Effect(*does.undoes, "undone", by_hand=True))
 
