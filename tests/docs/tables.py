@@ -30,6 +30,7 @@ from amends.core.retry import MICROSECONDS, Guard, Kind, Patience, Policy, resol
 from amends.ports.wire import call_headers
 from amends.server.paths import ENDPOINTS
 from amends.shop.demo import demo_command
+from amends.testing import invariants
 from amends.testing.contracts.transport import CALL
 from amends.testing.simulation.weather import WHAT, Fault
 from tests.docs.collect import PROJECT, pages
@@ -354,6 +355,30 @@ def fault_table() -> str:
     return table(("fault", "what happens"), [(f"`{kind.value}`", WHAT[kind]) for kind in Fault])
 
 
+# -- what is checked of every run
+
+
+def promise_table() -> str:
+    return table(("promise", "says"), list(invariants.WORDING.items()))
+
+
+def invariant_table() -> str:
+    asked = {**invariants.PROMISES, invariants.ENDS_OR_IS_STUCK: invariants.p1_ends_or_is_stuck}
+    rows = [(f"`{name}`", told(promise), promised(name), f"`{promise.__name__}`") for name, promise in asked.items()]
+    return table(("name", "what must hold", "promise", "function"), sorted(rows, key=lambda row: (row[2], row[0])))
+
+
+def moment_table() -> str:
+    rows = [(f"`{name}`", says, promised(name)) for name, says in invariants.ON_THE_WAY.items()]
+    return table(("name", "what must hold", "promise"), rows)
+
+
+def promised(name: str) -> str:
+    """The promise that a check belongs to, by its name."""
+    first = name.partition(" ")[0]
+    return first if first in invariants.WORDING else "beside them"
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
     "simulated-faults": fault_table,
     "events": event_table,
@@ -367,6 +392,9 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "commands": command_table,
     "paths": path_table,
     "settings": setting_tables,
+    "promises": promise_table,
+    "invariants": invariant_table,
+    "on-the-way": moment_table,
 }
 
 

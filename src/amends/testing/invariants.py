@@ -129,7 +129,7 @@ def broken(evidence: Evidence, *, quiet: bool = False) -> str | None:
     if quiet:
         sentence = p1_ends_or_is_stuck(evidence)
         if sentence is not None:
-            return f"P1 it ends or is stuck: {sentence}"
+            return f"{ENDS_OR_IS_STUCK}: {sentence}"
     return None
 
 
@@ -473,3 +473,38 @@ PROMISES: Final[Mapping[str, Promise]] = {
     "once is sent once": once_is_sent_once,
 }
 """What holds at every moment, by name."""
+
+ENDS_OR_IS_STUCK: Final = "P1 it ends or is stuck"
+"""What is asked of a run that is left alone."""
+
+ON_THE_WAY: Final[Mapping[str, str]] = {
+    "P1 a start is durable": "Whoever was told that a run was started finds it in the log.",
+    "P1 an acknowledged run is never lost": "What was acknowledged is in the log when all is calm.",
+    "P1 nothing leaves before the log knows of it": "Every call that leaves was asked for by an event that is durable.",
+    "P1 what the log took stays": "A log gives back every event that it ever took, in the same order.",
+    "P6 same key, same bytes": "Every call under a key has the bytes, and the moment of its request, of the first one.",
+    "P7 one owner at a time": "Calls of one epoch leave from one process.",
+    "P8 persons sign": "What a person asked for and got is an event that says who and why.",
+    "the log is append-only": "No event that was taken is ever another one.",
+    "the log is gapless": "An append follows right after what the log has.",
+    "the row is the history's": "State, version and `by_hand` in a run's row are what its events fold to.",
+    "an end is final": "Nobody holds a run that has ended, and nobody is to look at it again.",
+    "one direction": "No action leaves once the run has turned back, nor a pivot once somebody wants it to.",
+    "nothing is sent for a marked phase": "What waits for a person isn't tried meanwhile.",
+}
+"""What is asked at the moment itself, by name, and what it says: an order between the log, the wire and people is not to
+be seen afterwards.
+"""
+
+WORDING: Final[Mapping[str, str]] = {
+    "P1": "An acknowledged run survives any crash, and always ends or is listed as stuck with its reason.",
+    "P2": "`completed`: every step that wasn't skipped took effect exactly once, and nothing was compensated.",
+    "P3": "`compensated`: every effect was undone, and what never acted can't act any more.",
+    "P4": "A step is undone only after every attempted step that depends on it.",
+    "P5": "Once the pivot has succeeded a run only goes forward.",
+    "P6": "Every retry of a call carries the same key and the same bytes.",
+    "P7": "Two orchestrators never drive one run.",
+    "P8": "Whatever a person does to a run is an event with who, when and why.",
+    "P9": "Clean ends, repaired ends and dirty ends have different names.",
+}
+"""The promises themselves, of which these are the checks."""
