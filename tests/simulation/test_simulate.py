@@ -85,6 +85,17 @@ def test_a_seed_is_the_same_world_bit_for_bit_in_every_process_and_whatever_came
         assert done.stdout.split() == here
 
 
+def test_once_the_sky_is_clear_every_participant_can_be_reached_again() -> None:
+    before = 0
+    with simulation(names=("chain", "old-pivot-post")) as played:
+        for seed in range(150):
+            words = [str(each[1]) for each in played.trace(seed)]
+            clear = words.index("clear")
+            before += words[:clear].count("partition")
+            assert "partition" not in words[clear:], f"seed {seed}"
+    assert before, "nobody was cut off before"
+
+
 # -- a world that goes wrong
 
 

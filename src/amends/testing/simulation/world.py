@@ -172,7 +172,9 @@ class World:
 
     def _clear(self) -> None:
         """The storm is over. Where several processes may live, one more goes through all that is left, alone."""
+        self._books.note(self._timeline.now(), "clear")
         self._weather.end_of_storm()
+        self._network.cut_off.clear()
         if self._poll != ALONE:
             self._poll = ALONE
             for each in self._instances:
