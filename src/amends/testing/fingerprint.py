@@ -11,7 +11,8 @@ What can't is left out, and every such thing is named here, since a search is as
   read is over.
 * **Misrouted answers** are counted by attempts as well, of which fewer are made than misrouted ones are allowed.
 * **Epochs** are an order too, and of those that are nobody's any more only "older" is left: it is asked whether an
-  epoch is the owner's own, and whether a row has seen a later one than a call brings.
+  epoch is the owner's own, and whether a row has seen a later one than an undo brings. So of a row's epoch it counts
+  only which undos, of those that are on their way or that a former owner may still send, are older (`Rows.mark`).
 * **An end** is final: of a run that has ended, what it was and what is owed to its notice.
 
 A history says which of its phases are still open (`Shape.open`), since the wire needs to know it.

@@ -1,0 +1,279 @@
+"""`python -m tests.planted`: bugs planted on purpose in every module that holds the promises; each must be found.
+
+`planted.txt` has a few for each module: a line, what is done to it, and the test that must fail then, which is named
+for what it protects. They are planted one at a time into a fork of a process that has collected those tests. A bug
+whose line isn't there any more counts as none; `--renew PART` looks for others among the mutants of `tests.mutation`.
+"""
+
+import argparse
+import gc
+import os
+import random
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FunctionType
+
+import pytest
+from typing_extensions import override
+
+from tests.mutation.__main__ import QUIETLY, SOURCE
+from tests.mutation.mutants import Module, Mutant
+from tests.mutation.running import PATIENCE_SECONDS, Runner, State, functions_of, put_in
+
+PLANTED = Path(__file__).parent / "planted.txt"
+EACH_MIN = 2
+"""Bugs that must be found in every module."""
+
+EACH_KEPT = 4
+"""Bugs that are kept of each, so that two are left when lines change."""
+
+TRIED_MAX = 24
+SECONDS_MAX = 30.0
+"""A test that hasn't failed by then won't."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some modules, and the tests among which those are looked for that find bugs in them."""
+
+    modules: Sequence[str]
+    tests: Sequence[str]
+
+
+PARTS: Mapping[str, Part] = {
+    "core": Part(("core/*.py",), ("tests/core", "tests/exploration/test_regressions.py")),
+    "engine": Part(
+        ("engine/*.py",),
+        tuple(
+            f"tests/engine/test_{name}.py"
+            for name in ("appends", "calls", "circuit", "crashes", "faults", "starting", "steering", "waiting")
+        ),
+    ),
+    "service": Part(("participant/*.py",), ("tests/participant", "tests/inboxes/test_contract.py")),
+    "logs": Part(
+        ("logs/*.py", "logs/sqlite/*.py"),
+        (
+            "tests/contracts/test_logs.py::TestMemoryLog",
+            "tests/contracts/test_logs.py::TestSqliteLog",
+            "tests/logs/test_memory.py",
+            *(f"tests/logs/test_sqlite_{name}.py" for name in ("batches", "edges", "faults", "opening", "pace")),
+        ),
+    ),
+    "transports": Part(("transports/*.py",), ("tests/transports",)),
+}
+
+
+@dataclass(frozen=True)
+class Bug:
+    """One that is planted: in which module, what is done to which line, and the test that finds it."""
+
+    module: str
+    text: str
+    change: str
+    test: str
+
+    @property
+    def row(self) -> str:
+        return f"{self.module} | {self.text} | {self.change} | {self.test}"
+
+
+def bugs() -> list[Bug]:
+    """All that are written down."""
+    rows = [row for row in PLANTED.read_text("utf-8").splitlines() if row and not row.startswith("#")]
+    return [_bug(row) for row in rows]
+
+
+def _bug(row: str) -> Bug:
+    module, _, rest = row.partition(" | ")
+    rest, _, test = rest.rpartition(" | ")
+    text, _, change = rest.rpartition(" | ")
+    return Bug(module, text, change, test)
+
+
+def modules_of(part: Part) -> list[Module]:
+    """Its modules with anything to plant a bug in."""
+    paths = [path for pattern in part.modules for path in sorted(SOURCE.glob(pattern)) if path.name != "__init__.py"]
+    found = [Module(path) for path in paths]
+    return [module for module in found if any(mutant.function for mutant in module.mutants)]
+
+
+def name_of(module: Module) -> str:
+    return module.path.relative_to(SOURCE).as_posix()
+
+
+def _in(module: Module, bug: Bug) -> Mutant | None:
+    return next((each for each in module.mutants if (each.text, each.change) == (bug.text, bug.change)), None)
+
+
+def _failed(items: Sequence[pytest.Item], runner: "Checker | Finder") -> int | None:
+    """Which of these tests is the first to fail."""
+    for number, item in enumerate(items):
+        try:
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+        except BaseException:  # noqa: BLE001 - whatever a bug does, it was noticed
+            return number
+        if runner.has_failed:
+            return number
+    return None
+
+
+Functions = Mapping[tuple[str, str, int], list[FunctionType]]
+
+
+def _forked(
+    bug: tuple[Module, Mutant], functions: Functions, items: Sequence[pytest.Item], runner: "Checker | Finder"
+) -> int | None:
+    """Which of these tests finds this bug."""
+    module, mutant = bug
+    with module.mutated(mutant) as code:
+        hears, says = os.pipe()
+        pid = os.fork()
+        if not pid:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            for stream in (0, 1, 2):
+                os.dup2(nowhere, stream)
+            put_in(code, functions)
+            found = _failed(items, runner)
+            os.write(says, b"-" if found is None else str(found).encode())
+            os._exit(0)
+    os.close(says)
+    until = time.monotonic() + SECONDS_MAX + PATIENCE_SECONDS
+    while not os.waitpid(pid, os.WNOHANG)[0]:
+        if time.monotonic() > until:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            break
+        time.sleep(0.002)
+    told = os.read(hears, 16).decode()
+    os.close(hears)
+    return int(told) if told.isdigit() else None
+
+
+class Checker:
+    """A pytest plugin that holds each bug against its test."""
+
+    def __init__(self, planted: Sequence[tuple[Module, Mutant, Bug]]) -> None:
+        self.planted = planted
+        self.has_failed = False
+        self.missed: list[str] = []
+        self.found: Counter[str] = Counter()
+
+    @pytest.hookimpl
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.has_failed = self.has_failed or report.failed
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        items = {item.nodeid: item for item in session.items}
+        failed = _failed(list(items.values()), self)
+        if failed is not None:
+            self.missed.append(f"fails without any bug: {list(items)[failed]}")
+            return True
+        functions = functions_of({str(module.path) for module, _, _ in self.planted})
+        gc.collect()
+        gc.freeze()
+        for module, mutant, bug in self.planted:
+            if bug.test in items and _forked((module, mutant), functions, [items[bug.test]], self) is not None:
+                self.found[bug.module] += 1
+            else:
+                self.missed.append(f"not found: {bug.row}")
+        return True
+
+
+class Finder(Runner):
+    """Looks for bugs that a test finds, a few in each module and in functions that differ."""
+
+    has_failed = False
+
+    @override
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        super().pytest_runtest_logreport(report)
+        self.has_failed = self._failed
+
+    @override
+    def _try_all(self, items: Mapping[str, pytest.Item]) -> None:
+        functions = functions_of({str(module.path) for module in self.modules})
+        gc.collect()
+        gc.freeze()
+        self.bugs: list[Bug] = []
+        for module in self.modules:
+            self.bugs += self._some(module, functions, items)
+
+    def _some(self, module: Module, functions: Functions, items: Mapping[str, pytest.Item]) -> Iterator[Bug]:
+        name, found, tried, had = name_of(module), 0, 0, set[str]()
+        for mutant in _likely(module):
+            if found == EACH_KEPT or tried == TRIED_MAX:
+                break
+            tests = self._tests_of(module, mutant)
+            if not tests or (mutant.function in had and tried < TRIED_MAX // 2):
+                continue
+            tried += 1
+            number = _forked((module, mutant), functions, [items[test] for test in tests], self)
+            if number is not None:
+                found += 1
+                had.add(mutant.function)
+                yield Bug(name, mutant.text, mutant.change, tests[number])
+        print(f"{name}: {found} of {tried}", flush=True)
+
+
+def _likely(module: Module) -> Iterable[Mutant]:
+    """Its mutants, those first that are slips in what is decided; of two that read the same none."""
+    read = Counter((each.text, each.change) for each in module.mutants)
+    alone = [each for each in module.mutants if each.function and read[each.text, each.change] == 1]
+    random.Random(name_of(module)).shuffle(alone)
+    decided = ("branch swapped", "and -> or", "or -> and", "removed", "case removed", "not removed", "filter negated")
+    return sorted(alone, key=lambda each: each.change not in decided)
+
+
+def renew(part: Part) -> None:
+    """Write other bugs down for the modules of this part."""
+    modules = modules_of(part)
+    finder = Finder(modules, State(PLANTED.with_suffix(".nowhere")), 1, imports=False, seconds_max=4.0)
+    pytest.main([*QUIETLY, *part.tests], plugins=[finder])
+    names = {name_of(module) for module in modules}
+    kept = [bug for bug in bugs() if bug.module not in names]
+    head = "# module | line | what is done to it | the test that finds it\n"
+    rows = sorted({bug.row for bug in (*kept, *finder.bugs)})
+    PLANTED.write_text(head + "".join(f"{row}\n" for row in rows), "utf-8")
+
+
+def check(parts: Iterable[Part]) -> int:
+    """Plant each, and see that it is found; 0 if every module has enough of them."""
+    modules = {name_of(module): module for part in parts for module in modules_of(part)}
+    planted = [
+        (module, mutant, bug)
+        for bug in bugs()
+        if (module := modules.get(bug.module)) is not None and (mutant := _in(module, bug)) is not None
+    ]
+    checker = Checker(planted)
+    pytest.main([*QUIETLY, *sorted({bug.test for _, _, bug in planted})], plugins=[checker])
+    for sentence in checker.missed:
+        print(sentence)
+    few = [name for name in modules if checker.found[name] < EACH_MIN and name not in ARGUED]
+    for name in few:
+        print(f"{name}: {checker.found[name]} planted bugs are found, {EACH_MIN} are asked for")
+    print(f"{checker.found.total()} planted bugs in {len(checker.found)} modules were found")
+    return 1 if few or checker.missed else 0
+
+
+ARGUED: Mapping[str, str] = {}
+"""Modules with fewer, and why."""
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(prog="python -m tests.planted")
+    options.add_argument("--renew", choices=PARTS, help="look for other bugs in this part")
+    asked = options.parse_args()
+    if asked.renew is not None:
+        renew(PARTS[asked.renew])
+        return 0
+    return check(PARTS.values())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
