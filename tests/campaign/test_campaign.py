@@ -1,5 +1,7 @@
 """A campaign goes on where it stopped, tries again what failed, and never takes one commit's findings for another's."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -7,7 +9,7 @@ import pytest
 
 from tests.campaign.__main__ import main
 from tests.campaign.keeping import Folder, OfAnotherCommit, go_through
-from tests.campaign.parts import PARTS, Size, Unit
+from tests.campaign.parts import PARTS, PROJECT, Size, Unit
 
 
 def unit(name: str, code: str, seconds_max: float = 60) -> Unit:
@@ -53,6 +55,38 @@ def test_findings_about_one_commit_are_not_taken_for_anothers(tmp_path: Path) ->
     with pytest.raises(OfAnotherCommit, match="is about c1, and this is c2"):
         Folder(tmp_path, "c2")
     assert not Folder(tmp_path, "c2", anew=True).fates
+
+
+LONG = """
+import threading
+
+import pytest
+
+from tests.conftest import long_searches_take_their_time
+
+def outlasts_the_limit():
+    assert not threading.Event().wait(0.8)
+
+@pytest.mark.campaign
+def test_long():
+    outlasts_the_limit()
+
+def test_hangs():
+    outlasts_the_limit()
+"""
+
+
+@pytest.mark.parametrize(("name", "lives"), [("test_long", True), ("test_hangs", False)])
+def test_only_what_is_marked_for_a_campaign_may_take_longer_than_a_test_that_hangs(
+    tmp_path: Path, name: str, *, lives: bool
+) -> None:
+    (tmp_path / "test_it.py").write_text(LONG)
+    limit = ("-o", "addopts=", "-o", "faulthandler_timeout=0.2", "-o", "faulthandler_exit_on_timeout=true")
+    marks = ("-o", "markers=campaign", "-p", "no:cacheprovider")
+    command = [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, *limit, *marks, f"{tmp_path}/test_it.py::{name}"]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode == 0) == lives, done.stdout + done.stderr
+    assert ("Timeout" in done.stderr) != lives
 
 
 def test_seeds_are_cut_into_pieces(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
