@@ -1,0 +1,125 @@
+"""A run that its owners may die of, or whose history can't be read, is left to a person: as a fact in its log."""
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from typing_extensions import override
+
+from amends.core.outcomes import Completed
+from amends.engine.quarantine import CLAIMS_MAX
+from amends.logs.memory import MemoryLog, MemoryStore
+from amends.ports.log import Append, RunRow, Start, StoredRun, Written
+from tests.engine.support import Pretend, Script, busy, opened, order_saga, until, virtually
+
+RUN = "run-1"
+
+
+async def left(*, claims: int, ends: bool = False, broken: bool = False) -> MemoryStore:
+    """A store with one run, whose owner is gone, as were those before. `broken`: its history can't be read."""
+    store = MemoryStore()
+    saga = order_saga()
+    shop = Pretend() if ends else Pretend(Script(reserve=busy()))
+    async with opened([saga], MemoryLog(store), shop=shop) as runs:
+        run = await runs.start(saga, "thing", id=RUN)
+        if ends:
+            assert isinstance(await run.outcome(), Completed)
+        else:
+            await until(lambda: len(shop.sent) > 0)
+    kept = store.runs[RUN]
+    kept.row = replace(kept.row, owner="somebody who is gone", claims=claims, due_at=0)
+    if broken:
+        kept.events[0] = replace(kept.events[0], body=b"{")
+    return store
+
+
+def row_of(store: MemoryStore) -> StoredRun | RunRow:
+    return store.runs[RUN].row
+
+
+def kinds(store: MemoryStore) -> Sequence[str]:
+    return [event.kind for event in store.runs[RUN].events]
+
+
+def test_a_run_that_too_many_owners_left_is_driven_by_nobody_until_a_person_asks() -> None:
+    async def test() -> None:
+        store = await left(claims=CLAIMS_MAX - 1)
+        saga, shop = order_saga(), Pretend()
+        async with opened([saga], MemoryLog(store), shop=shop) as runs:
+            await until(lambda: kinds(store)[-1] == "Quarantined")
+            row = store.runs[RUN].row
+            assert (row.state, row.owner, row.due_at) == ("stuck", None, None)
+            assert [mark["reason"] for mark in json.loads(row.stuck)] == ["crash-loop"]
+            assert store.runs[RUN].events[-1].epoch == row.epoch
+            assert not shop.sent
+            await runs.retry(RUN, reason="the machine was too small")
+            assert isinstance(await runs.get(RUN).outcome(), Completed)
+
+    virtually(test)
+
+
+def test_a_run_that_fewer_owners_left_is_driven_as_any_other() -> None:
+    async def test() -> None:
+        store = await left(claims=CLAIMS_MAX - 2)
+        shop = Pretend()
+        async with opened([order_saga()], MemoryLog(store), shop=shop) as runs:
+            assert isinstance(await runs.get(RUN).outcome(), Completed)
+        assert "Quarantined" not in kinds(store)
+
+    virtually(test)
+
+
+def test_a_history_that_cannot_be_read_is_left_as_it_is_and_its_row_says_so() -> None:
+    async def test() -> None:
+        store = await left(claims=0, broken=True)
+        before = store.runs[RUN].row
+        shop = Pretend()
+        async with opened([order_saga()], MemoryLog(store), shop=shop):
+            await until(lambda: kinds(store)[-1] == "Quarantined")
+        row = store.runs[RUN].row
+        assert (row.state, row.owner, row.due_at, row.ended_at) == ("stuck", None, None, None)
+        assert (row.steps, row.current, row.by_hand) == (before.steps, before.current, before.by_hand)
+        (mark,) = json.loads(row.stuck)
+        assert mark == {"step": None, "phase": None, "reason": "unreadable", "attempts": 1, "since": mark["since"]}
+        assert mark["since"] == row.updated_at
+        assert store.runs[RUN].events[0].body == b"{"
+        assert not shop.sent
+
+    virtually(test)
+
+
+def test_what_has_ended_stays_as_it_ended_though_nobody_can_read_how() -> None:
+    async def test() -> None:
+        store = await left(claims=0, ends=True, broken=True)
+        before = store.runs[RUN].row
+        async with opened([order_saga()], MemoryLog(store), shop=Pretend()):
+            await until(lambda: kinds(store)[-1] == "Quarantined")
+        row = store.runs[RUN].row
+        assert (row.state, row.stuck, row.ended_at) == ("completed", before.stuck, before.ended_at)
+        assert (row.owner, row.due_at) == (None, None)
+
+    virtually(test)
+
+
+class Refusing(MemoryLog):
+    """Takes no append, as if somebody else had the run by then."""
+
+    @override
+    async def append(self, batch: Sequence[Start | Append]) -> Sequence[Written]:
+        return [Written.NOT_YOURS for _ in batch]
+
+
+def test_a_run_that_cannot_be_put_aside_now_is_told_and_left_to_whoever_has_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def test() -> None:
+        store = await left(claims=CLAIMS_MAX - 1)
+        before = kinds(store)
+        with caplog.at_level(logging.WARNING, "amends.engine"):
+            async with opened([order_saga()], Refusing(store), shop=Pretend()):
+                await until(lambda: any("can't be put aside now" in each for each in caplog.messages))
+        assert kinds(store) == before
+
+    virtually(test)
