@@ -51,7 +51,10 @@ PARTS: Mapping[str, Part] = {
         ("engine/*.py",),
         tuple(
             f"tests/engine/test_{name}.py"
-            for name in ("appends", "calls", "circuit", "crashes", "faults", "starting", "steering", "waiting")
+            for name in (
+                *("appends", "calls", "circuit", "crashes", "faults", "lease", "quarantine", "starting", "steering"),
+                "waiting",
+            )
         ),
     ),
     "service": Part(("participant/*.py",), ("tests/participant", "tests/inboxes/test_contract.py")),
@@ -230,9 +233,9 @@ def _likely(module: Module) -> Iterable[Mutant]:
     return sorted(alone, key=lambda each: each.change not in decided)
 
 
-def renew(part: Part) -> None:
-    """Write other bugs down for the modules of this part."""
-    modules = modules_of(part)
+def renew(part: Part, only: str) -> None:
+    """Write other bugs down for the modules of this part, or for those alone whose names contain one of these words."""
+    modules = [module for module in modules_of(part) if any(word in name_of(module) for word in only.split(","))]
     finder = Finder(modules, State(PLANTED.with_suffix(".nowhere")), 1, imports=False, seconds_max=4.0)
     pytest.main([*QUIETLY, *part.tests], plugins=[finder])
     names = {name_of(module) for module in modules}
@@ -268,9 +271,10 @@ ARGUED: Mapping[str, str] = {}
 def main() -> int:
     options = argparse.ArgumentParser(prog="python -m tests.planted")
     options.add_argument("--renew", choices=PARTS, help="look for other bugs in this part")
+    options.add_argument("--only", default="", help="only in modules whose name contains one of these, with commas")
     asked = options.parse_args()
     if asked.renew is not None:
-        renew(PARTS[asked.renew])
+        renew(PARTS[asked.renew], asked.only)
         return 0
     return check(PARTS.values())
 
