@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from tests.planted.__main__ import EACH_MIN, PARTS, PLANTED, bugs, modules_of, name_of
+from tests.planted.__main__ import ARGUED, EACH_MIN, PARTS, PLANTED, bugs, modules_of, name_of
 
 
 def test_every_planted_bug_is_found_by_the_test_that_is_named_for_it() -> None:
@@ -16,5 +16,6 @@ def test_every_planted_bug_is_found_by_the_test_that_is_named_for_it() -> None:
 def test_every_module_has_bugs_written_down() -> None:
     planted = [bug.module for bug in bugs()]
     modules = {name_of(module) for part in PARTS.values() for module in modules_of(part)}
-    assert {name: planted.count(name) for name in modules if planted.count(name) < EACH_MIN} == {}
+    few = {name for name in modules if planted.count(name) < EACH_MIN}
+    assert few <= set(ARGUED)
     assert set(planted) <= modules, f"{PLANTED.name} speaks of modules that aren't there"

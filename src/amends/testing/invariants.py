@@ -492,8 +492,8 @@ ON_THE_WAY: Final[Mapping[str, str]] = {
     "one direction": "No action leaves once the run has turned back, nor a pivot once somebody wants it to.",
     "nothing is sent for a marked phase": "What waits for a person isn't tried meanwhile.",
 }
-"""What is asked at the moment itself, by name, and what it says: an order between the log, the wire and people is not to
-be seen afterwards.
+"""What is asked at the moment itself, by name, and what it says: an order between the log, the wire and people can't be
+seen afterwards.
 """
 
 WORDING: Final[Mapping[str, str]] = {
