@@ -211,7 +211,7 @@ class Finder(Runner):
     def _some(self, module: Module, functions: Functions, items: Mapping[str, pytest.Item]) -> Iterator[Bug]:
         name, found, tried, had = name_of(module), 0, 0, set[str]()
         for mutant in _likely(module):
-            if found == EACH_KEPT or tried == TRIED_MAX:
+            if found >= EACH_KEPT or tried >= TRIED_MAX:
                 break
             tests = self._tests_of(module, mutant)
             if not tests or (mutant.function in had and tried < TRIED_MAX // 2):
