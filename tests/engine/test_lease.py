@@ -25,6 +25,12 @@ class Played:
     looked: list[float] = field(default_factory=list[float])
     gone: list[float] = field(default_factory=list[float])
     errors: list[Exception] = field(default_factory=list[Exception])
+    takes: list[float] = field(default_factory=list[float])
+    """Seconds until each further renewal is answered; after these at once."""
+
+    begun: list[float] = field(default_factory=list[float])
+    refusals: list[Exception] = field(default_factory=list[Exception])
+    """What the renewals from the third on fail with, at once."""
 
     @property
     def look_in(self) -> float | None:
@@ -36,6 +42,10 @@ class Played:
         self.over = [each for each in self.over if each >= seconds()]
 
     async def renew(self) -> int | None:
+        self.begun.append(seconds())
+        await asyncio.sleep(self.takes.pop(0) if self.takes else 0)
+        if self.refusals and len(self.begun) > 2:
+            raise self.refusals.pop(0)
         self.renewed.append(seconds())
         self._reap()
         return Clock().now()
@@ -96,3 +106,19 @@ def test_a_look_that_fails_waits_for_the_heartbeat(error: Exception) -> None:
     assert lease.looked == [pytest.approx(0.2 + LOOK_SECONDS)]
     assert lease.gone == [pytest.approx(1.0)]
     assert lease.renewed == [pytest.approx(each) for each in (0.0, 1.0, 2.0)]
+
+
+def test_a_heartbeat_that_isnt_answered_is_made_again_at_once_and_waited_for_longer() -> None:
+    """Else a machine that is busy would break off each new connection before it is there."""
+    lease = Played(takes=[0.0, 100.0, 1.5])
+    kept(lease, 4.8)
+    assert lease.begun == [pytest.approx(each) for each in (0.0, 1.0, 2.0, 4.5)]
+    assert lease.renewed == [pytest.approx(each) for each in (0.0, 3.5, 4.5)]
+
+
+@pytest.mark.parametrize("error", [LogUnavailable("refused"), ValueError("a bug")])
+def test_a_database_that_refuses_at_once_is_asked_no_oftener_than_ever(error: Exception) -> None:
+    lease = Played(takes=[0.0, 100.0], refusals=[error, error])
+    kept(lease, 4.5)
+    assert lease.begun == [pytest.approx(each) for each in (0.0, 1.0, 2.0, 3.0, 4.0)]
+    assert lease.renewed == [pytest.approx(each) for each in (0.0, 4.0)]

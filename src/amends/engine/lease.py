@@ -72,18 +72,24 @@ class LeaseKeeper:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
-        period = self._lease.seconds / BEATS
+        period = patience = self._lease.seconds / BEATS
         while True:
-            await self._watch(period)
+            if patience == period:
+                await self._watch(period)
             try:
-                async with timeout(self._timers, period):
+                async with timeout(self._timers, patience):
                     await self._beat()
+                patience = period
             except TimeoutError:
-                self._warn(f"no answer for {period:g} s")
+                # At once again, over a new connection, and with more patience: on a busy machine that takes its time.
+                self._warn(f"no answer for {patience:g} s")
+                patience = min(2 * patience, self._lease.seconds)
             except LogUnavailable as error:
                 self._warn(str(error))
+                patience = period
             except Exception:  # a bug here must not end the lease of a process that is well
                 _LOGGER.exception("the lease can't be renewed")
+                patience = period
 
     async def _watch(self, seconds: float) -> None:
         """Until the next heartbeat; in between, look at the very moment at which another one's lease is over, so that
