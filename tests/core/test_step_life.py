@@ -6,6 +6,7 @@ from amends.core import events as e
 from amends.core.answers import Cause
 from amends.core.errors import Rejected
 from amends.core.keys import Phase
+from amends.core.owed import owed
 from tests.support.stories import GUARDS, Asked, Barrier, Once, OnceAsked, Plain, Story, c, gives, n, p, policy, r
 
 NO_BARRIER = [name for name in GUARDS if name != "barrier"]
@@ -48,6 +49,30 @@ def test_a_builders_bug_marks_its_step_and_keeps_the_reply_that_led_to_it() -> N
 
 def test_a_waiting_step_is_never_attempted_once_the_run_turned_back() -> None:
     Story(c("a"), p(after="a")).no("a").then("ActionRejected Aborted RunEnded", p="waiting", run="compensated")
+
+
+# -- acting: what waits for a participant that is back
+
+
+@pytest.mark.parametrize(
+    ("guard", "cause", "back", "early"),
+    [
+        ("barrier", Cause.LOST, "barrier", True),
+        ("barrier", Cause.LOST, "other", False),
+        ("barrier", Cause.BUSY, "barrier", False),
+        ("idempotent", Cause.LOST, "plain", False),
+    ],
+)
+def test_what_waits_since_nobody_was_there_is_owed_once_somebody_is(
+    guard: str, cause: Cause, back: str, *, early: bool
+) -> None:
+    story = Story(c("a", GUARDS[guard])).fails("a", cause)
+    waits = owed(story.definition, story.record, story.now, story.epoch)
+    assert waits.sends == ()
+    assert waits.wake is not None
+    found = owed(story.definition, story.record, story.now, story.epoch, back)
+    assert [each.step for each in found.sends] == (["a"] if early else [])
+    assert found.wake == waits.wake
 
 
 # -- acting: definite answers

@@ -83,12 +83,12 @@ def owed(definition: Definition, record: RunRecord, now: int, epoch: int, back: 
 
 
 def _active(record: RunRecord, item: ItemRecord) -> tuple[Phase, Tries | None]:
-    """The one phase of an item that something may be owed for; without its key's life nothing is."""
+    """The one phase of an item that isn't simply acting for which something may be owed, with its key's life; without
+    one nothing is.
+    """
     phase, tries = Phase.ACTION, None
     if item.settle is not None and item.settling is not None:
         phase, tries = item.settling, item.settle
-    elif item.state is StepState.ACTING:
-        return Phase.ACTION, item.action
     elif item.state is StepState.COMPENSATING:
         phase, tries = Phase.COMPENSATION, item.undo
     return phase, None if tries is None or record.item_has_mark_of(item, phase) else tries
