@@ -63,6 +63,21 @@ def answer(status: int, body: bytes = b"", **headers: str) -> Answered:
     return Answered(status, {name.replace("_", "-"): each for name, each in headers.items()}, body)
 
 
+def test_a_table_of_an_apis_own_is_asked_also_where_the_answer_is_a_plain_yes() -> None:
+    busy = (Row("rest", lambda _: True, answers.every(answers.again(Cause.BUSY))),)
+    yes = answer(200, b"1", saga_outcome="succeeded")
+    assert read(yes, decode=JsonCodec().decoder(int)) == Succeeded(b"1")
+    assert isinstance(read(yes, decode=JsonCodec().decoder(int), table=busy), Unknown)
+
+
+def test_a_reply_at_the_limit_is_whole_by_an_apis_own_table_too() -> None:
+    table = (Row("rest", lambda _: True, answers.every(answers.succeeded)),)
+    decode = JsonCodec().decoder(str)
+    body = b'"' + b"x" * (REPLY_BYTES_MAX - 2) + b'"'
+    assert read(answer(200, body), decode=decode, table=table) == Succeeded(body)
+    assert isinstance(read(answer(200, body + b" "), decode=decode, table=table), Unknown)
+
+
 def test_a_table_of_an_apis_own_is_made_of_the_same_verdicts() -> None:
     table = (
         Row("gone", answers.status(404, 410), answers.every(answers.undone("noop"))),

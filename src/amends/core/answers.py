@@ -170,14 +170,13 @@ def _plain_yes(came: Answered, phase: Phase, decode: Decoder | None) -> Succeede
         return None
     if decode is None or phase is COMPENSATION:
         return _NOTHING
-    body = came.body
-    if len(body) > REPLY_BYTES_MAX:
+    if len(came.body) > REPLY_BYTES_MAX:
         return None
     try:
-        decode(body)
+        decode(came.body)
     except Undecodable:
         return None
-    return Succeeded(body.strip(_AROUND))
+    return Succeeded(came.body.strip(_AROUND))
 
 
 @value
