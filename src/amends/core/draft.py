@@ -23,7 +23,7 @@ class Draft:
     def __init__(self, definition: Definition, record: RunRecord, at: int, epoch: int) -> None:
         self.definition = definition
         self.record = record
-        self.at = at if at > record.at else record.at  # noqa: FURB136 - a fifth of what `max` takes
+        self.at = at if at > record.at else record.at  # noqa: FURB136 - an eighth of what `max` takes
         self.epoch = epoch
         self.events: list[e.Event] = []
         self.adopting = False
