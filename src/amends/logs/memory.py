@@ -63,6 +63,10 @@ class MemoryLog:
     def lease(self) -> WorkerLease | None:
         return None
 
+    @property
+    def is_elsewhere(self) -> bool:
+        return False
+
     async def open(self) -> None:
         self.store.openings += 1
         self._worker = self.store.live = f"worker-{self.store.openings}"

@@ -304,6 +304,11 @@ class TransactionLog(LogReader, Protocol):
         """What this worker must renew; `None` where only one process may have the log open, and a lock is its lease."""
         ...
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether an append is the work of another process, so that this one can get on with its own meanwhile."""
+        ...
+
     async def open(self) -> None:
         """Take the log over (where only one process may) or join the others. Runs of workers that are gone get free."""
         ...

@@ -68,6 +68,10 @@ class WatchedLog:
     def lease(self) -> WorkerLease | None:
         return self._inner.lease
 
+    @property
+    def is_elsewhere(self) -> bool:
+        return self._inner.is_elsewhere
+
     async def open(self) -> None:
         await self._inner.open()
 

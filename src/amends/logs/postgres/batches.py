@@ -1,7 +1,8 @@
 """A batch of entries as the arrays that the one writing statement takes.
 
-Numbers and truth values are written as the text of an array: the driver looks at each element of a list before it
-encodes it, which costs more than to write it down. What may hold any character is left to the driver.
+The driver looks twice at each element of a list before it encodes it, which costs more than to write the list down:
+so numbers and truth values are the text of an array, and texts in which no control character can be (names, ids, JSON)
+are one text with a separator between them. What may hold any character is left to the driver.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,6 +12,8 @@ from amends.logs.postgres.rows import tags_as_json
 from amends.ports.log import Append, Start
 
 ESCAPED_NUL: Final = b"\\u0000"
+SEPARATOR: Final = "\x1f"
+"""ASCII's own "unit separator"; the statement takes the texts apart at it."""
 
 _NO_APPENDS: Final = (None,) * 13
 _NO_STARTS: Final = (None,) * 17
@@ -46,17 +49,17 @@ def _run(entry: Start | Append) -> str:
 def _appends(entries: Sequence[Append]) -> tuple[Sequence[object], ...]:
     rows = [each.row for each in entries]
     return (
-        [each.run for each in entries],
+        _texts([each.run for each in entries]),
         _numbers([each.expected for each in entries]),
         _numbers([each.epoch for each in entries]),
         _numbers([each.expected + len(each.events) for each in entries]),
-        [row.state for row in rows],
+        _texts([row.state for row in rows]),
         _flags([row.by_hand for row in rows]),
         _flags([each.release and each.epoch is not None for each in entries]),
         _numbers([row.due_at for row in rows]),
-        [_json(row.current) for row in rows],
-        [_json(row.steps) for row in rows],
-        [_json(row.stuck) for row in rows],
+        _jsons([row.current for row in rows]),
+        _jsons([row.steps for row in rows]),
+        _jsons([row.stuck for row in rows]),
         _numbers([each.at for each in entries]),
         _numbers([row.ended_at for row in rows]),
     )
@@ -65,21 +68,21 @@ def _appends(entries: Sequence[Append]) -> tuple[Sequence[object], ...]:
 def _starts(entries: Sequence[Start]) -> tuple[Sequence[object], ...]:
     rows = [each.row for each in entries]
     return (
-        [each.run for each in entries],
-        [each.saga for each in entries],
+        _texts([each.run for each in entries]),
+        _texts([each.saga for each in entries]),
         _numbers([each.saga_version for each in entries]),
-        [each.digest for each in entries],
-        [row.state for row in rows],
+        _texts([each.digest for each in entries]),
+        _texts([row.state for row in rows]),
         _flags([row.by_hand for row in rows]),
         _numbers([len(each.events) for each in entries]),
         _flags([each.owned for each in entries]),
         _numbers([row.due_at for row in rows]),
         [each.start_print for each in entries],
-        [_json(row.current) for row in rows],
-        [_json(row.steps) for row in rows],
-        [_json(row.stuck) for row in rows],
+        _jsons([row.current for row in rows]),
+        _jsons([row.steps for row in rows]),
+        _jsons([row.stuck for row in rows]),
         _numbers([each.deadline for each in entries]),
-        [tags_as_json(each.tags).decode() for each in entries],
+        _jsons([tags_as_json(each.tags) for each in entries]),
         _numbers([each.at for each in entries]),
         _numbers([row.ended_at for row in rows]),
     )
@@ -101,9 +104,9 @@ def _events(entries: Sequence[Start | Append]) -> tuple[Sequence[object], ...]:
         (each, version, event) for each in entries for version, event in enumerate(each.events, first_version(each))
     ]
     return (
-        [each.run for each, _, _ in events],
+        _texts([each.run for each, _, _ in events]),
         _numbers([version for _, version, _ in events]),
-        [event.kind for _, _, event in events],
+        _texts([event.kind for _, _, event in events]),
         [event.body for _, _, event in events],
         _numbers([event.epoch for _, _, event in events]),
         [each.append_id for each, _, _ in events],
@@ -119,6 +122,16 @@ def _flags(values: Iterable[bool]) -> str:
     return "{" + ",".join(["t" if value else "f" for value in values]) + "}"
 
 
-def _json(text: bytes) -> str:
+def _texts(values: Sequence[str]) -> str:
+    joined = SEPARATOR.join(values)
+    if joined.count(SEPARATOR) != len(values) - 1 or not joined:
+        raise ValueError(f"none of these may be empty or hold a control character: {values}")
+    return joined
+
+
+def _jsons(values: Sequence[bytes]) -> str:
     """The database keeps JSON with an escaped NUL, but can't take it apart any more: a sign that it was there stays."""
-    return (text.replace(ESCAPED_NUL, b"\\ufffd") if ESCAPED_NUL in text else text).decode()
+    joined = b"\x1f".join(values)
+    text = (joined.replace(ESCAPED_NUL, b"\\ufffd") if ESCAPED_NUL in joined else joined).decode()
+    assert text.count(SEPARATOR) == len(values) - 1, "JSON escapes control characters"
+    return text

@@ -43,6 +43,10 @@ class PostgresLog(PostgresReader):
     def lease(self) -> WorkerLease | None:
         return self._lease
 
+    @property
+    def is_elsewhere(self) -> bool:
+        return True
+
     async def open(self) -> None:
         await self.start()
         self._writing.open()

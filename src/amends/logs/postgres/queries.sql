@@ -4,13 +4,14 @@
 -- name: write
 -- A whole batch: appends where version, owner and epoch are as the writer believes (a visitor's: the version alone), starts where
 -- the id is free, and the events of both. Gives the runs of the entries that were taken.
--- What was due and still is keeps its due_at: the update then changes no indexed column. Numbers come as the text of an array, which
--- costs the driver less. `(... IN (SELECT ...)) IS TRUE` is looked up in a table of hashes; without `IS TRUE` it would be a join, and
+-- What was due and still is keeps its due_at: the update then changes no indexed column. Numbers come as the text of an array, names
+-- and JSON with a separator between them, which costs the driver less. `(... IN (SELECT ...)) IS TRUE` is looked up in a table of hashes; without `IS TRUE` it would be a join, and
 -- with hash joins off each row would be compared with each.
 WITH wanted AS (
-    SELECT * FROM unnest($2::text[], $3::text::bigint[], $4::text::bigint[], $5::text::bigint[], $6::text[], $7::text::boolean[],
-                         $8::text::boolean[], $9::text::bigint[], $10::text[], $11::text[], $12::text[], $13::text::bigint[],
-                         $14::text::bigint[])
+    SELECT * FROM unnest(string_to_array($2, E'\x1f'), $3::text::bigint[], $4::text::bigint[], $5::text::bigint[],
+                         string_to_array($6, E'\x1f'), $7::text::boolean[], $8::text::boolean[], $9::text::bigint[],
+                         string_to_array($10, E'\x1f'), string_to_array($11, E'\x1f'), string_to_array($12, E'\x1f'),
+                         $13::text::bigint[], $14::text::bigint[])
         AS w (run, expected, epoch, version, state, by_hand, release, due_at, current, steps, stuck, at, ended_at)
 ), accepted AS (
     UPDATE amends.runs AS r
@@ -31,9 +32,11 @@ WITH wanted AS (
                              current, steps, stuck, deadline, tags, created_at, updated_at, ended_at)
     SELECT s.run, s.saga, s.saga_version, s.digest, s.state, s.by_hand, s.version, CASE WHEN s.owned THEN $1 END, 1, s.due_at, s.start_print,
            s.current::json, s.steps::json, s.stuck::json, s.deadline, s.tags::json, s.at, s.at, s.ended_at
-    FROM unnest($15::text[], $16::text[], $17::text::integer[], $18::text[], $19::text[], $20::text::boolean[], $21::text::bigint[],
-                $22::text::boolean[], $23::text::bigint[], $24::bytea[], $25::text[], $26::text[], $27::text[], $28::text::bigint[],
-                $29::text[], $30::text::bigint[], $31::text::bigint[])
+    FROM unnest(string_to_array($15, E'\x1f'), string_to_array($16, E'\x1f'), $17::text::integer[],
+                string_to_array($18, E'\x1f'), string_to_array($19, E'\x1f'), $20::text::boolean[], $21::text::bigint[],
+                $22::text::boolean[], $23::text::bigint[], $24::bytea[], string_to_array($25, E'\x1f'),
+                string_to_array($26, E'\x1f'), string_to_array($27, E'\x1f'), $28::text::bigint[],
+                string_to_array($29, E'\x1f'), $30::text::bigint[], $31::text::bigint[])
         AS s (run, saga, saga_version, digest, state, by_hand, version, owned, due_at, start_print, current, steps, stuck, deadline,
               tags, at, ended_at)
     ON CONFLICT (id) DO NOTHING
@@ -47,8 +50,8 @@ WITH wanted AS (
     SELECT id FROM accepted UNION ALL SELECT id FROM started
 ), written AS (
     INSERT INTO amends.events (run, version, kind, body, epoch, append_id, at)
-    SELECT e.* FROM unnest($37::text[], $38::text::bigint[], $39::text[], $40::bytea[], $41::text::bigint[], $42::bytea[],
-                           $43::text::bigint[])
+    SELECT e.* FROM unnest(string_to_array($37, E'\x1f'), $38::text::bigint[], string_to_array($39, E'\x1f'), $40::bytea[],
+                           $41::text::bigint[], $42::bytea[], $43::text::bigint[])
         AS e (run, version, kind, body, epoch, append_id, at)
     WHERE (e.run IN (SELECT id FROM taken)) IS TRUE
 )

@@ -142,6 +142,10 @@ class SqliteLog:
     def lease(self) -> WorkerLease | None:
         return None
 
+    @property
+    def is_elsewhere(self) -> bool:
+        return False
+
     async def open(self) -> None:
         assert self._lane is None, "it is open already"
         lane = Lane("amends-log-writer")

@@ -114,6 +114,10 @@ class Disk:
     def lease(self) -> WorkerLease | None:
         return self.inner.lease
 
+    @property
+    def is_elsewhere(self) -> bool:
+        return self.inner.is_elsewhere
+
     # -- writes
 
     async def open(self) -> None:

@@ -1,0 +1,243 @@
+"""A log elsewhere and the process that decides take turns; what that may not change is when somebody is told what."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import pytest
+
+from amends.core.errors import LogBroken, LogUnavailable, LogUnclear
+from amends.engine.writer import HALVED_MIN, Writer
+from amends.ports.log import Append, RunRow, Start, StoredEvent, TransactionLog, Written
+from tests.engine.support import virtually
+
+ROW = RunRow("running", by_hand=False, due_at=0, current=b"[]", steps=b"[]", stuck=b"[]", ended_at=None)
+EVENTS = (StoredEvent("Something", b"{}", 1, 0),)
+
+Verdict = Written | LogUnavailable
+
+
+def start(run: str) -> Start:
+    return Start(run, "saga", 1, "digest", b"", None, {}, 0, run.encode(), EVENTS, ROW)
+
+
+def append(run: str) -> Append:
+    return Append(run, 1, 1, run.encode(), 0, EVENTS, ROW)
+
+
+class Elsewhere:
+    """A log whose answers come when the test says so; `noted` is everything that happens, in order."""
+
+    is_elsewhere = True
+
+    def __init__(self, *, takes: Callable[[Start | Append], bool] = lambda entry: True) -> None:
+        self.noted: list[str] = []
+        self._answers: asyncio.Queue[LogUnavailable | None] = asyncio.Queue()
+        self._takes = takes
+        self.leaving: Callable[[], None] = lambda: None
+
+    async def append(self, batch: Sequence[Start | Append]) -> Sequence[Written]:
+        self.noted.append("leaves " + " ".join(entry.run for entry in batch))
+        self.leaving()
+        answer = await self._answers.get()
+        if answer is not None:
+            raise answer
+        if not all(map(self._takes, batch)):
+            raise ValueError("not for this log")
+        return [Written.ACCEPTED] * len(batch)
+
+    def answers(self, *answers: LogUnavailable | None) -> None:
+        for each in answers:
+            self._answers.put_nowait(each)
+
+
+class Office:
+    """A writer on such a log, and who puts entries in and is told about them."""
+
+    def __init__(self, log: Elsewhere, then: Callable[[str], None] = lambda run: None) -> None:
+        self.log = log
+        self.broke: list[LogBroken] = []
+        self.writer = Writer(cast("TransactionLog", log), self.broke.append)
+        self.then = then
+        self.writer.start()
+
+    def put(self, *runs: str, entry: Callable[[str], Start | Append] = append) -> None:
+        for run in runs:
+            self.writer.put(entry(run), lambda verdict, run=run: self._told(run, verdict))
+
+    def _told(self, run: str, verdict: Verdict) -> None:
+        self.log.noted.append(f"{run} {verdict if isinstance(verdict, Written) else type(verdict).__name__}")
+        self.then(run)
+
+    async def until(self, said: str) -> None:
+        async with asyncio.timeout(60):
+            while said not in self.log.noted:  # noqa: ASYNC110 - nobody says so, and to wait costs nothing here
+                await asyncio.sleep(0.001)
+
+
+def names(count: int) -> list[str]:
+    return [f"r{number}" for number in range(count)]
+
+
+def test_the_next_batch_leaves_before_those_of_the_last_one_are_told() -> None:
+    log = Elsewhere()
+
+    async def test() -> None:
+        office = Office(log)
+        office.put("a", "b")
+        await office.until("leaves a b")
+        office.put("c")
+        log.answers(None)
+        await office.until("b accepted")
+        log.answers(None)
+        await office.writer.close()
+
+    virtually(test)
+    assert log.noted == ["leaves a b", "leaves c", "a accepted", "b accepted", "c accepted"]
+
+
+def test_what_comes_in_one_lump_leaves_in_two_halves() -> None:
+    log, runs = Elsewhere(), names(HALVED_MIN)
+    first, second = runs[: HALVED_MIN // 2], runs[HALVED_MIN // 2 :]
+
+    async def test() -> None:
+        office = Office(log)
+        office.put(*runs)
+        log.answers(None, None)
+        await office.writer.close()
+
+    virtually(test)
+    assert log.noted == [
+        f"leaves {' '.join(first)}",
+        f"leaves {' '.join(second)}",
+        *(f"{run} accepted" for run in runs),
+    ]
+
+
+def test_a_few_leave_together() -> None:
+    log, runs = Elsewhere(), names(HALVED_MIN - 1)
+
+    async def test() -> None:
+        office = Office(log)
+        office.put(*runs)
+        log.answers(None)
+        await office.writer.close()
+
+    virtually(test)
+    assert log.noted[0] == f"leaves {' '.join(runs)}"
+
+
+def test_a_run_counts_as_being_written_until_somebody_was_told() -> None:
+    """Who looks for runs that are ours by the log, but unknown here, must not find one whose verdict is on its way."""
+    log, seen = Elsewhere(), list[set[str]]()
+
+    async def test() -> None:
+        office = Office(log)
+        office.put("a")
+        await office.until("leaves a")
+        office.put("b")
+        log.leaving = lambda: seen.append(office.writer.runs)
+        log.answers(None)
+        await office.until("a accepted")
+        seen.append(office.writer.runs)
+        log.answers(None)
+        await office.writer.close()
+        seen.append(office.writer.runs)
+
+    virtually(test)
+    assert seen == [{"a", "b"}, {"b"}, set()]
+
+
+def test_a_batch_that_fails_after_another_waits_alone_and_leaves_again() -> None:
+    log = Elsewhere()
+
+    async def test() -> None:
+        office = Office(log)
+        office.put("a")
+        await office.until("leaves a")
+        office.put("b")
+        office.put("c", entry=start)
+        log.answers(None, LogUnavailable("the server is gone"))
+        await office.until("c LogUnavailable")
+        assert office.writer.trouble == "the server is gone"
+        log.answers(None)
+        await office.until("b accepted")
+        assert office.writer.trouble is None
+        await office.writer.close()
+
+    virtually(test)
+    assert log.noted == ["leaves a", "leaves b c", "a accepted", "c LogUnavailable", "leaves b", "b accepted"]
+
+
+def test_trouble_is_over_with_the_first_batch_that_is_written_however_busy_it_is() -> None:
+    log, troubles = Elsewhere(), list[str | None]()
+
+    async def test() -> None:
+        office = Office(log)
+        office.put("a")
+        log.answers(LogUnclear("the connection is lost"))
+        await office.until("leaves a")
+        office.put("b")
+        await office.until("leaves a b")
+        troubles.append(office.writer.trouble)
+        office.put("c")
+        log.answers(None)
+        await office.until("b accepted")
+        troubles.append(office.writer.trouble)
+        log.answers(None)
+        await office.writer.close()
+
+    virtually(test)
+    assert troubles == ["the connection is lost", None]
+    assert log.noted[-3:] == ["a accepted", "b accepted", "c accepted"]
+
+
+def test_an_entry_the_log_refuses_to_take_leaves_the_others_alone() -> None:
+    log = Elsewhere(takes=lambda entry: entry.run != "bad")
+
+    async def test() -> None:
+        office = Office(log)
+        office.put("a")
+        await office.until("leaves a")
+        office.put("b", "bad", "c")
+        log.answers(None)
+        await office.until("a accepted")
+        log.answers(None, None, None, None)
+        await office.until("c accepted")
+        await office.writer.close()
+
+    virtually(test)
+    assert log.noted == [
+        "leaves a",
+        "leaves b bad c",
+        "a accepted",
+        "leaves b",
+        "b accepted",
+        "leaves bad",
+        "bad LogUnavailable",
+        "leaves c",
+        "c accepted",
+    ]
+
+
+@pytest.mark.parametrize("error", [LogUnavailable("gone"), LogUnclear("lost"), LogBroken("not ours any more")])
+def test_who_closes_learns_what_became_of_everything(error: LogUnavailable) -> None:
+    log = Elsewhere()
+
+    async def test() -> None:
+        office = Office(log)
+
+        def one_more(run: str) -> None:
+            if run == "a":
+                office.put("c")
+
+        office.put("a")
+        await office.until("leaves a")
+        office.put("b")
+        office.then = one_more
+        log.answers(None, error)
+        await office.writer.close()
+
+    virtually(test)
+    kind = type(error).__name__
+    assert log.noted == ["leaves a", "leaves b", "a accepted", f"b {kind}", f"c {kind}"]
