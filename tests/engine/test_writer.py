@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import cast
 
 import pytest
@@ -54,16 +55,16 @@ class Elsewhere:
 class Office:
     """A writer on such a log, and who puts entries in and is told about them."""
 
-    def __init__(self, log: Elsewhere, then: Callable[[str], None] = lambda run: None) -> None:
+    def __init__(self, log: Elsewhere) -> None:
         self.log = log
         self.broke: list[LogBroken] = []
         self.writer = Writer(cast("TransactionLog", log), self.broke.append)
-        self.then = then
+        self.then: Callable[[str], object] = str  # what whoever was told does next
         self.writer.start()
 
     def put(self, *runs: str, entry: Callable[[str], Start | Append] = append) -> None:
         for run in runs:
-            self.writer.put(entry(run), lambda verdict, run=run: self._told(run, verdict))
+            self.writer.put(entry(run), partial(self._told, run))
 
     def _told(self, run: str, verdict: Verdict) -> None:
         self.log.noted.append(f"{run} {verdict if isinstance(verdict, Written) else type(verdict).__name__}")
