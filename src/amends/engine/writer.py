@@ -106,6 +106,7 @@ class Writer:
             try:
                 await self._write(self._gather(self._share()))
             except LogUnavailable as error:
+                await self._durable_told()
                 batch, self._in_flight = self._in_flight, []
                 self.trouble = str(error)
                 final = self._closing or isinstance(error, LogBroken)
@@ -163,14 +164,18 @@ class Writer:
         self._in_flight = batch
         verdicts = await self._append(batch)
         while self._waiting and self._log.is_elsewhere:
-            self._durable, self._in_flight = batch, self._gather()
-            following = asyncio.ensure_future(self._append(self._in_flight))
-            await asyncio.sleep(0)  # now it has left
-            self._call_back(batch, verdicts)
-            self._durable = []
-            verdicts, batch = await following, self._in_flight
+            self._durable += batch
+            asyncio.get_running_loop().call_soon(self._call_back_durable, batch, verdicts)  # once the next has left
+            batch = self._in_flight = self._gather()
+            verdicts = await self._append(batch)
+        await self._durable_told()
         self._in_flight = []
         self._call_back(batch, verdicts)
+
+    async def _durable_told(self) -> None:
+        """Verdicts are told in the order in which they came."""
+        while self._durable:
+            await asyncio.sleep(0)
 
     async def _append(self, batch: list[Entry]) -> Sequence[Written]:
         """Verdicts, one for each; none if they had to be written one by one, and were called back."""
@@ -192,6 +197,10 @@ class Writer:
             return []
         self.trouble, self._backoff = None, BACKOFF_FIRST_SECONDS
         return verdicts
+
+    def _call_back_durable(self, batch: list[Entry], verdicts: Sequence[Written]) -> None:
+        self._call_back(batch, verdicts)
+        del self._durable[: len(batch)]
 
     def _call_back(self, batch: list[Entry], verdicts: Sequence[Written]) -> None:
         for (entry, done), verdict in zip(batch, verdicts, strict=True):
