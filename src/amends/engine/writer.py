@@ -12,7 +12,9 @@ drive it.
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Final
 
 from amends.core.errors import LogBroken, LogUnavailable, LogUnclear
@@ -49,7 +51,7 @@ class Writer:
         self._closing = False
         self._over: LogUnavailable | None = None
         self._in_flight: list[Entry] = []
-        self._durable: list[Entry] = []  # verdicts are there, and about to be told
+        self._durable: deque[tuple[list[Entry], Sequence[Written]]] = deque()  # and nobody was told yet
         self.trouble: str | None = None
         """Why the last batch couldn't be written; `None` once one could."""
         self._backoff = BACKOFF_FIRST_SECONDS
@@ -58,7 +60,8 @@ class Writer:
     @property
     def runs(self) -> set[str]:
         """The runs of all entries that have no verdict yet."""
-        return {entry.run for entry, _ in (*self._waiting, *self._in_flight, *self._durable)}
+        durable = chain.from_iterable(batch for batch, _ in self._durable)
+        return {entry.run for entry, _ in chain(self._waiting, self._in_flight, durable)}
 
     @property
     def waiting(self) -> int:
@@ -106,7 +109,7 @@ class Writer:
             try:
                 await self._write(self._gather(self._share()))
             except LogUnavailable as error:
-                await self._durable_told()
+                self._tell_durable()
                 batch, self._in_flight = self._in_flight, []
                 self.trouble = str(error)
                 final = self._closing or isinstance(error, LogBroken)
@@ -164,18 +167,13 @@ class Writer:
         self._in_flight = batch
         verdicts = await self._append(batch)
         while self._waiting and self._log.is_elsewhere:
-            self._durable += batch
-            asyncio.get_running_loop().call_soon(self._call_back_durable, batch, verdicts)  # once the next has left
+            self._durable.append((batch, verdicts))
+            asyncio.get_running_loop().call_soon(self._tell_durable)  # once the next has left
             batch = self._in_flight = self._gather()
             verdicts = await self._append(batch)
-        await self._durable_told()
+        self._tell_durable()
         self._in_flight = []
         self._call_back(batch, verdicts)
-
-    async def _durable_told(self) -> None:
-        """Verdicts are told in the order in which they came."""
-        while self._durable:
-            await asyncio.sleep(0)
 
     async def _append(self, batch: list[Entry]) -> Sequence[Written]:
         """Verdicts, one for each; none if they had to be written one by one, and were called back."""
@@ -198,9 +196,10 @@ class Writer:
         self.trouble, self._backoff = None, BACKOFF_FIRST_SECONDS
         return verdicts
 
-    def _call_back_durable(self, batch: list[Entry], verdicts: Sequence[Written]) -> None:
-        self._call_back(batch, verdicts)
-        del self._durable[: len(batch)]
+    def _tell_durable(self) -> None:
+        while self._durable:
+            self._call_back(*self._durable[0])
+            self._durable.popleft()
 
     def _call_back(self, batch: list[Entry], verdicts: Sequence[Written]) -> None:
         for (entry, done), verdict in zip(batch, verdicts, strict=True):
