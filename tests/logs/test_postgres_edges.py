@@ -12,10 +12,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from amends.core.errors import LogUnavailable, LogUnclear
+from amends.core.errors import AmendsError, LogUnavailable, LogUnclear
 from amends.logs.postgres import schema
 from amends.logs.postgres.connections import Link, Place
-from amends.logs.postgres.failures import Refusal, told
+from amends.logs.postgres.failures import Refusal, shown, told
 from amends.logs.postgres.lease import Lease
 from amends.logs.postgres.log import TRIES_MAX, PostgresLog
 from amends.logs.postgres.reader import PostgresReader
@@ -126,6 +126,39 @@ def test_a_value_that_a_column_can_not_take_is_its_callers_mistake(state: str) -
     with pytest.raises(asyncpg.PostgresError) as raised, told("there"):
         raise error
     assert raised.value is error
+
+
+def test_what_is_no_url_is_told_without_a_word_of_it() -> None:
+    with pytest.raises(AmendsError, match="the log's URL can't be read: Invalid IPv6 URL") as raised:
+        shown("postgresql://ann:secret@[::1/orders")
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("state", "says"), [("25006", "read-only"), ("26000", "a pooler in between"), ("42P05", "a pooler in between")]
+)
+async def test_a_connection_that_can_not_do_it_any_more_is_made_anew(played: Played, state: str, says: str) -> None:
+    log = await opened(played)
+    played.fails(SQL["write"], refused(state))
+    with pytest.raises(LogUnavailable, match=says) as raised:
+        await log.append([start("a")])
+    assert not isinstance(raised.value, LogUnclear), "it wasn't written"
+    assert played.terminated
+    played.terminated = False
+    await log.close()
+
+
+async def test_a_pooler_that_refuses_our_settings_is_told_as_one(
+    played: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not played.said
+
+    async def connect(*_: object, **__: object) -> None:
+        raise refused("08P01")
+
+    monkeypatch.setattr(asyncpg, "connect", connect)
+    with pytest.raises(LogUnavailable, match="a pooler in between.*must pool sessions"):
+        await PostgresLog(URL).open()
 
 
 # -- the lease

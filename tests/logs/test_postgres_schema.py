@@ -89,12 +89,33 @@ async def test_newer_tables_are_not_touched_by_apply(spare_log_url: str) -> None
         ("postgresql://localhost/orders?lease_seconds=no", "lease_seconds=no: expected a number"),
         ("postgresql://localhost/orders?lease_seconds=0.01", "from 0.1 to 3600"),
         ("mysql://localhost/orders", "expected postgresql://"),
+        ("postgresql://ann:secret@[::1]:9/orders", r"ann@\[::1\]:9/orders can't be reached"),
+        (
+            "postgresql://ann:secret@127.0.0.1:9,127.0.0.1:8/orders",
+            "ann@127.0.0.1:9,127.0.0.1:8/orders can't be reached",
+        ),
+        ("postgresql:///orders?host=/nowhere&password=secret", r"postgresql:///orders\?host=/nowhere can't be reached"),
+        ("postgresql://ann:secret@localhost:port/orders", "its password or a port isn't as it must be"),
+        ("postgresql://ann:secret@localhost:65536/orders", "its password or a port isn't as it must be"),
+        ("postgresql://ann:se/cret@localhost/orders", "/ # . @ : and % in a user or a password are written"),
+        ("postgresql://ann:secret@more@localhost/orders", "/ # . @ : and % in a user or a password are written"),
+        ("postgresql://ann:1#secret@localhost/orders", "/ # . @ : and % in a user or a password are written"),
+        ("postgresql:///orders?host=/nowhere&port=no&password=secret", "its password or a port isn't as it must be"),
     ],
 )
 async def test_an_address_that_leads_nowhere_is_told_without_the_password(url: str, says: str) -> None:
     with pytest.raises(AmendsError, match=says) as raised:
         await PostgresLog(url).open()
     assert "secret" not in str(raised.value)
+
+
+async def test_of_several_hosts_the_one_that_can_be_written_is_used(log_url: str) -> None:
+    several = log_url.replace("@127.0.0.1:", "@127.0.0.1:9,127.0.0.1:") + "?target_session_attrs=read-write"
+    assert several.count("127.0.0.1") == 2
+    log = PostgresLog(several)
+    await log.open()
+    await write(log, start("a"))
+    await log.close()
 
 
 async def test_no_such_database_is_told_with_what_to_do(log_url: str) -> None:
