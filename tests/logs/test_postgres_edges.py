@@ -6,13 +6,14 @@
 # pyright: reportPrivateUsage=false
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import asyncpg
 import pytest
 
 from amends.core.errors import AmendsError, LogUnavailable, LogUnclear
+from amends.logs.postgres import lease as lease_module
 from amends.logs.postgres import schema
 from amends.logs.postgres.connections import Link, Place
 from amends.logs.postgres.failures import Refusal, shown, told
@@ -33,6 +34,8 @@ class Played:
         self.answers: dict[str, Any] = {}
         self.said: list[str] = []
         self.terminated = self.closed = False
+        self.hangs = ""
+        self.hanging = asyncio.Event()
 
     def fails(self, what: str, *errors: Exception) -> None:
         self.faults[what] = [*errors]
@@ -40,6 +43,9 @@ class Played:
     async def execute(self, sql: str, *_: object, **__: object) -> Any:  # noqa: ANN401 - a driver's answers have no type
         self.said.append(sql)
         await asyncio.sleep(0)
+        if sql == self.hangs:
+            self.hanging.set()
+            await asyncio.Event().wait()
         if self.faults.get(sql):
             raise self.faults[sql].pop(0)
         return self.answers.get(sql)
@@ -157,7 +163,7 @@ async def test_a_pooler_that_refuses_our_settings_is_told_as_one(
         raise refused("08P01")
 
     monkeypatch.setattr(asyncpg, "connect", connect)
-    with pytest.raises(LogUnavailable, match="a pooler in between.*must pool sessions"):
+    with pytest.raises(LogUnavailable, match=r"a pooler in between.*must pool sessions"):
         await PostgresLog(URL).open()
 
 
@@ -224,6 +230,42 @@ async def test_what_can_not_be_told_is_seen_by_others_when_they_look(
     lease.tell()
     await lease.leave()
     assert "others weren't told" in caplog.text
+
+
+async def _told(log: PostgresLog) -> None:
+    log._lease.tell()
+    assert log._lease._telling is not None
+    await log._lease._telling
+
+
+HANGING: dict[str, Callable[[PostgresLog], Awaitable[object]]] = {
+    "notify": _told,
+    "owned": lambda log: log._lease.let_go_of_strays(set, 0),
+    "announce": lambda log: log.announce([]),
+    "reap": lambda log: log._lease.look(),
+}
+
+
+@pytest.mark.parametrize("statement", HANGING)
+async def test_what_hangs_on_the_leases_connection_holds_up_no_heartbeat(
+    played: Played, statement: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a connection that a firewall has forgotten: nothing comes back, not even an error."""
+    monkeypatch.setattr(lease_module, "BRIEF_SECONDS_MIN", 0.05)
+    log = PostgresLog("postgresql://ann@there/shop?lease_seconds=0.3")
+    await log.open()
+    played.answers[SQL["heartbeat"]] = 1
+    played.hangs = SQL[statement]
+    asked = asyncio.ensure_future(HANGING[statement](log))
+    await played.hanging.wait()
+    beat = asyncio.create_task(log._lease.renew())
+    async with asyncio.timeout(5):
+        (came,) = await asyncio.gather(asked, return_exceptions=True)
+    assert came is None or isinstance(came, LogUnclear)
+    assert played.terminated
+    played.terminated, played.hangs = False, ""
+    assert await beat == 1
+    await log.close()
 
 
 # -- the log

@@ -24,8 +24,8 @@ AGAIN: Final = ("40001", "40P01")
 """Rolled back for another's sake: at once again."""
 
 AFRESH: Final = ("25006", "26000", "42P05")
-"""Perhaps not the server can't, but only this connection to it, so the next try makes a new one. Read-only: it became a
-standby, and another one took its place. Prepared statements that are unknown, or there already: a pooler changed servers.
+"""Perhaps it isn't the server that can't, but only this connection to it: the next try makes a new one. Read-only: it
+became a standby, and another took its place. Prepared statements unknown, or there already: a pooler changed servers.
 """
 
 SHOWN: Final = ("host", "port", "user", "dbname", "service")
