@@ -7,6 +7,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import asyncpg
@@ -55,6 +56,9 @@ class Played:
     async def close(self, **_: object) -> None:
         await self.execute("close")
         self.closed = True
+
+    def get_settings(self) -> SimpleNamespace:
+        return SimpleNamespace(server_encoding="UTF8")
 
     def is_closed(self) -> bool:
         return self.closed or self.terminated

@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 import pytest_asyncio
 
 from amends.core.errors import AmendsError, LogUnavailable, SchemaMismatch
-from amends.logs.postgres import schema
+from amends.logs.postgres import connections, schema
 from amends.logs.postgres.connections import Place
 from amends.logs.postgres.log import PostgresLog
 from amends.logs.postgres.reader import open_readonly
@@ -20,6 +21,9 @@ from amends.testing.contracts.log_entries import append, row, start, write
 from amends.testing.postgres_server import ask
 from tests.support.postgres import Databases
 
+TABLES = [
+    f"amends.{name}" for name in ("runs", "events", "sagas", "workers", "settings", "run_tags", "schema_versions")
+]
 NEWER = f"INSERT INTO amends.schema_versions VALUES ({schema.LATEST + 1})"  # noqa: S608 - a number
 
 # -- migrations
@@ -77,6 +81,39 @@ async def test_newer_tables_are_not_touched_by_apply(spare_log_url: str) -> None
     ask(spare_log_url, NEWER)
     with pytest.raises(SchemaMismatch, match="made by a newer amends"):
         await schema.apply(spare_log_url)
+
+
+async def test_bringing_tables_up_to_date_takes_as_long_as_it_takes(
+    no_log: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the patience for a statement nor what this user is held to in daily work ends it half-way."""
+    monkeypatch.setattr(connections, "STATEMENT_SECONDS", 0.3)
+    ask(no_log, f"ALTER DATABASE {urlsplit(no_log).path.removeprefix('/')} SET statement_timeout = '300ms'")
+    slow = {number: f"SELECT pg_sleep(0.4);\n{text}" for number, text in schema.migrations().items()}
+    monkeypatch.setattr(schema, "migrations", lambda: slow)
+    done = await asyncio.gather(*(schema.apply(no_log) for _ in range(2)))
+    assert sorted(before for before, _ in done) == [0, schema.LATEST], "who waits for the other waits as long"
+
+
+async def test_who_may_not_make_schemas_makes_the_tables_in_the_one_he_was_given(databases: Databases) -> None:
+    url = databases.new()
+    role = f"maker_{urlsplit(url).path.removeprefix('/')}"
+    ask(url, f"CREATE ROLE {role} LOGIN; CREATE SCHEMA amends AUTHORIZATION {role}")
+    theirs = url.replace("amends@", f"{role}@")
+    assert await schema.apply(theirs) == (0, schema.LATEST)
+    ask(theirs, f"DROP TABLE {', '.join(TABLES)} CASCADE")
+    ask(theirs, schema.script())
+    assert await schema.apply(theirs) == (schema.LATEST, schema.LATEST)
+
+
+async def test_a_database_that_can_not_hold_every_character_is_refused(databases: Databases) -> None:
+    name = urlsplit(databases.new()).path.removeprefix("/") + "_latin"
+    ask(databases.url, f"CREATE DATABASE {name} TEMPLATE template0 ENCODING LATIN1 LOCALE 'C'")
+    databases.made.append(name)
+    url = databases.named(name)
+    for asked in (schema.apply(url), PostgresLog(url).open()):
+        with pytest.raises(SchemaMismatch, match=r"encoded in LATIN1, .* createdb --encoding UTF8"):
+            await asked
 
 
 # -- addresses
