@@ -259,6 +259,7 @@ async def plan(url: str, sql: str, values: Sequence[object] | None = None) -> st
         ("next_due_of", ["runs_due"]),
         ("live", ["runs_live"]),
         ("standing", ["runs_pkey"]),
+        ("count", ["runs_live", "runs_other_ends", "Index Only Scan"]),
         ("row", ["runs_pkey"]),
         ("whole_run", ["runs_pkey", "events_pkey"]),
         ("events", ["events_pkey"]),

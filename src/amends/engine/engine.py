@@ -514,4 +514,7 @@ def _checked_tags(tags: Mapping[str, str]) -> Mapping[str, str]:
             if not isinstance(each, str) or not each or len(each) > TAG_CHARACTERS_MAX:  # pyright: ignore[reportUnnecessaryIsInstance] - untyped code
                 msg = f"{name!r}: tags are text of 1 to {TAG_CHARACTERS_MAX} characters"
                 raise InputInvalid(msg, path=f"tags.{name}")
+            if "\0" in each or any("\ud800" <= one <= "\udfff" for one in each):
+                msg = f"{name!r}: tags hold neither NUL nor half of a character, which no database could keep"
+                raise InputInvalid(msg, path="tags")
     return dict(tags)
