@@ -164,8 +164,17 @@ class Engine:
             self._elsewhere.start()
 
     async def open_for_visits(self) -> None:
-        """Open the log for looking, and for what people ask; no run is claimed or driven here."""
+        """Open the log for looking, and for what people ask; no run is claimed or driven here.
+
+        What is asked happens at the log's time: by a clock that is ahead, the run would be due only when that is over.
+        """
         await self.log.open()
+        if self._lease is not None:
+            try:
+                await self._lease.confirm()
+            except BaseException:
+                await self.log.close()
+                raise
         self._writer.start()
 
     async def close(self, grace_seconds: float = GRACE_SECONDS) -> None:
