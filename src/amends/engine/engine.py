@@ -230,6 +230,11 @@ class Engine:
         return self._writer.trouble
 
     @property
+    def clock(self) -> Clock:
+        """What deadlines and timers go by: the log's own time where several processes share it."""
+        return self._clock
+
+    @property
     def appends_waiting(self) -> int:
         """Appends that aren't in flight to the log yet."""
         return self._writer.waiting
