@@ -46,6 +46,10 @@ async def test_a_look_at_a_log_leaves_no_trace_and_a_cancel_is_heard_by_who_driv
         assert sql("SELECT epoch FROM amends.runs") == "1", "nobody took it over"
 
 
+def an_hour_ahead(_: SystemClock) -> int:
+    return time.time_ns() // 1_000 + HOUR
+
+
 async def test_a_person_whose_clock_is_ahead_is_heard_at_once(
     tmp_path: Path, log_url: str, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -56,7 +60,7 @@ async def test_a_person_whose_clock_is_ahead_is_heard_at_once(
         await runs.start(order, "o-1", id="o-1")
         await until(lambda: bool(shop.asked), "the call is on its way")
         with monkeypatch.context() as ahead:
-            ahead.setattr(SystemClock, "now", lambda _: time.time_ns() // 1_000 + HOUR)
+            ahead.setattr(SystemClock, "now", an_hour_ahead)
             arguments = ("o-1", "--reason", "enough", "--log", log_url, "--load", "tests.postgres.shop")
             done = await told(tmp_path, "cancel", *arguments)
         assert done.code == 0, done.err
