@@ -156,6 +156,7 @@ class Lease:
             await connection.execute(SQL["hand_over"], self.worker)
             await connection.execute(SQL["leave"], self.worker)
             await connection.execute(SQL["notify"])
+            await connection.execute(SQL["forget_workers"])  # each command is a worker, and servers start seldom
 
     # -- hearing and telling
 
