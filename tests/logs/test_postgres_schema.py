@@ -17,7 +17,7 @@ from amends.logs.postgres.reader import open_readonly
 from amends.logs.postgres.rows import find_statement
 from amends.logs.postgres.statements import SQL
 from amends.ports.log import Find, RunRow, StoredEvent
-from amends.testing.contracts.log_entries import append, row, start, write
+from amends.testing.contracts.log_entries import ORDERS, append, row, start, write
 from amends.testing.postgres_server import ask
 from tests.support.postgres import Databases
 
@@ -104,6 +104,35 @@ async def test_who_may_not_make_schemas_makes_the_tables_in_the_one_he_was_given
     ask(theirs, f"DROP TABLE {', '.join(TABLES)} CASCADE")
     ask(theirs, schema.script())
     assert await schema.apply(theirs) == (schema.LATEST, schema.LATEST)
+
+
+async def test_workers_and_those_who_look_need_what_the_page_says_and_no_more(spare_log_url: str) -> None:
+    name = urlsplit(spare_log_url).path.removeprefix("/")
+    rights = {"worker": "SELECT, INSERT, UPDATE, DELETE", "looker": "SELECT"}
+    urls: dict[str, str] = {}
+    for who, what in rights.items():
+        role = f"{who}_{name}"
+        ask(spare_log_url, f"CREATE ROLE {role} LOGIN; GRANT USAGE ON SCHEMA amends TO {role}")
+        ask(spare_log_url, f"GRANT {what} ON ALL TABLES IN SCHEMA amends TO {role}")
+        urls[who] = spare_log_url.replace("amends@", f"{role}@")
+    log = PostgresLog(urls["worker"])
+    await log.open()
+    await log.announce([ORDERS])
+    assert await log.define(ORDERS, b"{}") is None
+    assert await log.setting("key", b"value") == b"value"
+    await write(log, start("a", owned=False, shown=row(due_at=1), tags={"a": "b"}))
+    (claimed,) = await log.claim([ORDERS], now=1_000, limit=1)
+    assert claimed.run == "a"
+    ended = row(state="completed", due_at=None, ended_at=5)
+    await write(log, append("a", 1, epoch=2, release=True, shown=ended))
+    assert await log.purge(6, 10) == 1
+    async with open_readonly(urls["looker"]) as reader:
+        assert [found.run for found in await reader.find(Find())] == ["a"]
+        assert len(await reader.workers()) == 1
+        assert dict(await reader.count()) == {"completed": 1}
+    with pytest.raises(LogUnavailable, match="This user may not"):
+        await PostgresLog(urls["looker"]).open()
+    await log.close()
 
 
 async def test_a_database_that_can_not_hold_every_character_is_refused(databases: Databases) -> None:
