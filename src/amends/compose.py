@@ -432,7 +432,7 @@ class Orchestrator:
 
     def _moment(self, deadline: timedelta | datetime) -> int:
         if isinstance(deadline, timedelta):
-            return self._clock.now() + micros(deadline)
+            return self.engine.clock.now() + micros(deadline)
         if deadline.tzinfo is None:
             msg = "a deadline needs a time zone: datetime(..., tzinfo=UTC)"
             raise ValueError(msg)

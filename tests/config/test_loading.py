@@ -260,6 +260,14 @@ secret = "geheim5"
 def test_a_url_is_shown_without_its_password() -> None:
     assert without_password("sqlite:///orders.db") == "sqlite:///orders.db"
     assert without_password("https://user:pa:ss@host/x") == "https://user:***@host/x"
+    assert without_password("https://user:p@ss@host/x") == "https://user:***@host/x"
+    assert (
+        without_password("postgresql://ann:a@h1,h2:5/x?sslmode=require")
+        == "postgresql://ann:***@h1,h2:5/x?sslmode=require"
+    )
+    several = "postgresql:///x?password=a&host=/run&sslpassword=b"
+    assert without_password(several) == "postgresql:///x?password=***&host=/run&sslpassword=***"
+    assert without_password("http://a:b@c/,http://d:e@f/") == "http://a:***@c/,http://d:***@f/"
 
 
 # -- how hard calls are tried

@@ -41,11 +41,11 @@ def test_the_name_of_a_saga(name: str) -> None:
     assert any("is no name for a saga" in each for each in mistakes(c("a"), name=name))
 
 
-@pytest.mark.parametrize("version", [0, -1, "2", None])
+@pytest.mark.parametrize("version", [0, -1, "2", None, 2**31])
 def test_the_version_of_a_saga(version: Any) -> None:  # noqa: ANN401 - what untyped code passes
     saga = saga_of([c("a")])
     saga.version = version
-    assert saga.check() == [f"s: version {version!r} is no version: expected a whole number from 1."]
+    assert saga.check() == [f"s: version {version!r} is no version: expected a whole number from 1 to 2147483647."]
 
 
 def test_the_names_of_steps() -> None:

@@ -87,6 +87,8 @@ def test_an_input_of_another_type_is_refused_with_its_path() -> None:
         ({"tags": {f"t{i}": "x" for i in range(17)}}, "tags"),
         ({"tags": {"t": ""}}, "tags.t"),
         ({"tags": {"t": "x" * 129}}, "tags.t"),
+        ({"tags": {"t": "x\0"}}, "tags"),
+        ({"tags": {"t": "x\udcff"}}, "tags"),
         ({"tags": {"t": 1}}, "tags.t"),
         ({"deadline": timedelta(seconds=-1)}, "deadline"),
         ({"deadline": datetime.fromtimestamp(EPOCH - 1, tz=UTC)}, "deadline"),

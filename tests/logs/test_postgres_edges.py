@@ -6,16 +6,18 @@
 # pyright: reportPrivateUsage=false
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import asyncpg
 import pytest
 
-from amends.core.errors import LogUnavailable, LogUnclear
+from amends.core.errors import AmendsError, LogUnavailable, LogUnclear
+from amends.logs.postgres import lease as lease_module
 from amends.logs.postgres import schema
 from amends.logs.postgres.connections import Link, Place
-from amends.logs.postgres.failures import Refusal, told
+from amends.logs.postgres.failures import Refusal, shown, told
 from amends.logs.postgres.lease import Lease
 from amends.logs.postgres.log import TRIES_MAX, PostgresLog
 from amends.logs.postgres.reader import PostgresReader
@@ -33,6 +35,8 @@ class Played:
         self.answers: dict[str, Any] = {}
         self.said: list[str] = []
         self.terminated = self.closed = False
+        self.hangs = ""
+        self.hanging = asyncio.Event()
 
     def fails(self, what: str, *errors: Exception) -> None:
         self.faults[what] = [*errors]
@@ -40,6 +44,9 @@ class Played:
     async def execute(self, sql: str, *_: object, **__: object) -> Any:  # noqa: ANN401 - a driver's answers have no type
         self.said.append(sql)
         await asyncio.sleep(0)
+        if sql == self.hangs:
+            self.hanging.set()
+            await asyncio.Event().wait()
         if self.faults.get(sql):
             raise self.faults[sql].pop(0)
         return self.answers.get(sql)
@@ -49,6 +56,9 @@ class Played:
     async def close(self, **_: object) -> None:
         await self.execute("close")
         self.closed = True
+
+    def get_settings(self) -> SimpleNamespace:
+        return SimpleNamespace(server_encoding="UTF8")
 
     def is_closed(self) -> bool:
         return self.closed or self.terminated
@@ -128,6 +138,39 @@ def test_a_value_that_a_column_can_not_take_is_its_callers_mistake(state: str) -
     assert raised.value is error
 
 
+def test_what_is_no_url_is_told_without_a_word_of_it() -> None:
+    with pytest.raises(AmendsError, match="the log's URL can't be read: Invalid IPv6 URL") as raised:
+        shown("postgresql://ann:secret@[::1/orders")
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("state", "says"), [("25006", "read-only"), ("26000", "a pooler in between"), ("42P05", "a pooler in between")]
+)
+async def test_a_connection_that_can_not_do_it_any_more_is_made_anew(played: Played, state: str, says: str) -> None:
+    log = await opened(played)
+    played.fails(SQL["write"], refused(state))
+    with pytest.raises(LogUnavailable, match=says) as raised:
+        await log.append([start("a")])
+    assert not isinstance(raised.value, LogUnclear), "it wasn't written"
+    assert played.terminated
+    played.terminated = False
+    await log.close()
+
+
+async def test_a_pooler_that_refuses_our_settings_is_told_as_one(
+    played: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not played.said
+
+    async def connect(*_: object, **__: object) -> None:
+        raise refused("08P01")
+
+    monkeypatch.setattr(asyncpg, "connect", connect)
+    with pytest.raises(LogUnavailable, match=r"a pooler in between.*must pool sessions"):
+        await PostgresLog(URL).open()
+
+
 # -- the lease
 
 
@@ -180,6 +223,18 @@ async def test_what_can_not_be_handed_over_is_left_to_the_lease(
     assert played.terminated
 
 
+async def test_handing_over_is_begun_again_where_it_was_rolled_back_for_anothers_sake(
+    played: Played, caplog: pytest.LogCaptureFixture
+) -> None:
+    lease = Lease(Place(URL))
+    await lease.join()
+    played.fails(SQL["hand_over"], refused("40P01"), refused("40P01"))
+    await lease.leave()
+    assert played.said.count(SQL["hand_over"]) == 3
+    assert SQL["leave"] in played.said
+    assert not caplog.text
+
+
 async def test_what_can_not_be_told_is_seen_by_others_when_they_look(
     played: Played, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -191,6 +246,42 @@ async def test_what_can_not_be_told_is_seen_by_others_when_they_look(
     lease.tell()
     await lease.leave()
     assert "others weren't told" in caplog.text
+
+
+async def _told(log: PostgresLog) -> None:
+    log._lease.tell()
+    assert log._lease._telling is not None
+    await log._lease._telling
+
+
+HANGING: dict[str, Callable[[PostgresLog], Awaitable[object]]] = {
+    "notify": _told,
+    "owned": lambda log: log._lease.let_go_of_strays(set, 0),
+    "announce": lambda log: log.announce([]),
+    "reap": lambda log: log._lease.look(),
+}
+
+
+@pytest.mark.parametrize("statement", HANGING)
+async def test_what_hangs_on_the_leases_connection_holds_up_no_heartbeat(
+    played: Played, statement: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a connection that a firewall has forgotten: nothing comes back, not even an error."""
+    monkeypatch.setattr(lease_module, "BRIEF_SECONDS_MIN", 0.05)
+    log = PostgresLog("postgresql://ann@there/shop?lease_seconds=0.3")
+    await log.open()
+    played.answers[SQL["heartbeat"]] = 1
+    played.hangs = SQL[statement]
+    asked = asyncio.ensure_future(HANGING[statement](log))
+    await played.hanging.wait()
+    beat = asyncio.create_task(log._lease.renew())
+    async with asyncio.timeout(5):
+        (came,) = await asyncio.gather(asked, return_exceptions=True)
+    assert came is None or isinstance(came, LogUnclear)
+    assert played.terminated
+    played.terminated, played.hangs = False, ""
+    assert await beat == 1
+    await log.close()
 
 
 # -- the log

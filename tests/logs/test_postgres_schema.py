@@ -3,23 +3,27 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 import pytest_asyncio
 
 from amends.core.errors import AmendsError, LogUnavailable, SchemaMismatch
-from amends.logs.postgres import schema
+from amends.logs.postgres import connections, schema
 from amends.logs.postgres.connections import Place
 from amends.logs.postgres.log import PostgresLog
 from amends.logs.postgres.reader import open_readonly
 from amends.logs.postgres.rows import find_statement
 from amends.logs.postgres.statements import SQL
 from amends.ports.log import Find, RunRow, StoredEvent
-from amends.testing.contracts.log_entries import append, row, start, write
+from amends.testing.contracts.log_entries import ORDERS, append, row, start, write
 from amends.testing.postgres_server import ask
 from tests.support.postgres import Databases
 
+TABLES = [
+    f"amends.{name}" for name in ("runs", "events", "sagas", "workers", "settings", "run_tags", "schema_versions")
+]
 NEWER = f"INSERT INTO amends.schema_versions VALUES ({schema.LATEST + 1})"  # noqa: S608 - a number
 
 # -- migrations
@@ -79,6 +83,68 @@ async def test_newer_tables_are_not_touched_by_apply(spare_log_url: str) -> None
         await schema.apply(spare_log_url)
 
 
+async def test_bringing_tables_up_to_date_takes_as_long_as_it_takes(
+    no_log: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the patience for a statement nor what this user is held to in daily work ends it half-way."""
+    monkeypatch.setattr(connections, "STATEMENT_SECONDS", 0.3)
+    ask(no_log, f"ALTER DATABASE {urlsplit(no_log).path.removeprefix('/')} SET statement_timeout = '300ms'")
+    slow = {number: f"SELECT pg_sleep(0.4);\n{text}" for number, text in schema.migrations().items()}
+    monkeypatch.setattr(schema, "migrations", lambda: slow)
+    done = await asyncio.gather(*(schema.apply(no_log) for _ in range(2)))
+    assert sorted(before for before, _ in done) == [0, schema.LATEST], "who waits for the other waits as long"
+
+
+async def test_who_may_not_make_schemas_makes_the_tables_in_the_one_he_was_given(databases: Databases) -> None:
+    url = databases.new()
+    role = f"maker_{urlsplit(url).path.removeprefix('/')}"
+    ask(url, f"CREATE ROLE {role} LOGIN; CREATE SCHEMA amends AUTHORIZATION {role}")
+    theirs = url.replace("amends@", f"{role}@")
+    assert await schema.apply(theirs) == (0, schema.LATEST)
+    ask(theirs, f"DROP TABLE {', '.join(TABLES)} CASCADE")
+    ask(theirs, schema.script())
+    assert await schema.apply(theirs) == (schema.LATEST, schema.LATEST)
+
+
+async def test_workers_and_those_who_look_need_what_the_page_says_and_no_more(spare_log_url: str) -> None:
+    name = urlsplit(spare_log_url).path.removeprefix("/")
+    rights = {"worker": "SELECT, INSERT, UPDATE, DELETE", "looker": "SELECT"}
+    urls: dict[str, str] = {}
+    for who, what in rights.items():
+        role = f"{who}_{name}"
+        ask(spare_log_url, f"CREATE ROLE {role} LOGIN; GRANT USAGE ON SCHEMA amends TO {role}")
+        ask(spare_log_url, f"GRANT {what} ON ALL TABLES IN SCHEMA amends TO {role}")
+        urls[who] = spare_log_url.replace("amends@", f"{role}@")
+    log = PostgresLog(urls["worker"])
+    await log.open()
+    await log.announce([ORDERS])
+    assert await log.define(ORDERS, b"{}") is None
+    assert await log.setting("key", b"value") == b"value"
+    await write(log, start("a", owned=False, shown=row(due_at=1), tags={"a": "b"}))
+    (claimed,) = await log.claim([ORDERS], now=1_000, limit=1)
+    assert claimed.run == "a"
+    ended = row(state="completed", due_at=None, ended_at=5)
+    await write(log, append("a", 1, epoch=2, release=True, shown=ended))
+    assert await log.purge(6, 10) == 1
+    async with open_readonly(urls["looker"]) as reader:
+        assert [found.run for found in await reader.find(Find())] == ["a"]
+        assert len(await reader.workers()) == 1
+        assert dict(await reader.count()) == {"completed": 1}
+    with pytest.raises(LogUnavailable, match="This user may not"):
+        await PostgresLog(urls["looker"]).open()
+    await log.close()
+
+
+async def test_a_database_that_can_not_hold_every_character_is_refused(databases: Databases) -> None:
+    name = urlsplit(databases.new()).path.removeprefix("/") + "_latin"
+    ask(databases.url, f"CREATE DATABASE {name} TEMPLATE template0 ENCODING LATIN1 LOCALE 'C'")
+    databases.made.append(name)
+    url = databases.named(name)
+    for asked in (schema.apply(url), PostgresLog(url).open()):
+        with pytest.raises(SchemaMismatch, match=r"encoded in LATIN1, .* createdb --encoding UTF8"):
+            await asked
+
+
 # -- addresses
 
 
@@ -89,12 +155,33 @@ async def test_newer_tables_are_not_touched_by_apply(spare_log_url: str) -> None
         ("postgresql://localhost/orders?lease_seconds=no", "lease_seconds=no: expected a number"),
         ("postgresql://localhost/orders?lease_seconds=0.01", "from 0.1 to 3600"),
         ("mysql://localhost/orders", "expected postgresql://"),
+        ("postgresql://ann:secret@[::1]:9/orders", r"ann@\[::1\]:9/orders can't be reached"),
+        (
+            "postgresql://ann:secret@127.0.0.1:9,127.0.0.1:8/orders",
+            "ann@127.0.0.1:9,127.0.0.1:8/orders can't be reached",
+        ),
+        ("postgresql:///orders?host=/nowhere&password=secret", r"postgresql:///orders\?host=/nowhere can't be reached"),
+        ("postgresql://ann:secret@localhost:port/orders", "its password or a port isn't as it must be"),
+        ("postgresql://ann:secret@localhost:65536/orders", "its password or a port isn't as it must be"),
+        ("postgresql://ann:se/cret@localhost/orders", "/ # . @ : and % in a user or a password are written"),
+        ("postgresql://ann:secret@more@localhost/orders", "/ # . @ : and % in a user or a password are written"),
+        ("postgresql://ann:1#secret@localhost/orders", "/ # . @ : and % in a user or a password are written"),
+        ("postgresql:///orders?host=/nowhere&port=no&password=secret", "its password or a port isn't as it must be"),
     ],
 )
 async def test_an_address_that_leads_nowhere_is_told_without_the_password(url: str, says: str) -> None:
     with pytest.raises(AmendsError, match=says) as raised:
         await PostgresLog(url).open()
     assert "secret" not in str(raised.value)
+
+
+async def test_of_several_hosts_the_one_that_can_be_written_is_used(log_url: str) -> None:
+    several = log_url.replace("@127.0.0.1:", "@127.0.0.1:9,127.0.0.1:") + "?target_session_attrs=read-write"
+    assert several.count("127.0.0.1") == 2
+    log = PostgresLog(several)
+    await log.open()
+    await write(log, start("a"))
+    await log.close()
 
 
 async def test_no_such_database_is_told_with_what_to_do(log_url: str) -> None:
@@ -201,6 +288,7 @@ async def plan(url: str, sql: str, values: Sequence[object] | None = None) -> st
         ("next_due_of", ["runs_due"]),
         ("live", ["runs_live"]),
         ("standing", ["runs_pkey"]),
+        ("count", ["runs_live", "runs_other_ends", "Index Only Scan"]),
         ("row", ["runs_pkey"]),
         ("whole_run", ["runs_pkey", "events_pkey"]),
         ("events", ["events_pkey"]),

@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import time
 from pathlib import Path
 
 import pytest
 
 from amends.core.outcomes import Compensated
+from amends.ports.clock import SystemClock
 from tests.cli.commands import Told, amends
 from tests.postgres.shop import Shop, order
 from tests.postgres.support import until, worker_of
@@ -14,6 +16,7 @@ from tests.postgres.test_workers import SOON
 from tests.support.postgres import Sql
 
 PASSWORD = "hunter2"
+HOUR = 3_600_000_000
 
 
 async def told(folder: Path, *arguments: str) -> Told:
@@ -41,6 +44,31 @@ async def test_a_look_at_a_log_leaves_no_trace_and_a_cancel_is_heard_by_who_driv
         assert isinstance(await runs.get("o-1").outcome(wait=SOON), Compensated)
         assert sql("SELECT state, count(*) FROM amends.workers GROUP BY state ORDER BY state") == "left|1\nlive|1"
         assert sql("SELECT epoch FROM amends.runs") == "1", "nobody took it over"
+
+
+def an_hour_ahead(_: SystemClock) -> int:
+    return time.time_ns() // 1_000 + HOUR
+
+
+async def test_a_person_whose_clock_is_ahead_is_heard_at_once(
+    tmp_path: Path, log_url: str, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is asked happens at the log's time: by the laptop's the run would be due in an hour, and sleep."""
+    shop = Shop()
+    held = shop.hold("o-1 reserve")
+    async with worker_of(shop, log_url) as runs:
+        await runs.start(order, "o-1", id="o-1")
+        await until(lambda: bool(shop.asked), "the call is on its way")
+        with monkeypatch.context() as ahead:
+            ahead.setattr(SystemClock, "now", an_hour_ahead)
+            arguments = ("o-1", "--reason", "enough", "--log", log_url, "--load", "tests.postgres.shop")
+            done = await told(tmp_path, "cancel", *arguments)
+        assert done.code == 0, done.err
+        at = int(sql("SELECT max(at) FROM amends.events WHERE kind = 'Aborted'"))
+        assert abs(at - time.time_ns() // 1_000) < HOUR // 2
+        await until(lambda: runs.engine.worker.runs["o-1"].record.backward, "its owner hears of it")
+        held.set()
+        assert isinstance(await runs.get("o-1").outcome(wait=SOON), Compensated)
 
 
 async def test_purging_goes_on_beside_workers(tmp_path: Path, log_url: str) -> None:

@@ -204,7 +204,7 @@ def test_the_same_version_with_another_graph_is_told_with_what_changed(
         """\
         error   place-order v1 is not the place-order v1 that 3 live runs began with.
                   ~ edge   hold now reads fraud
-                  + step   fraud neutral, before hold
+                  + step   fraud
                 Set version=2 on this one and keep the old file loaded, or take the change back.
         """
     )

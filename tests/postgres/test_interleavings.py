@@ -120,6 +120,22 @@ async def test_a_look_declares_gone_whose_lease_is_over_and_renews_nothing(log_u
         assert other._lease.look_in is None, "nobody is left to look after"
 
 
+async def test_who_leaves_forgets_those_who_are_gone_for_a_day_and_own_nothing(log_url: str, sql: Sql) -> None:
+    """Commands join and leave all day, while the servers beside them run for months."""
+    a_day_ago = "UPDATE amends.workers SET heard_at = heard_at - interval '25 h', state = 'dead'"
+    async with workers(log_url, 1) as (owner,):
+        await write(owner, start("a"))
+        sql(a_day_ago)
+        owning = owner._lease.worker
+        async with workers(log_url, 1):
+            pass
+        assert sql("SELECT count(*) FROM amends.workers") == "2", "it still owns a run"
+        sql(a_day_ago)
+        async with workers(log_url, 1) as (leaving,):
+            last = leaving._lease.worker
+        assert sql("SELECT id FROM amends.workers ORDER BY id").splitlines() == sorted([owning, last])
+
+
 async def test_two_claimers_never_get_the_same_run(log_url: str) -> None:
     async with workers(log_url, 3) as (first, second, third):
         await write(first, *(start(f"r{n:03}", owned=False, shown=row(due_at=n)) for n in range(200)))

@@ -229,7 +229,6 @@ async def test_a_database_that_turns_read_only_costs_nothing_but_time(
             await runs.start(order, "o-2", id="o-2")
         assert "read-only" in str(runs.engine.trouble)
         ask(databases.url, f"ALTER DATABASE {name} RESET default_transaction_read_only")
-        ask(url, away)
         assert isinstance(await runs.get("o-1").outcome(wait=SOON), Completed)
         assert str(runs.engine.trouble) == "None"
     assert shop.effects == fine("o-1")

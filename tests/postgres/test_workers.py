@@ -13,10 +13,14 @@ from amends.compose import Orchestrator, open_log
 from amends.core.errors import AmendsError
 from amends.core.outcomes import Abandoned, Compensated, Completed, Outcome, Stuck
 from amends.logs.postgres.log import PostgresLog
+from amends.ports.clock import SystemClock
 from amends.ports.log import WorkerState
+from amends.server.app import application
+from amends.server.context import Context
 from amends.testing.contracts.log_entries import must_read
 from tests.postgres.shop import Shop, order
 from tests.postgres.support import until, vanish, worker_of
+from tests.server.asgi import Caller
 from tests.support.postgres import Sql
 
 SOON = timedelta(seconds=20)
@@ -30,6 +34,25 @@ def log_of(runs: Orchestrator) -> PostgresLog:
 
 def fine(run: str) -> dict[str, int]:
     return {f"{run} reserve": 1, f"{run} pay": 1, f"{run} send": 1}
+
+
+async def test_a_deadline_begins_at_the_logs_time_however_late_the_clock_of_who_asks_is(
+    log_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def an_hour_late(_: SystemClock) -> int:
+        return time.time_ns() // 1_000 - 3_600_000_000
+
+    monkeypatch.setattr(SystemClock, "now", an_hour_late)
+    async with worker_of(Shop(), log_url) as runs:
+        run = await runs.start(order, "o-1", id="o-1", deadline=timedelta(minutes=10))
+        assert isinstance(await run.outcome(wait=SOON), Completed)
+        caller = Caller(application(Context(runs.engine)))
+        answer = await caller.start({"saga": "order", "input": "o-2", "id": "o-2", "deadline": 600})
+        assert answer.status == 201, answer
+        for name in ("o-1", "o-2"):
+            deadline = (await must_read(log_of(runs), name)).deadline
+            assert deadline is not None
+            assert deadline - time.time_ns() // 1_000 == pytest.approx(600_000_000, abs=60_000_000)
 
 
 async def test_runs_of_a_worker_that_is_gone_are_finished_by_another_within_the_lease_and_a_bit(log_url: str) -> None:

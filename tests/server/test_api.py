@@ -149,6 +149,8 @@ async def test_an_input_of_another_shape_is_refused_with_its_place(caller: Calle
         ({"id": ""}, "id"),
         ({"tags": {f"t{n}": "x" for n in range(17)}}, "tags"),
         ({"tags": {"t": "x" * 129}}, "tags.t"),
+        ({"tags": {"t": "x\0"}}, "tags"),
+        ({"tags": {"t\0": "x"}}, "tags"),
         ({"deadline": "tomorrow"}, "deadline"),
         ({"deadline": "2099-01-01T00:00:00"}, "deadline"),
         ({"deadline": "2001-01-01T00:00:00Z"}, "deadline"),

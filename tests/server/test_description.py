@@ -135,11 +135,26 @@ async def test_ready_means_that_the_log_answers_and_nobody_stops_us() -> None:
         assert (await caller.get("/readyz")).json()["reasons"] == ["this process is stopping"]
 
 
+async def test_to_ask_whether_it_is_ready_costs_one_look_however_many_runs_wait() -> None:
+    """Asked about certain sagas, a database looks through every run that waits until it has found one of them."""
+    log = Unreachable()
+    async with api(quick, log=log) as (caller, _):
+        log.asked.clear()
+        assert (await caller.get("/readyz")).status == 200
+        assert None in log.asked
+        assert [] not in log.asked
+
+
 class Unreachable(MemoryLog):
     gone = False
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[Sequence[SagaKey] | None] = []
+
     @override
     async def next_due(self, known: Sequence[SagaKey] | None = None) -> int | None:
+        self.asked.append(known)
         if self.gone:
             raise LogUnavailable("nobody there")
         return await super().next_due(known)

@@ -1,6 +1,7 @@
 """`amends serve --workers`: several processes behind one address, started again when they die, stopped together."""
 
 import asyncio
+import inspect
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -11,6 +12,9 @@ import msgspec
 import pytest
 import pytest_asyncio
 
+from amends.logs.postgres import connections
+from amends.observers.deliveries import Deliveries
+from amends.server import process, supervisor
 from tests.cli.commands import amends, amends_process
 from tests.server.processes import Serving
 from tests.support.postgres import Sql
@@ -82,6 +86,12 @@ async def test_two_workers_serve_one_address_survive_a_kill_and_stop_together(se
         "left|2",
     ]
     assert sql("SELECT count(*) FROM amends.runs WHERE owner IS NOT NULL") == "0"
+
+
+def test_a_worker_that_takes_all_the_time_it_may_hands_over_before_it_is_killed() -> None:
+    """Answers on their way, then webhooks, then calls in flight, then what they said, over a new connection."""
+    webhooks = inspect.signature(Deliveries.close).parameters["grace_seconds"].default
+    assert process.GRACE_SECONDS + webhooks + connections.CONNECT_SECONDS < supervisor.KILL_SECONDS
 
 
 def test_several_workers_need_a_log_for_several(tmp_path: Path) -> None:

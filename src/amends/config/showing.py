@@ -10,7 +10,9 @@ from amends.config.keep import Keep
 from amends.config.loading import Loaded
 from amends.config.values import HIDDEN, Seconds, Secret, Size
 
-_PASSWORD: Final = re.compile(r"(?P<before>[a-z][a-z0-9+.-]*://[^/@:\s]*):(?P<password>[^@/\s]*)@")
+_PASSWORD: Final = re.compile(
+    r"(?P<before>[a-z][a-z0-9+.-]*://[^/@:\s]*:)[^/\s]*(?P<after>@)|(?P<name>[?&](?:ssl)?password=)[^&#\s]*"
+)
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -64,7 +66,7 @@ def text_of(value: object) -> str:
 
 def without_password(url: str) -> str:
     """A URL as it may be shown."""
-    return _PASSWORD.sub(rf"\g<before>:{HIDDEN}@", url)
+    return _PASSWORD.sub(lambda found: f"{found['before'] or found['name']}{HIDDEN}{found['after'] or ''}", url)
 
 
 def _below(path: str, name: str) -> str:

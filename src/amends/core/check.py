@@ -19,7 +19,7 @@ from amends.core.functions import (
 )
 from amends.core.graph import closure, stated_edges
 from amends.core.keys import NOTICE, PUBLIC_NAME, STEP_NAME
-from amends.core.limits import READS_MAX, STEPS_MAX
+from amends.core.limits import READS_MAX, STEPS_MAX, VERSION_MAX
 from amends.core.operation import Operation, Rest
 from amends.core.retry import Guard, Kind, Policy, Retry
 
@@ -63,8 +63,8 @@ def _at(saga: Declares[Any], step: Step[Any, Any]) -> str:
 def _names(saga: Declares[Any]) -> Iterator[str]:
     if not isinstance(saga.name, str) or PUBLIC_NAME.fullmatch(saga.name) is None:  # pyright: ignore[reportUnnecessaryIsInstance] - untyped code
         yield f"{saga.name!r} is no name for a saga: expected {PUBLIC_NAME.pattern}."
-    if not isinstance(saga.version, int) or saga.version < 1:  # pyright: ignore[reportUnnecessaryIsInstance] - untyped code
-        yield f"{saga.name}: version {saga.version!r} is no version: expected a whole number from 1."
+    if not isinstance(saga.version, int) or not 1 <= saga.version <= VERSION_MAX:  # pyright: ignore[reportUnnecessaryIsInstance] - untyped code
+        yield f"{saga.name}: version {saga.version!r} is no version: expected a whole number from 1 to {VERSION_MAX}."
     for step in saga.steps:
         if step.name == NOTICE:
             yield f"{_title(saga)}: a step can't be called {NOTICE}: that name is taken. Rename {step.where}."

@@ -14,6 +14,9 @@ STEPS_MAX: Final = 100
 ITEMS_MAX: Final = 1_000
 """Calls in one step that makes many."""
 
+VERSION_MAX: Final = 2**31 - 1
+"""A saga's version: as large as a database's whole numbers."""
+
 READS_MAX: Final = 6
 """Steps whose replies one step reads: as many as the type checker can follow."""
 

@@ -164,8 +164,17 @@ class Engine:
             self._elsewhere.start()
 
     async def open_for_visits(self) -> None:
-        """Open the log for looking, and for what people ask; no run is claimed or driven here."""
+        """Open the log for looking, and for what people ask; no run is claimed or driven here.
+
+        What is asked happens at the log's time: by a clock that is ahead, the run would be due only when that is over.
+        """
         await self.log.open()
+        if self._lease is not None:
+            try:
+                await self._lease.confirm()
+            except BaseException:
+                await self.log.close()
+                raise
         self._writer.start()
 
     async def close(self, grace_seconds: float = GRACE_SECONDS) -> None:
@@ -219,6 +228,11 @@ class Engine:
         if self._lease is not None and not self._lease.may_send():
             return self._lease.trouble or "the lease isn't confirmed: nothing is sent until it is"
         return self._writer.trouble
+
+    @property
+    def clock(self) -> Clock:
+        """What deadlines and timers go by: the log's own time where several processes share it."""
+        return self._clock
 
     @property
     def appends_waiting(self) -> int:
@@ -514,4 +528,7 @@ def _checked_tags(tags: Mapping[str, str]) -> Mapping[str, str]:
             if not isinstance(each, str) or not each or len(each) > TAG_CHARACTERS_MAX:  # pyright: ignore[reportUnnecessaryIsInstance] - untyped code
                 msg = f"{name!r}: tags are text of 1 to {TAG_CHARACTERS_MAX} characters"
                 raise InputInvalid(msg, path=f"tags.{name}")
+            if "\0" in each or any("\ud800" <= one <= "\udfff" for one in each):
+                msg = f"{name!r}: tags hold neither NUL nor half of a character, which no database could keep"
+                raise InputInvalid(msg, path="tags")
     return dict(tags)

@@ -60,9 +60,13 @@ class LeaseKeeper:
         """Whether the lease is far enough from its end for a call to leave."""
         return self._confirmed is not None and self._elapsed() - self._confirmed < (1 - MARGIN) * self._lease.seconds
 
+    async def confirm(self) -> None:
+        """Confirm the lease once, and take over the log's time."""
+        await self._beat()
+
     async def start(self) -> None:
         """Confirm the lease, take over the log's time, and go on renewing."""
-        await self._beat()
+        await self.confirm()
         self._task = asyncio.create_task(self._run(), name="amends-lease")
 
     async def close(self) -> None:

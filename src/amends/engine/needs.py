@@ -46,14 +46,16 @@ def another_graph_text(key: SagaKey, kept: bytes, given: bytes, needed: Mapping[
     return "\n".join(
         [
             f"{key.name} v{key.version} is not the {key.name} v{key.version} that {began} began with.",
-            *(
-                f"  {change.sign} {change.what:<6} {change.name} {change.detail}".rstrip()
-                for change in changes
-                if is_graphs(change)
-            ),
+            *(_line(change) for change in changes if is_graphs(change)),
             f"Set version={key.version + 1} on this one and keep the old file loaded, or take the change back.",
         ]
     )
+
+
+def _line(change: Change) -> str:
+    """Of a step that came or went its name says enough: it must not be there, or not be gone."""
+    detail = "" if change.what == "step" else f" {change.detail}"
+    return f"  {change.sign} {change.what:<6} {change.name}{detail}"
 
 
 def is_graphs(change: Change) -> bool:

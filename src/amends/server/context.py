@@ -12,7 +12,7 @@ from amends.core.limits import REQUEST_BYTES_MAX
 from amends.engine.driven import Driven, Ready
 from amends.engine.engine import Engine
 from amends.engine.lanes import Lane
-from amends.ports.clock import Clock, SystemClock
+from amends.ports.clock import Clock
 from amends.ports.log import StoredRun, WorkerState
 from amends.server.access import Access
 from amends.server.callback_tokens import CallbackTokens
@@ -54,7 +54,6 @@ class Context:
     """`stopping` is set when the server is asked to stop: whoever waits for a run is then told how it stands."""
 
     engine: Engine
-    clock: Clock = field(default_factory=SystemClock)
     access: Access = field(default_factory=Access)
     limits: Limits = field(default_factory=Limits)
     callbacks: CallbackTokens = field(default_factory=CallbackTokens)
@@ -63,6 +62,9 @@ class Context:
     sagas: Mapping[str, SagaSettings] = field(default_factory=dict[str, SagaSettings])
     lanes: Mapping[str, Lane[Ready]] = field(default_factory=dict[str, Lane[Ready]])
     failures: Failures = field(default_factory=Failures)
+    clock: Clock = field(init=False)
+    """The log's, by which deadlines hold."""
+
     graphs: Graphs = field(init=False)
     buckets: Buckets | None = field(init=False)
     document: Callable[[], bytes] = bytes
@@ -70,6 +72,7 @@ class Context:
     streams: int = 0
 
     def __post_init__(self) -> None:
+        self.clock = self.engine.clock
         self.graphs = Graphs(self.engine.log, self.engine.events)
         for each in self.engine.definitions.values():
             self.graphs.known(each)

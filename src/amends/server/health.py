@@ -56,7 +56,7 @@ async def _against(context: Context) -> list[str]:
         return [context.engine.trouble]
     try:
         async with asyncio.timeout(READY_SECONDS):
-            await context.engine.log.next_due([])
+            await context.engine.log.next_due()  # of any saga: that is a look at one entry of an index
     except TimeoutError:
         return [f"the log doesn't answer within {READY_SECONDS:g} s"]
     except LogUnavailable as error:

@@ -46,9 +46,8 @@ class Observing:
     ) -> None:
         self._engine = engine
         self._graphs = Graphs(engine.log, engine.events)
-        self._clock = clock = clock or SystemClock()
         self._poster = Poster()
-        self._deliveries = Deliveries(webhooks, self._poster.post, clock)
+        self._deliveries = Deliveries(webhooks, self._poster.post, clock or SystemClock())
         self._wanted = frozenset(event for hook in webhooks for event in hook.on)
         self._book = AlertBook(self._tell, links, self._shown)
         self._told: OrderedDict[str, None] = OrderedDict()
@@ -125,7 +124,7 @@ class Observing:
             await asyncio.sleep(LOOK_SECONDS)
 
     def _stands(self, each: Standing) -> None:
-        now = self._clock.now()
+        now = self._engine.clock.now()  # by which it is known since when it is down
         records = (driven.record for driven in self._engine.worker.runs.values())
         self._book.stands(
             each.participant,

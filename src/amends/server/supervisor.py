@@ -36,8 +36,10 @@ WELL_SECONDS: Final = 60.0
 """Who has served so long is well: should he end, he is started again at once."""
 
 LOOK_SECONDS: Final = 0.1
-KILL_SECONDS: Final = 5.0
-"""How long after its grace a worker may take to end before it is killed."""
+KILL_SECONDS: Final = 15.0
+"""How long beside the grace of its calls a worker may take to end before it is killed: answers and webhooks on their
+way get their own time before, and handing over comes last. Killed before that, its runs wait until its lease is over.
+"""
 
 _LOGGER: Final = logging.getLogger("amends.server")
 

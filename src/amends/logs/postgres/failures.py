@@ -8,11 +8,11 @@ value is refused for is its caller's mistake, and goes through as it is.
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Final
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import asyncpg
 
-from amends.core.errors import LogUnavailable, LogUnclear
+from amends.core.errors import AmendsError, LogUnavailable, LogUnclear
 
 MISTAKES: Final = ("22", "23")
 """Classes of SQLSTATE: a value that a column can't take, a row that breaks a constraint."""
@@ -23,7 +23,20 @@ UNCLEAR: Final = ("08", "57P01", "57P02", "57P05")
 AGAIN: Final = ("40001", "40P01")
 """Rolled back for another's sake: at once again."""
 
+AFRESH: Final = ("25006", "26000", "42P05")
+"""Perhaps it isn't the server that can't, but only this connection to it: the next try makes a new one. Read-only: it
+became a standby, and another took its place. Prepared statements unknown, or there already: a pooler changed servers.
+"""
+
+SHOWN: Final = ("host", "port", "user", "dbname", "service")
+"""Settings of a URL that say where it leads, and nothing secret."""
+
+POOLER: Final = "Is there a pooler in between? It must pool sessions and let their settings through; or go past it."
+
 REMEDIES: Final[Mapping[str, str]] = {
+    "08P01": POOLER,
+    "26000": POOLER,
+    "42P05": POOLER,
     "25006": "It is read-only: is it a standby? The log goes on by itself once it can be written.",
     "28": "Look at user and password in the log's URL.",
     "3D000": "There is no such database. Make it: createdb NAME",
@@ -33,11 +46,16 @@ REMEDIES: Final[Mapping[str, str]] = {
     "53100": "Its disk is full. Make room; the log goes on by itself.",
     "53200": "It is out of memory. The log goes on by itself.",
     "53300": "It has no connection left. Raise max_connections, or run fewer processes; the log goes on by itself.",
-    "57014": "It took too long and was given up.",
+    "57014": "It took too long and was given up: is a statement_timeout set for this user?",
     "57P03": "It is starting or stopping. The log goes on by itself.",
 }
 """By SQLSTATE or its class: what to do."""
 
+PORT_MAX: Final = 65_535
+EXPECTED: Final = (
+    "Expected postgresql://USER:PASSWORD@HOST:PORT/DATABASE, where / # ? @ : and % in a user or a password are written "
+    "%2F %23 %3F %40 %3A and %25."
+)
 NOT_THERE: Final = "Is it running, and is the address right? The log goes on by itself once it answers."
 NOT_HEARD: Final = "Whether this was written isn't known; it is settled by sending it again."
 
@@ -51,11 +69,33 @@ class Refusal(LogUnavailable):
 
 
 def shown(url: str) -> str:
-    """The URL without its password and its settings, for people."""
-    parts = urlsplit(url)
-    user = f"{parts.username}@" if parts.username else ""
-    port = f":{parts.port}" if parts.port else ""
-    return urlunsplit((parts.scheme, f"{user}{parts.hostname or ''}{port}", parts.path, "", ""))
+    """The URL without its password and its other settings, for people. `AmendsError` if it is none; the text names
+    nothing of it, for what is wrong with it may be the password.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise AmendsError(f"the log's URL can't be read: {error}. {EXPECTED}") from None
+    login, at, hosts = parts.netloc.rpartition("@")
+    said = [(name, value) for name, value in parse_qsl(parts.query) if name in SHOWN]
+    ports = [_port(each) for each in hosts.split(",")]
+    ports += [each for name, value in said if name == "port" for each in value.split(",")]
+    if "@" in login or parts.fragment or not all(map(_is_port, ports)):
+        raise AmendsError(
+            f"the log's URL can't be read: its user, its password or a port isn't as it must be. {EXPECTED}"
+        )
+    user = login.partition(":")[0]
+    query = urlencode(said, safe="/,:")
+    return f"{parts.scheme}://{user}{at if user else ''}{hosts}{parts.path}{'?' if query else ''}{query}"
+
+
+def _port(host: str) -> str:
+    """The port of `host:port` or `[::1]:port`; empty if none is said."""
+    return host.rpartition("]")[2].partition(":")[2]
+
+
+def _is_port(text: str) -> bool:
+    return not text or (text.isascii() and text.isdecimal() and int(text) <= PORT_MAX)
 
 
 @contextmanager
@@ -79,4 +119,5 @@ def _meant(where: str, error: asyncpg.PostgresError, state: str, *, sent: bool) 
     if sent and state.startswith(UNCLEAR):
         return LogUnclear(f"{where}: {error} ({state}). {NOT_HEARD}")
     remedy = REMEDIES.get(state) or REMEDIES.get(state[:2]) or "Nothing of this was written."
-    return Refusal(f"{where}: {error} ({state}). {remedy}", again=state in AGAIN)
+    text = f"{where}: {error} ({state}). {remedy}"
+    return LogUnavailable(text) if state in AFRESH else Refusal(text, again=state in AGAIN)

@@ -9,18 +9,30 @@ import math
 import os
 import secrets
 import socket
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
 from typing import Final
 
 import asyncpg
 
 from amends.core.errors import LogUnavailable
 from amends.logs.postgres.connections import Connection, Link, Place
+from amends.logs.postgres.failures import Refusal
 from amends.logs.postgres.rows import keys_as_json
 from amends.logs.postgres.statements import SQL
 from amends.ports.log import SagaKey
 
 CHANNEL: Final = "amends"
+TRIES_MAX: Final = 5
+"""How often handing over is begun again that was rolled back for another's sake: a visitor's to several of the runs."""
+
+PART: Final = 1 / 6
+"""This part of the lease anything else may have the connection for: half the time from one heartbeat to the next. What
+hangs there would keep heartbeats waiting until the lease is over, though a new connection would do.
+"""
+
+BRIEF_SECONDS_MIN: Final = 0.5
+"""A busy machine gets that long all the same."""
 
 _LOGGER: Final = logging.getLogger("amends.logs.postgres")
 
@@ -73,8 +85,14 @@ class Lease:
         return now
 
     async def look(self) -> None:
-        async with self._link.use() as connection:
+        async with self._briefly() as connection:
             await self._reap(connection)
+
+    @asynccontextmanager
+    async def _briefly(self) -> AsyncGenerator[Connection]:
+        """The connection, for something that a heartbeat must not wait for."""
+        async with self._link.use() as connection, asyncio.timeout(max(self.seconds * PART, BRIEF_SECONDS_MIN)):
+            yield connection
 
     async def _reap(self, connection: Connection) -> None:
         self.look_in = None
@@ -99,20 +117,20 @@ class Lease:
 
     async def announce(self, known: Sequence[SagaKey]) -> None:
         self._known = tuple(known)
-        async with self._link.use() as connection:
+        async with self._briefly() as connection:
             await connection.execute(SQL["announce"], self.worker, keys_as_json(known))
             await connection.execute(SQL["forget_workers"])
 
     async def let_go_of_strays(self, held: Callable[[], Collection[str]], now: int) -> Sequence[str]:
         worker = self.worker
-        async with self._link.use() as connection:
+        async with self._briefly() as connection:
             owned = await connection.fetch(SQL["owned"], worker)
         # Only now: what was started while that was asked is ours, too.
         known = held()
         strays = [(run, epoch) for run, epoch in owned if run not in known]
         if not strays:
             return []
-        async with self._link.use() as connection:
+        async with self._briefly() as connection:
             gone = await connection.fetch(SQL["let_go_of_strays"], worker, *zip(*strays, strict=True), now)
         return [run for (run,) in gone]
 
@@ -121,14 +139,24 @@ class Lease:
         if self._telling is not None:
             await asyncio.gather(self._telling, return_exceptions=True)
         try:
-            async with self._link.use() as connection:
-                await connection.execute(SQL["hand_over"], self.worker)
-                await connection.execute(SQL["leave"], self.worker)
-                await connection.execute(SQL["notify"])
+            for left in reversed(range(TRIES_MAX)):
+                try:
+                    await self._hand_over()
+                    break
+                except Refusal as error:
+                    if not error.again or not left:
+                        raise
         except (LogUnavailable, asyncpg.PostgresError) as error:
             _LOGGER.warning("runs can't be handed over, others take them when the lease is over: %s", error)
         finally:
             await self._link.close()
+
+    async def _hand_over(self) -> None:
+        async with self._link.use() as connection:
+            await connection.execute(SQL["hand_over"], self.worker)
+            await connection.execute(SQL["leave"], self.worker)
+            await connection.execute(SQL["notify"])
+            await connection.execute(SQL["forget_workers"])  # each command is a worker, and servers start seldom
 
     # -- hearing and telling
 
@@ -157,7 +185,7 @@ class Lease:
         while self._more_to_tell:
             self._more_to_tell = False
             try:
-                async with self._link.use() as connection:
+                async with self._briefly() as connection:
                     await connection.execute(SQL["notify"])
             except (LogUnavailable, asyncpg.PostgresError) as error:
                 _LOGGER.info("others weren't told that a run needs somebody; they see it when they look: %s", error)

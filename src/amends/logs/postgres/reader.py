@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from amends.core.errors import LogUnavailable
 from amends.logs.postgres import schema
 from amends.logs.postgres.connections import Links, Place
-from amends.logs.postgres.rows import find_statement, keys_of_json, stored, whole_run
+from amends.logs.postgres.rows import find_statement, is_text, keys_of_json, may_be_kept, stored, whole_run
 from amends.logs.postgres.statements import SQL
 from amends.ports.log import (
     Find,
@@ -58,10 +58,14 @@ class PostgresReader:
         return self._links
 
     async def read(self, run: str) -> StoredRun | None:
+        if not is_text(run):
+            return None
         async with self.questions.use() as connection:
             return whole_run(await connection.fetch(SQL["whole_run"], run))
 
     async def read_row(self, run: str) -> StoredRun | None:
+        if not is_text(run):
+            return None
         async with self.questions.use() as connection:
             row = await connection.fetchrow(SQL["row"], run)
             return None if row is None else stored(row, ())
@@ -71,6 +75,8 @@ class PostgresReader:
             return [StoredEvent(*row) for row in await connection.fetch(SQL["events"], run, after)]
 
     async def find(self, question: Find) -> Sequence[StoredRun]:
+        if not may_be_kept(question):
+            return []
         sql, parameters = find_statement(question)
         async with self.questions.use() as connection:
             return [stored(row, ()) for row in await connection.fetch(sql, *parameters)]

@@ -6,6 +6,7 @@ from typing import Final
 
 import asyncpg
 
+from amends.core.limits import VERSION_MAX
 from amends.logs.postgres.statements import SQL, numbered
 from amends.ports.log import Find, SagaKey, StoredEvent, StoredRun
 
@@ -70,6 +71,18 @@ def keys_of_json(text: bytes) -> tuple[SagaKey, ...]:
 def tags_as_json(tags: Mapping[str, str]) -> bytes:
     """Tags as one value."""
     return json.dumps(dict(tags), ensure_ascii=False, separators=(",", ":")).encode() if tags else b"{}"
+
+
+def may_be_kept(question: Find) -> bool:
+    """Whether a row could hold what is asked for: no column takes a NUL, or a number that is too large for it."""
+    texts = (question.saga, question.step, *question.states, *question.tags, *question.tags.values())
+    version = 0 if question.saga_version is None else question.saga_version
+    return abs(version) <= VERSION_MAX and all(is_text(each) for each in texts if each is not None)
+
+
+def is_text(text: str) -> bool:
+    """Whether the database can hold it, and be asked for it."""
+    return "\0" not in text and not any("\ud800" <= each <= "\udfff" for each in text)
 
 
 def find_statement(question: Find) -> tuple[str, list[Parameter]]:

@@ -16,13 +16,26 @@ PACKAGE: Final = "amends.logs.postgres.migrations"
 LOCK: Final = 0x616D656E6473
 """The letters `amends`: whoever changes the tables holds this advisory lock."""
 
+APPLY_SECONDS: Final = 86_400.0
+"""How long bringing tables up to date may take, and waiting for whoever is at it: to index many runs takes its time."""
+
+NO_LIMITS: Final = (
+    "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0;\n"
+)
+"""What this user is held to in his daily work."""
+
 PREPARE: Final = """\
-CREATE SCHEMA IF NOT EXISTS amends;
+DO $$ BEGIN
+    IF to_regnamespace('amends') IS NULL THEN  -- who may use it but make none needn't
+        CREATE SCHEMA amends;
+    END IF;
+END $$;
 CREATE TABLE IF NOT EXISTS amends.schema_versions (
     version    integer     NOT NULL PRIMARY KEY,
     applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 """
+ENCODING: Final = "UTF8"
 NOTED: Final = "INSERT INTO amends.schema_versions (version) VALUES ({version});\n"
 IS_THERE: Final = "SELECT to_regclass('amends.schema_versions') IS NOT NULL"
 VERSION: Final = "SELECT coalesce(max(version), 0) FROM amends.schema_versions"
@@ -41,7 +54,7 @@ def script(after: int = 0) -> str:
     """Everything that makes version `after` the latest, as one transaction to be run with `psql`."""
     parts = [f"{text}\n{NOTED.format(version=number)}" for number, text in migrations().items() if number > after]
     lock = f"SELECT pg_advisory_xact_lock({LOCK});\n"
-    return "\n".join(["BEGIN;", lock + PREPARE, *parts, "COMMIT;\n"])
+    return "\n".join(["BEGIN;", NO_LIMITS + lock + PREPARE, *parts, "COMMIT;\n"])
 
 
 async def version_of(connection: Connection) -> int:
@@ -51,6 +64,7 @@ async def version_of(connection: Connection) -> int:
 
 async def check(connection: Connection, place: Place) -> None:
     """Refuse tables that aren't this program's, before anything is written."""
+    _refuse_encoding(connection, place)
     found = await version_of(connection)
     if found == 0:
         raise SchemaMismatch(f"there is no log in {place.shown} yet. Make it: amends schema apply --log {place.shown}")
@@ -63,6 +77,16 @@ async def check(connection: Connection, place: Place) -> None:
         raise SchemaMismatch(
             f"the log in {place.shown} was made by a newer amends (its schema is {found}, this one knows {LATEST}). "
             "Nothing was changed. Install the newer one: pip install --upgrade amends"
+        )
+
+
+def _refuse_encoding(connection: Connection, place: Place) -> None:
+    """Names, tags and errors may hold any character; a run that can't be written for one would never end."""
+    encoding: str = connection.get_settings().server_encoding
+    if encoding != ENCODING:
+        raise SchemaMismatch(
+            f"the database {place.shown} is encoded in {encoding}, which can't hold every character. "
+            f"Make another for the log: createdb --encoding {ENCODING} --template template0 NAME"
         )
 
 
@@ -82,9 +106,11 @@ async def apply(url: str) -> tuple[int, int]:
     place = Place(url)
     connection = await place.connect()
     try:
+        _refuse_encoding(connection, place)
         with told(place.shown):
             async with connection.transaction():
-                await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
+                await connection.execute(NO_LIMITS)
+                await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK, timeout=APPLY_SECONDS)
                 before = await version_of(connection)
                 if before > LATEST:
                     await check(connection, place)
@@ -92,7 +118,7 @@ async def apply(url: str) -> tuple[int, int]:
                     await connection.execute(PREPARE)
                 for number, text in migrations().items():
                     if number > before:
-                        await connection.execute(text)
+                        await connection.execute(text, timeout=APPLY_SECONDS)
                         await connection.execute(NOTED.format(version=number))
     finally:
         await connection.close()

@@ -329,6 +329,16 @@ class LogContract(OwnersContract):
         assert await found(Find(states=["stuck"], saga="place-order", saga_version=2, step="ship")) == "d"
         assert await found(Find(states=["stuck"], step="ship", limit=1, after=(1_003, "d"))) == "b"
 
+    async def test_what_no_run_can_have_is_asked_for_in_vain(self, log: TransactionLog) -> None:
+        """A question that no row could answer is no error: what is asked for may come from anybody."""
+        await write(log, start("r1", tags={"a": "b"}))
+        odd = "b\0"
+        asked = [Find(saga=odd), Find(step=odd), Find(tags={"a": odd}), Find(tags={odd: "b"}), Find(saga_version=2**40)]
+        for question in asked:
+            assert list(await log.find(question)) == []
+        assert await log.read(odd) is None
+        assert await log.read_row(odd) is None
+
     async def test_runs_are_counted_by_state(self, log: TransactionLog) -> None:
         """As the rows stand now."""
         await write(log, start("a"), start("b"), start("c"))
