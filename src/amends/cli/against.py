@@ -47,8 +47,8 @@ class Findings:
 
     @property
     def is_fine(self) -> bool:
-        """Nothing live would be left to nobody, were this all there is. Workers that have the old graph now don't count:
-        before a deploy they are those that it is going to replace.
+        """Nothing live would be left to nobody, were this all there is. Workers that have the old graph now don't
+        count: before a deploy they are those that it is going to replace.
         """
         return not self.refusals and not self.needed
 
