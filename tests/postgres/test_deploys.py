@@ -219,8 +219,7 @@ async def test_workers_that_a_deploy_replaces_do_not_make_its_check_fine(
     await asyncio.to_thread(with_live_runs, log_url, shop_modules)
     log = PostgresLog(log_url)
     await log.open()
-    assert log.lease is not None
-    await log.lease.announce([SagaKey(old.saga, old.version, old.digest)])
+    await log.announce([SagaKey(old.saga, old.version, old.digest)])
     assert await asyncio.to_thread(amends, ["check", f"{shop_modules}.sagas", "--against", log_url]) == 1
     await log.close()
     said = capsys.readouterr().out.splitlines()
