@@ -12,6 +12,7 @@ import pytest_asyncio
 from amends.core.errors import AmendsError, LogUnavailable, SchemaMismatch
 from amends.logs.postgres import connections, schema
 from amends.logs.postgres.connections import Place
+from amends.logs.postgres.failures import told
 from amends.logs.postgres.log import PostgresLog
 from amends.logs.postgres.reader import open_readonly
 from amends.logs.postgres.rows import find_statement
@@ -77,10 +78,12 @@ async def test_tables_that_are_older_are_refused(log_url: str, monkeypatch: pyte
         await PostgresLog(log_url).open()
 
 
-async def test_newer_tables_are_not_touched_by_apply(spare_log_url: str) -> None:
+async def test_newer_tables_are_not_touched_by_apply_nor_taken_for_done(spare_log_url: str) -> None:
     ask(spare_log_url, NEWER)
     with pytest.raises(SchemaMismatch, match="made by a newer amends"):
         await schema.apply(spare_log_url)
+    with pytest.raises(SchemaMismatch, match="made by a newer amends"):
+        await schema.found_version(spare_log_url)
 
 
 async def test_bringing_tables_up_to_date_takes_as_long_as_it_takes(
@@ -187,6 +190,14 @@ async def test_of_several_hosts_the_one_that_can_be_written_is_used(log_url: str
 async def test_no_such_database_is_told_with_what_to_do(log_url: str) -> None:
     with pytest.raises(LogUnavailable, match=r"There is no such database. Make it: createdb"):
         await PostgresLog(log_url + "_not").open()
+
+
+def test_what_the_server_says_in_several_lines_is_told_in_one() -> None:
+    error = asyncpg.CannotConnectNowError("it is starting")
+    error.detail = "Not yet\nconsistent."
+    with pytest.raises(LogUnavailable) as raised, told("here", sent=False):
+        raise error
+    assert str(raised.value).startswith("here: it is starting DETAIL: Not yet consistent. (57P03). It is starting or")
 
 
 # -- plain SQL

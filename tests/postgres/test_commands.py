@@ -11,7 +11,7 @@ from amends.core.outcomes import Compensated
 from amends.ports.clock import SystemClock
 from tests.cli.commands import Told, amends
 from tests.postgres.shop import Shop, order
-from tests.postgres.support import until, worker_of
+from tests.postgres.support import until, vanish, worker_of
 from tests.postgres.test_workers import SOON
 from tests.support.postgres import Sql
 
@@ -87,3 +87,37 @@ def test_a_server_that_isnt_there_is_told_without_the_password(tmp_path: Path, c
     assert seen.code == 1
     assert "postgresql://ann@127.0.0.1:9/orders can't be reached" in seen.err
     assert PASSWORD not in seen.err + seen.out
+
+
+async def test_a_run_that_no_worker_is_left_for_is_listed_and_told_so(tmp_path: Path, log_url: str) -> None:
+    shop = Shop()
+    held = shop.hold("o-1 reserve")
+    async with worker_of(shop, log_url) as runs:
+        await runs.start(order, "o-1", id="o-1")
+        await until(lambda: bool(shop.asked), "the call is on its way")
+        assert (await told(tmp_path, "ls", "--unclaimable", "--log", log_url)).out.startswith("no runs")
+        assert "Nobody needs to act." in (await told(tmp_path, "show", "o-1", "--log", log_url)).out
+        await runs.close(grace_seconds=0)
+    held.set()
+    listed = (await told(tmp_path, "ls", "--unclaimable", "--log", log_url)).out
+    assert [line.split()[0] for line in listed.splitlines()] == ["run", "o-1"]
+    shown = (await told(tmp_path, "show", "o-1", "--log", log_url)).out
+    assert "  now        nobody drives it\n" in shown
+    assert "No live worker has order v1: start one that does." in shown
+    assert "Nobody needs to act" not in shown
+
+
+async def test_where_all_workers_were_killed_none_counts_as_live_once_its_lease_is_over(
+    tmp_path: Path, log_url: str, sql: Sql
+) -> None:
+    shop = Shop()
+    held = shop.hold("o-1 reserve")
+    async with worker_of(shop, log_url) as runs:
+        await runs.start(order, "o-1", id="o-1")
+        await until(lambda: bool(shop.asked), "the call is on its way")
+        await vanish(runs)
+        assert "Nobody needs to act." in (await told(tmp_path, "show", "o-1", "--log", log_url)).out
+        sql("UPDATE amends.workers SET expires_at = clock_timestamp() - interval '1 s'")
+        assert sql("SELECT state FROM amends.workers") == "live", "nobody is there to declare it dead"
+        assert "nobody drives it" in (await told(tmp_path, "show", "o-1", "--log", log_url)).out
+        held.set()

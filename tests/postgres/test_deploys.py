@@ -211,6 +211,22 @@ def test_the_same_version_with_another_graph_is_told_with_what_changed(
     assert refusal in said
 
 
+async def test_workers_that_a_deploy_replaces_do_not_make_its_check_fine(
+    log_url: str, shop_modules: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (saga,) = find_sagas([f"{shop_modules}.old"])
+    (old,) = load_definitions([saga])
+    await asyncio.to_thread(with_live_runs, log_url, shop_modules)
+    log = PostgresLog(log_url)
+    await log.open()
+    await log.announce([SagaKey(old.saga, old.version, old.digest)])
+    assert await asyncio.to_thread(amends, ["check", f"{shop_modules}.sagas", "--against", log_url]) == 1
+    await log.close()
+    said = capsys.readouterr().out.splitlines()
+    assert "  A live worker has v1 now. When the last one stops nobody drives these runs. Choose:" in said
+    assert any(line.startswith("    load both      amends serve") for line in said)
+
+
 async def test_a_process_that_would_leave_live_runs_to_nobody_does_not_start(log_url: str) -> None:
     shop = Shop()
     first, second = order_v(1), order_v(2)

@@ -235,6 +235,25 @@ async def test_a_database_that_turns_read_only_costs_nothing_but_time(
     assert shop.asked.count("o-1 reserve") == 1
 
 
+async def test_whoever_has_nothing_to_write_is_ready_again_once_the_database_can_be_written(
+    databases: Databases, pattern: str
+) -> None:
+    url = databases.new(like=pattern)
+    name = urlsplit(url).path.removeprefix("/")
+    async with worker_of(Shop(), url, lease=2.0) as runs:
+        ask(url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        ask(
+            url,
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        )
+        with pytest.raises(LogUnavailable, match="read-only"):
+            await runs.start(order, "o-1", id="o-1")
+        await until(lambda: "read-only" in str(runs.engine.trouble), "it says what is wrong")
+        ask(databases.url, f"ALTER DATABASE {name} RESET default_transaction_read_only")
+        await until(lambda: runs.engine.trouble is None, "it is ready, though nobody brought it anything to write")
+
+
 async def test_a_server_that_is_restarted_at_once_again_and_again_loses_and_doubles_nothing(
     own_server: PostgresServer,
 ) -> None:

@@ -1,5 +1,6 @@
 """What the server says about itself: the OpenAPI document, the page that shows it, health, numbers."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -12,7 +13,8 @@ from amends.core.errors import LogUnavailable
 from amends.core.retry import MICROSECONDS
 from amends.logs.memory import MemoryLog
 from amends.ports.clock import SystemClock
-from amends.ports.log import SagaKey
+from amends.ports.log import LiveRuns, SagaKey
+from amends.server import metrics
 from amends.server.app import SECURITY_HEADERS
 from amends.server.context import Context
 from amends.server.openapi import document
@@ -185,6 +187,7 @@ async def test_the_numbers_say_what_is_going_on(opened: tuple[Caller, Context]) 
     assert found[cause] == 1
     assert found['amends_oldest_seconds{saga="staged",state="running"}'] >= 0
     assert found["amends_runs_in_memory"] == 1
+    assert found["amends_log_up"] == 1
     assert found["amends_last_append_timestamp_seconds"] > 0
     assert found['amends_http_requests_total{method="POST",path="/v1/runs",status="201"}'] == 3
     again = numbers((await caller.get("/metrics")).body)
@@ -202,6 +205,41 @@ async def test_runs_whose_saga_is_not_loaded_are_counted() -> None:
     async with api(quick, log=MemoryLog(log.store)) as (caller, _):
         found = numbers((await caller.get("/metrics")).body)
         assert found['amends_unclaimable_runs{saga="waits",version="1"}'] == 1
+
+
+class Gone(MemoryLog):
+    now = False
+
+    async def answer(self) -> None:
+        raise LogUnavailable("nobody there")
+
+    @override
+    async def live(self, now: int) -> Sequence[LiveRuns]:
+        if self.now:
+            await self.answer()
+        return await super().live(now)
+
+
+class Hanging(Gone):
+    @override
+    async def answer(self) -> None:
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("kind", [Gone, Hanging])
+async def test_while_the_log_does_not_answer_there_are_the_numbers_of_the_process(
+    kind: type[Gone], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "LOG_SECONDS", 0.01)
+    log = kind()
+    async with api(quick, log=log) as (caller, _):
+        log.now = True
+        answer = await caller.get("/metrics")
+        found = numbers(answer.body)
+        assert answer.status == 200
+        assert found["amends_log_up"] == 0
+        assert found["amends_appends_waiting"] == 0
+        assert not any(name.startswith(("amends_runs{", "amends_due_runs")) for name in found)
 
 
 class AnHourOn(SystemClock):

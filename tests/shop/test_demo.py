@@ -23,7 +23,7 @@ from amends.core.retry import Guard, Kind
 from amends.shop.demo_customers import saga_of
 from amends.shop.demo_result import Kills, examine
 from amends.shop.demo_settings import SERVICES, Impossible, usable_folder, usable_ports
-from amends.shop.demo_story import Told, tell
+from amends.shop.demo_story import LEFT, Told, tell
 from amends.shop.demo_times import RunTime, Spread, Worked, critical_path, times_of
 from amends.shop.faults import PROFILES, Plan
 from amends.shop.saga import place_held_order, place_order
@@ -351,3 +351,4 @@ def test_a_story_says_what_each_event_means_and_when_the_orchestrator_died() -> 
         Told(2500.0, "charge", "undone"),
         Told(2500.0, "order", "compensated: it is in no service any more"),
     ]
+    assert list(tell(history, LEFT))[3] == Told(2300.0, "", LEFT)

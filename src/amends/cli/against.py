@@ -47,8 +47,10 @@ class Findings:
 
     @property
     def is_fine(self) -> bool:
-        """Nothing live would be left to nobody."""
-        return not self.refusals and all(each.loaded_elsewhere for each in self.needed)
+        """Nothing live would be left to nobody, were this all there is. Workers that have the old graph now don't
+        count: before a deploy they are those that it is going to replace.
+        """
+        return not self.refusals and not self.needed
 
 
 async def findings(log: "LogReader", definitions: "Sequence[Definition]") -> Findings:
@@ -118,7 +120,7 @@ def choices(key: "SagaKey", modules: Sequence[str], *, loaded_elsewhere: bool) -
     old = [_old_module(each, version) for each in modules]
     both = f"amends serve {' '.join([*modules, *old])}"
     if loaded_elsewhere:
-        yield f"  Another live worker has {version}. Before the last one that has it stops:"
+        yield f"  A live worker has {version} now. When the last one stops nobody drives these runs. Choose:"
     else:
         yield f"  A process without {version} will not start while no other live worker has it. Choose:"
     yield f"    load both      {both:<45} then delete {version} when this list is empty"

@@ -50,10 +50,13 @@ RULES: Final = (
     },
     {
         "alert": "AmendsNotDriving",
-        "expr": "max(amends_due_runs) > 0 and time() - max(amends_last_append_timestamp_seconds) > 30",
+        "expr": (
+            "max(amends_due_runs) > 0 and time() - max(amends_last_append_timestamp_seconds) > 30 "
+            "or max(amends_log_up) == 0"
+        ),
         "for": "30s",
         "severity": "page",
-        "summary": "runs are due and nothing was written for 30 s: is the database gone, are the leases lost?",
+        "summary": "the log doesn't answer, or runs are due and nothing is written: database gone, or leases lost?",
         "look": "amends ls --live",
     },
 )

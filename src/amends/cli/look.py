@@ -235,8 +235,12 @@ async def around_of(source: Source, run: "RunView | None" = None) -> "Around":
     from amends.cli.texts.story import Around
 
     participants = {each.name: each for each in await participants_of(source)}
-    if run is None or not run.stuck:
+    if run is None:
         return Around(datetime.now(UTC), participants)
+    if not run.stuck:
+        loaded = await _loaded(source) if run.state in LIVE else None
+        left = loaded is not None and f"{run.saga} v{run.version}" not in {title for title, _ in loaded}
+        return Around(datetime.now(UTC), participants, left=left)
     return Around(datetime.now(UTC), participants, await _same(source, run), await _runbook(source, run))
 
 
@@ -316,6 +320,17 @@ def _waiting(found: "list[Listed]", participant: str, around: "Around") -> "list
 
 async def _without_code(source: Source, found: "list[Listed]") -> "list[Listed]":
     """Runs of sagas, versions or graphs of them that neither who is asked nor any live worker has loaded."""
+    loaded = await _loaded(source)
+    if loaded is None:
+        msg = "whether a run can be claimed depends on the code that workers have: --server URL, or --load MODULE."
+        raise BadUsage(msg)
+    return [each for each in found if (f"{each.row.saga} v{each.row.version}", each.row.digest) not in loaded]
+
+
+async def _loaded(source: Source) -> set[tuple[str, str]] | None:
+    """Titles and digests of what who is asked and all live workers have loaded. `None` if that isn't known: what the
+    one process has that works on a file isn't in the file.
+    """
     from amends.server.sagas import SagasView
     from amends.server.views import WorkersView
 
@@ -324,10 +339,8 @@ async def _without_code(source: Source, found: "list[Listed]") -> "list[Listed]"
     for worker in (await get(source, "/v1/workers", WorkersView)).workers:
         if worker.state == "live":
             loaded.update(zip(worker.sagas, worker.digests, strict=True))
-    if not loaded:
-        msg = "whether a run can be claimed depends on the code that workers have: --server URL, or --load MODULE."
-        raise BadUsage(msg)
-    return [each for each in found if (f"{each.row.saga} v{each.row.version}", each.row.digest) not in loaded]
+    workers_are_known = source.name.partition(":")[0] in {"postgresql", "postgres"}
+    return loaded if loaded or workers_are_known else None
 
 
 async def _shown(

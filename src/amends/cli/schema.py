@@ -8,6 +8,7 @@ import typer
 
 from amends.cli.errors import BadUsage
 from amends.cli.output import Json, as_json
+from amends.cli.source_log import LogToOpen, settings_here
 
 
 class Dialect(StrEnum):
@@ -19,7 +20,6 @@ class Dialect(StrEnum):
 
 schema: Final = typer.Typer(help="The tables of a log on PostgreSQL.", no_args_is_help=True)
 
-Log = Annotated[str, typer.Option("--log", metavar="URL", help="postgresql://USER@HOST/DATABASE")]
 AnyLog = Annotated[
     str | None, typer.Option("--log", metavar="URL", help="Only what the log there lacks; without it: everything.")
 ]
@@ -47,11 +47,12 @@ def show(*, log: AnyLog = None, barrier: Barrier = None, json: Json = False) -> 
 
 
 @schema.command()
-def apply(*, log: Log, json: Json = False) -> None:
+def apply(*, log: LogToOpen = None, json: Json = False) -> None:
     """Make the tables, or bring them up to date. Two at once are one after the other."""
+    url = _postgres(log if log is not None else _log_of_settings())
     from amends.logs.postgres import schema as tables
 
-    before, after = asyncio.run(tables.apply(_postgres(log)))
+    before, after = asyncio.run(tables.apply(url))
     if json:
         as_json({"before": before, "after": after})
     elif before == after:
@@ -78,8 +79,22 @@ def _show_barrier(dialect: Dialect, *, json: bool) -> None:
         print(sql, end="")
 
 
+def _log_of_settings() -> str:
+    from amends.config.values import BadSetting, looked_up
+
+    try:
+        return looked_up(settings_here().log)
+    except BadSetting as error:
+        raise BadUsage(str(error)) from error
+
+
 def _postgres(url: str) -> str:
+    from amends.config.showing import without_password
+
     if url.partition(":")[0] not in {"postgresql", "postgres"}:
-        msg = f"--log {url}: only a log on PostgreSQL has tables that are made beforehand: postgresql://USER@HOST/DATABASE"
+        msg = (
+            f"--log {without_password(url)}: only a log on PostgreSQL has tables that are made beforehand: "
+            "postgresql://USER@HOST/DATABASE"
+        )
         raise BadUsage(msg)
     return url

@@ -65,7 +65,8 @@ def serve(
     from amends.server.setup import set_up
     from amends.server.supervisor import INHERITED
 
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    who = " [%(process)d]" if workers > 1 else ""  # what the id of a worker begins with
+    logging.basicConfig(level=logging.WARNING, format=f"%(asctime)s{who} %(levelname)s %(name)s: %(message)s")
     said = [
         (("modules",), sagas or None, "MODULE"),
         (("log",), log, "--log"),
@@ -88,9 +89,10 @@ def serve(
     def ready(url: str) -> None:
         where = without_password(settings.log)
         if json:
-            as_json({"url": url, "log": where, "sagas": titles})
+            as_json({"url": url, "log": where, "sagas": titles, "pid": os.getpid()})
         else:
-            print(f"amends   {url}   {where}   {', '.join(titles)}", flush=True)
+            worker = f"   worker {os.getpid()}" if workers > 1 else ""
+            print(f"amends   {url}   {where}   {', '.join(titles)}{worker}", flush=True)
         for line in _needless(route or (), found):
             print(line, file=sys.stderr, flush=True)
 

@@ -16,6 +16,7 @@ from typing import Final
 from amends.core.definition import Definition
 from amends.core.errors import LogBroken, LogDamaged, LogUnavailable, LogUnclear
 from amends.core.retry import MICROSECONDS
+from amends.engine.complaint import Complaint
 from amends.engine.lease import BEATS
 from amends.engine.quarantine import CLAIMS_MAX, CRASH_LOOP, SUSPECT_CLAIMS, UNREADABLE, Quarantine
 from amends.engine.reading import asked_for, record_of
@@ -68,6 +69,7 @@ class Claims:
         self._visits_due = 0.0
         self._strays_due = 0.0
         self._suspect: tuple[str, float] | None = None
+        self._complaint = Complaint(_LOGGER, "runs are claimed again", clock.monotonic)
         self.unreadable: dict[str, str] = {}
 
     def start(self) -> None:
@@ -115,10 +117,11 @@ class Claims:
                 again = await self.sweep()
                 due = None if again else await self._log.next_due(list(self._definitions))
                 wait = self._poll_seconds
+                self._complaint.fine()
             except LogBroken:
                 return  # nothing can be written any more; whoever writes says so
             except LogUnavailable as error:
-                _LOGGER.warning("runs can't be claimed: %s", error)
+                self._complaint.wrong(f"runs can't be claimed: {error}")
                 again, due, wait = False, None, POLL_SECONDS
                 if isinstance(error, LogUnclear):
                     self._strays_due = 0.0  # perhaps it was a claim, and its answer is what was lost

@@ -227,7 +227,8 @@ class Engine:
         """Why this process can't drive runs just now, though it will again by itself; `None` if it can."""
         if self._lease is not None and not self._lease.may_send():
             return self._lease.trouble or "the lease isn't confirmed: nothing is sent until it is"
-        return self._writer.trouble
+        # What was refused and given back isn't for ever: who says that he isn't ready is brought nothing new to write.
+        return self._writer.trouble if self._lease is not None or self._writer.runs else None
 
     @property
     def clock(self) -> Clock:
@@ -452,6 +453,8 @@ class Engine:
         self.worker.forget()
 
     def _lease_kept(self) -> None:
+        if not self._writer.runs:
+            self._writer.trouble = None  # this was written
         self.worker.calls.send_on()
 
     def _freed(self) -> None:

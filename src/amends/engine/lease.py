@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Final
 
 from amends.core.errors import LogUnavailable
+from amends.engine.complaint import Complaint
 from amends.engine.log_clock import LogClock
 from amends.ports.clock import Timers, pause, timeout
 from amends.ports.log import WorkerLease
@@ -55,6 +56,7 @@ class LeaseKeeper:
         """How often this process was declared gone."""
         self.trouble: str | None = None
         """Why the last heartbeat failed; `None` once one was confirmed."""
+        self._complaint = Complaint(_LOGGER, "the lease is renewed again", elapsed)
 
     def may_send(self) -> bool:
         """Whether the lease is far enough from its end for a call to leave."""
@@ -115,7 +117,7 @@ class LeaseKeeper:
 
     def _warn(self, reason: str) -> None:
         self.trouble = f"the lease can't be renewed: {reason}"
-        _LOGGER.warning("%s", self.trouble)
+        self._complaint.wrong(self.trouble)
 
     async def _beat(self) -> None:
         began = self._elapsed()
@@ -137,4 +139,5 @@ class LeaseKeeper:
         self._clock.set(now, (began + self._elapsed()) / 2)
         self._confirmed = began
         self.trouble = None
+        self._complaint.fine()
         self._kept()

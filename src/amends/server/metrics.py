@@ -1,9 +1,11 @@
 """Numbers for Prometheus, worked out when it asks: the log knows what is going on, so nothing has to be counted twice
 and nothing is lost at a restart.
 
-Each scrape is a handful of indexed queries. Labels are names from settings and definitions, never ids of runs.
+Each scrape is a handful of indexed queries. Labels are names from settings and definitions, never ids of runs. While
+the log can't be asked there are still the numbers of this process: it is then that somebody is to be woken by them.
 """
 
+import asyncio
 from collections import Counter as Counted
 from collections.abc import Iterable, Mapping
 from typing import Final
@@ -12,6 +14,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from starlette.requests import Request
 from starlette.responses import Response
 
+from amends.core.errors import LogUnavailable
 from amends.core.retry import MICROSECONDS
 from amends.core.state import RunState
 from amends.engine.needs import unclaimable
@@ -23,23 +26,39 @@ from amends.server.views import is_past_pivot
 from amends.server.where import Where, find_rows
 
 MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+LOG_SECONDS: Final = 5.0
+"""How long the log may take to answer a scrape: half of what Prometheus waits by default."""
+
 LATE_MAX: Final = 1_000
 """Late runs that are counted one by one at a scrape; more are shown as so many."""
 
 
 async def gather(context: Context) -> list[Metric]:
     """What the log and this process have to say now."""
-    engine = context.engine
-    now = context.clock.now()
-    live = await engine.log.live(now)
-    ended = await engine.log.count()
-    by_cause = await causes(engine.log, Where(), context.graphs)
+    up = GaugeMetricFamily("amends_log_up", "1 while the log answers this process.")
+    try:
+        async with asyncio.timeout(LOG_SECONDS):
+            found = await _asked(context)
+    except (LogUnavailable, TimeoutError):
+        found = []
+    up.add_metric([], bool(found))
+    return [*found, up, *_here(context)]
+
+
+async def _asked(context: Context) -> list[Metric]:
+    """What only the log knows."""
+    log, now = context.engine.log, context.clock.now()
+    live = await log.live(now)
+    ended = await log.count()
+    by_cause = await causes(log, Where(), context.graphs)
+    due = GaugeMetricFamily("amends_due_runs", "Runs that are due while no worker has them.")
+    due.add_metric([], sum(each.due for each in live))
     return [
         *_runs(ended, live, now),
         *_stuck(by_cause.causes),
         *await _unclaimable(context),
         await _late(context, now),
-        *_here(context, live),
+        due,
     ]
 
 
@@ -101,10 +120,8 @@ async def _late(context: Context, now: int) -> Metric:
     return late
 
 
-def _here(context: Context, live: Iterable[LiveRuns]) -> list[Metric]:
+def _here(context: Context) -> list[Metric]:
     engine = context.engine
-    due = GaugeMetricFamily("amends_due_runs", "Runs that are due while no worker has them.")
-    due.add_metric([], sum(each.due for each in live))
     memory = GaugeMetricFamily("amends_runs_in_memory", "Runs that this process drives.")
     memory.add_metric([], len(engine.worker.runs))
     waiting = GaugeMetricFamily("amends_appends_waiting", "Appends that wait for the log in this process.")
@@ -118,7 +135,7 @@ def _here(context: Context, live: Iterable[LiveRuns]) -> list[Metric]:
         flying.add_metric([each.participant], each.in_flight)
         queued.add_metric([each.participant], each.waiting)
         down.add_metric([each.participant], each.down_since is not None)
-    return [due, memory, waiting, written, flying, queued, down]
+    return [memory, waiting, written, flying, queued, down]
 
 
 async def metrics(context: Context, request: Request, caller: Caller) -> Response:

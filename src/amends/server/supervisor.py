@@ -64,8 +64,8 @@ class Place:
         """The first process here said no: it was never of use."""
         self.process: subprocess.Popen[bytes] | None = None
 
-    def look(self, now: float) -> int | None:
-        """Start a process where none runs and it is time; the code of one that has just ended."""
+    def look(self, now: float) -> str | None:
+        """Start a process where none runs and it is time; of one that has just ended: which, and how."""
         if self.process is None:
             if now >= self._due_at:
                 self._start(now)
@@ -73,13 +73,14 @@ class Place:
         code = self.process.poll()
         if code is None:
             return None
+        ended = f"worker {self.process.pid} {_how(code)}"
         self.process = None
         self.could_not_begin = self.could_not_begin or (self._is_first and code > 0)
         self._is_first = False
         self._pause = AGAIN_FIRST_SECONDS if now - self._started_at > WELL_SECONDS else self._pause
         self._due_at = self._started_at + self._pause
         self._pause = min(2 * self._pause, AGAIN_CAP_SECONDS)
-        return code
+        return ended
 
     def _start(self, now: float) -> None:
         told = ",".join(map(str, self._numbers))
@@ -113,13 +114,13 @@ def supervise(
         while not asked:
             now = time.monotonic()
             for place in places:
-                code = place.look(now)
-                if code is None:
+                ended = place.look(now)
+                if ended is None:
                     continue
                 if all(each.could_not_begin for each in places):
                     msg = f"none of the {count} workers could begin: what they said is above."
                     raise WorkersFailed(msg)
-                _LOGGER.error("a worker process ended with %d: another is started", code)
+                _LOGGER.error("%s: another is started", ended)
             time.sleep(LOOK_SECONDS)
     finally:
         _end(places, grace_seconds)
@@ -127,6 +128,12 @@ def supervise(
         os.close(ours)
         for each, handler in before.items():
             signal.signal(each, handler)
+
+
+def _how(code: int) -> str:
+    if code >= 0:
+        return f"ended with {code}"
+    return f"was ended by {signal.Signals(-code).name if -code in set(signal.Signals) else f'signal {-code}'}"
 
 
 def _tell(places: Sequence[Place], number: int) -> None:

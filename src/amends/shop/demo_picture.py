@@ -39,8 +39,12 @@ class Scene:
         states = ", ".join(f"{self.ended.get(state, 0)} {state}" for state in STATES)
         return (
             f"{self.acknowledged} of {self.orders} orders acknowledged, {sum(self.ended.values())} ended: {states}; "
-            f"{sum(self.faults.values())} faults fired"
+            f"{_faults(sum(self.faults.values()))} fired"
         )
+
+
+def _faults(count: int) -> str:
+    return f"{count} fault{'' if count == 1 else 's'}"
 
 
 class Picture(Protocol):
@@ -130,7 +134,7 @@ class LivePicture:
             f"asked again {scene.asked_again}x",
         )
         for service, count in scene.faults.items():
-            drawn.add_row(service, Text(f"{count} faults fired", style="magenta" if count else "dim"), "")
+            drawn.add_row(service, Text(f"{_faults(count)} fired", style="magenta" if count else "dim"), "")
         return drawn
 
     async def __aenter__(self) -> Self:

@@ -52,6 +52,11 @@ class Result:
     seconds: float
     findings: Findings
     postgres: bool = False
+    workers: int = 1
+
+    @property
+    def _whom(self) -> str:
+        return "the orchestrator" if self.workers == 1 else f"one of {self.workers} workers"
 
     @property
     def audit_ok(self) -> bool:
@@ -97,7 +102,7 @@ class Result:
             f"{found.stuck} stuck" + (f", {found.unfinished} unfinished" if found.unfinished else ""),
             f"undone        {undone or 'nothing'}",
             f"faults        {sum(found.faults.values())} fired" + (f": {kinds}" if kinds else ""),
-            f"kill          the orchestrator was killed {_times(self.kills.count)}: {_lost(self.kills)}",
+            f"kill          {self._whom} was killed {_times(self.kills.count)}: {_lost(self.kills)}",
             f"customers     asked again {_times(self.asked_again)}, when nobody was there or an answer got lost",
             f"took          {self.seconds:.1f} s",
             "",
@@ -150,7 +155,7 @@ async def examine(
         undone={kind: count for kind, count in report.undone.items() if count},
         faults=report.faults_fired,
         times=times_of(runs, await read_worked(databases)),
-        story=await choose_story(settings.log),
+        story=await choose_story(settings.log, workers=settings.workers),
         violations=tuple(violations),
     )
 
@@ -174,7 +179,7 @@ def _times(count: int) -> str:
 
 
 def _lost(kills: Kills) -> str:
-    return f"{len(kills.acknowledged)} orders were acknowledged, {kills.unfinished} in its log were unfinished"
+    return f"{len(kills.acknowledged)} orders were acknowledged, {kills.unfinished} in the log were unfinished"
 
 
 def _row(name: str, spread: Spread) -> str:

@@ -93,6 +93,7 @@ async def demonstrate(settings: Settings, console: Console) -> Result:
         seconds=monotonic() - began,
         findings=findings,
         postgres=settings.postgres,
+        workers=settings.workers,
     )
 
 

@@ -58,7 +58,14 @@ class Story:
         return "\n".join(f"{line.milliseconds:>9,.1f} ms  {line.who:<{width}}  {line.what}" for line in self.lines)
 
 
-async def choose_story(log: str) -> Story | None:
+KILLED: Final = "meanwhile the orchestrator was killed; a new one read the log, found this order in it, and goes on"
+LEFT: Final = (
+    "meanwhile the worker that had it was killed or stopped; another found this order in the log when the lease was "
+    "over, and goes on"
+)
+
+
+async def choose_story(log: str, *, workers: int = 1) -> Story | None:
     """The compensated order with the most to tell that is still short enough to be read; `None` if there is none."""
     codec = EventCodec()
     best: tuple[tuple[int, ...], str, str, Sequence[e.Event]] | None = None
@@ -72,21 +79,18 @@ async def choose_story(log: str) -> Story | None:
     if best is None:
         return None
     _, run, saga, chosen = best
-    return Story(run, saga, tuple(tell(chosen)))
+    return Story(run, saga, tuple(tell(chosen, KILLED if workers == 1 else LEFT)))
 
 
-def tell(history: Sequence[e.Event]) -> Iterator[Told]:
-    """The events as lines."""
+def tell(history: Sequence[e.Event], taken_over: str = KILLED) -> Iterator[Told]:
+    """The events as lines; `taken_over` is said where another process went on."""
     began = history[0].at
     epoch = history[0].epoch
     tries: Counter[tuple[str, str, Phase]] = Counter()
     for event in history:
         since = (event.at - began) / 1000
         if event.epoch > epoch > 0:
-            killed = (
-                "meanwhile the orchestrator was killed; a new one read the log, found this order in it, and goes on"
-            )
-            yield Told(since, "", killed)
+            yield Told(since, "", taken_over)
         epoch = event.epoch or epoch
         if isinstance(event, e.AttemptFailed):
             tries[event.step, event.item, event.phase] += 1

@@ -22,12 +22,15 @@ ENDED = frozenset({RunState.COMPLETED.value, RunState.COMPENSATED.value, RunStat
 
 @dataclass(frozen=True, slots=True)
 class Around:
-    """What is known beside the run itself. `same`: other runs that are stuck for the same reason as its oldest mark."""
+    """What is known beside the run itself. `same`: other runs that are stuck for the same reason as its oldest mark.
+    `left`: no live worker has its saga's version, so that nobody drives it.
+    """
 
     now: datetime
     participants: Mapping[str, ParticipantView] = field(default_factory=dict[str, ParticipantView])
     same: int = 0
     runbook: str | None = None
+    left: bool = False
 
 
 def state_word(run: RunView | RowView) -> str:
@@ -153,6 +156,9 @@ class _Telling:
             yield self._line("notice", f"NOT DELIVERED to {to}{after}")
 
     def _now(self, *, quiet: bool = False) -> Iterator[str]:
+        if self.around.left:
+            yield self._line("now", "nobody drives it")
+            return
         told: dict[str, None] = {}
         for _, found in self._doings():
             told[found.told] = None
@@ -262,6 +268,9 @@ class _Telling:
         asks = next((found for _, found in self._doings() if found.answer), None)
         if asks is not None:
             yield f"  {what}: {names}. Somebody must answer: {asks.answer}"
+            return
+        if self.around.left:
+            yield f"  {what}: {names}. No live worker has {run.saga} v{run.version}: start one that does."
             return
         sooner = f" Sooner: {waits.sooner}" if waits is not None else ""
         yield f"  {what}: {names}. Nobody needs to act.{sooner}"

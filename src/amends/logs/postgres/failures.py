@@ -42,7 +42,10 @@ REMEDIES: Final[Mapping[str, str]] = {
     "3D000": "There is no such database. Make it: createdb NAME",
     "3F000": "There is no log in this database. Make it: amends schema apply --log URL",
     "42P01": "There is no log in this database, or only a part of it. Make it: amends schema apply --log URL",
-    "42501": "This user may not. Grant it usage on schema amends, and what it needs on its tables.",
+    "42501": (
+        "This user may not. Who makes the tables needs CREATE on the database; who works on them USAGE on schema "
+        "amends, and SELECT, INSERT, UPDATE and DELETE on all tables in it."
+    ),
     "53100": "Its disk is full. Make room; the log goes on by itself.",
     "53200": "It is out of memory. The log goes on by itself.",
     "53300": "It has no connection left. Raise max_connections, or run fewer processes; the log goes on by itself.",
@@ -116,8 +119,9 @@ def told(where: str, *, sent: bool = True) -> Generator[None]:
 
 
 def _meant(where: str, error: asyncpg.PostgresError, state: str, *, sent: bool) -> LogUnavailable:
+    said = " ".join(str(error).split())  # details and hints come in lines of their own
     if sent and state.startswith(UNCLEAR):
-        return LogUnclear(f"{where}: {error} ({state}). {NOT_HEARD}")
+        return LogUnclear(f"{where}: {said} ({state}). {NOT_HEARD}")
     remedy = REMEDIES.get(state) or REMEDIES.get(state[:2]) or "Nothing of this was written."
-    text = f"{where}: {error} ({state}). {remedy}"
+    text = f"{where}: {said} ({state}). {remedy}"
     return LogUnavailable(text) if state in AFRESH else Refusal(text, again=state in AGAIN)

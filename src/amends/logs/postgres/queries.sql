@@ -172,8 +172,8 @@ WHERE w.state <> 'live' AND w.heard_at < clock_timestamp() - interval '1 day'
 UPDATE amends.workers SET sagas = $2 WHERE id = $1;
 
 -- name: workers
--- Who may own runs, or did lately, and how many each has.
-SELECT id, state, host, pid, (extract(epoch FROM started_at) * 1000000)::bigint, (extract(epoch FROM heard_at) * 1000000)::bigint,
+-- Who may own runs, or did lately, and how many each has. Where all are gone nobody is left to declare it.
+SELECT id, CASE WHEN state = 'live' AND expires_at < clock_timestamp() THEN 'dead' ELSE state END, host, pid, (extract(epoch FROM started_at) * 1000000)::bigint, (extract(epoch FROM heard_at) * 1000000)::bigint,
        (extract(epoch FROM expires_at) * 1000000)::bigint, sagas,
        (SELECT count(*) FROM amends.runs AS r WHERE r.owner = w.id)
 FROM amends.workers AS w

@@ -73,6 +73,10 @@ async def check(connection: Connection, place: Place) -> None:
             f"the log in {place.shown} has schema {found}, this amends needs {LATEST}. Nothing was changed. "
             f"Bring it up to date: amends schema apply --log {place.shown}"
         )
+    _refuse_newer(found, place)
+
+
+def _refuse_newer(found: int, place: Place) -> None:
     if found > LATEST:
         raise SchemaMismatch(
             f"the log in {place.shown} was made by a newer amends (its schema is {found}, this one knows {LATEST}). "
@@ -91,12 +95,14 @@ def _refuse_encoding(connection: Connection, place: Place) -> None:
 
 
 async def found_version(url: str) -> int:
-    """The version of the tables where a URL leads; 0 where there are none."""
+    """The version of the tables where a URL leads, 0 where there are none; `SchemaMismatch` for one not known here."""
     place = Place(url)
     connection = await place.connect()
     try:
         with told(place.shown):
-            return await version_of(connection)
+            found = await version_of(connection)
+            _refuse_newer(found, place)
+            return found
     finally:
         await connection.close()
 
@@ -112,8 +118,7 @@ async def apply(url: str) -> tuple[int, int]:
                 await connection.execute(NO_LIMITS)
                 await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK, timeout=APPLY_SECONDS)
                 before = await version_of(connection)
-                if before > LATEST:
-                    await check(connection, place)
+                _refuse_newer(before, place)
                 if before == 0:
                     await connection.execute(PREPARE)
                 for number, text in migrations().items():
