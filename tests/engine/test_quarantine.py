@@ -4,11 +4,12 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from typing_extensions import override
 
-from amends.core.outcomes import Completed
+from amends.core.outcomes import Completed, Stuck
 from amends.engine.quarantine import CLAIMS_MAX
 from amends.logs.memory import MemoryLog, MemoryStore
 from amends.ports.log import Append, RunRow, Start, StoredRun, Written
@@ -56,6 +57,19 @@ def test_a_run_that_too_many_owners_left_is_driven_by_nobody_until_a_person_asks
             assert not shop.sent
             await runs.retry(RUN, reason="the machine was too small")
             assert isinstance(await runs.get(RUN).outcome(), Completed)
+
+    virtually(test)
+
+
+def test_whoever_waits_for_a_run_or_for_what_is_stuck_hears_that_it_was_put_aside() -> None:
+    async def test() -> None:
+        store = await left(claims=CLAIMS_MAX - 1)
+        saga, seen = order_saga(), list[str | None]()
+        async with opened([saga], MemoryLog(store), shop=Pretend()) as runs:
+            runs.engine.audience.observe(lambda _, record: seen.append(record.quarantined))
+            outcome = await runs.get(RUN).outcome(wait=timedelta(minutes=1))
+            assert isinstance(outcome, Stuck)
+            assert seen == ["crash-loop"]
 
     virtually(test)
 

@@ -20,7 +20,7 @@ from amends.engine.complaint import Complaint
 from amends.engine.lease import BEATS
 from amends.engine.quarantine import CLAIMS_MAX, CRASH_LOOP, SUSPECT_CLAIMS, UNREADABLE, Quarantine
 from amends.engine.reading import asked_for, record_of
-from amends.engine.worker import Worker
+from amends.engine.worker import Changed, Worker
 from amends.engine.writer import Writer
 from amends.ports.clock import LOOP_TIMERS, Clock, Timers, timeout
 from amends.ports.events import EventCodec
@@ -46,6 +46,7 @@ class Claims:
         definitions: Mapping[SagaKey, Definition],
         events: EventCodec,
         clock: Clock,
+        changed: Changed,
         runs_max: int,
         timers: Timers = LOOP_TIMERS,
         poll_seconds: float = POLL_SECONDS,
@@ -61,7 +62,7 @@ class Claims:
         lease = log.lease
         self._lease = lease
         self._poll_seconds = poll_seconds if lease is None else min(poll_seconds, lease.seconds / BEATS)
-        self._quarantine = Quarantine(writer, events, clock)
+        self._quarantine = Quarantine(writer, events, clock, changed)
         self._look = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._more = False

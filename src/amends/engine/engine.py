@@ -136,7 +136,16 @@ class Engine:
             self._late.put,
         )
         self._claims = Claims(
-            log, self.worker, self._writer, self.definitions, events, clock, runs_max, timers, poll_seconds
+            log,
+            self.worker,
+            self._writer,
+            self.definitions,
+            events,
+            clock,
+            self._changed,
+            runs_max,
+            timers,
+            poll_seconds,
         )
         self._elsewhere = Elsewhere(log, self._watched_elsewhere, self._hear_of, timers)
         self.last_append = 0

@@ -5,6 +5,7 @@ the run any more until a person asks for it with `retry`.
 """
 
 import logging
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -33,9 +34,12 @@ _LOGGER = logging.getLogger("amends.engine")
 
 
 class Quarantine:
-    """Puts runs aside."""
+    """Puts runs aside. `changed` is told of each whose history is known, once it is durable: a person must hear of it."""
 
-    def __init__(self, writer: Writer, events: EventCodec, clock: Clock) -> None:
+    def __init__(
+        self, writer: Writer, events: EventCodec, clock: Clock, changed: Callable[[Definition, RunRecord], None]
+    ) -> None:
+        self._changed = changed
         self._writer = writer
         self._events = events
         self._clock = clock
@@ -47,7 +51,8 @@ class Quarantine:
         event = e.Quarantined(max(self._clock.now(), record.at), run.epoch, reason)
         after = record.copy()
         apply(after, event)
-        self._write(run, event, self._projector.row(definition, after, None))
+        row = self._projector.row(definition, after, None)
+        self._write(run, event, row, lambda: self._changed(definition, after))
 
     def unread(self, run: StoredRun, reason: str) -> None:
         """Put a run aside of which only the row is known; one that has ended stays as it ended."""
@@ -63,9 +68,9 @@ class Quarantine:
             stuck=run.stuck if ended else self._events.plain([mark]),
             ended_at=run.ended_at,
         )
-        self._write(run, e.Quarantined(at, run.epoch, reason), row)
+        self._write(run, e.Quarantined(at, run.epoch, reason), row, lambda: None)
 
-    def _write(self, run: StoredRun, event: e.Quarantined, row: RunRow) -> None:
+    def _write(self, run: StoredRun, event: e.Quarantined, row: RunRow, then: Callable[[], None]) -> None:
         entry = Append(
             run=run.run,
             expected=run.version,
@@ -76,8 +81,10 @@ class Quarantine:
             row=row,
             release=True,
         )
-        self._writer.put(entry, partial(self._written, run.run))
+        self._writer.put(entry, partial(self._written, run.run, then))
 
-    def _written(self, run: str, verdict: Written | LogUnavailable) -> None:
-        if verdict is not Written.ACCEPTED:
+    def _written(self, run: str, then: Callable[[], None], verdict: Written | LogUnavailable) -> None:
+        if verdict is Written.ACCEPTED:
+            then()
+        else:
             _LOGGER.warning("%s can't be put aside now, it will be tried again: %s", run, verdict)
