@@ -43,7 +43,7 @@ async def flight(city: str, room: str) -> str:
 @pytest_asyncio.fixture
 async def serving(tmp_path: Path, log_url: str) -> AsyncIterator[Serving]:
     (tmp_path / "crowd.py").write_text(SAGA)
-    options = ["--workers", "2", "--log", f"{log_url}?lease_seconds=1"]
+    options = ["--workers", "2", "--log", f"{log_url}?lease_seconds=2"]  # busy machines let one second pass
     async with Serving(tmp_path, ["crowd"], options) as serving:
         yield serving
 
