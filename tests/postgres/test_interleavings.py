@@ -88,6 +88,23 @@ async def test_the_reaper_waits_for_a_heartbeat_that_is_being_written_and_spares
         assert await late._lease.renew() is not None
 
 
+async def test_a_row_that_somebody_holds_on_to_costs_nobody_else_his_lease(log_url: str, sql: Sql) -> None:
+    """As a person does who looks at the table in a transaction, and goes to lunch."""
+    short = f"{log_url}?lease_seconds=1"
+    async with workers(short, 2) as (late, other), connected(log_url) as holding, connected(log_url) as watcher:
+        sql(f"UPDATE amends.workers SET expires_at = now() - interval '1 s' WHERE id = '{late._lease.worker}'")  # noqa: S608
+        async with holding.transaction():
+            await holding.execute("SELECT FROM amends.workers WHERE id = $1 FOR UPDATE", late._lease.worker)
+            renewing = asyncio.create_task(other._lease.renew())
+            await until(lambda: is_waiting(watcher), "the reaper waits for the row")
+            async with asyncio.timeout(10):
+                assert await renewing is not None
+            assert not await is_waiting(watcher), "nor does a session of the server wait for it any more"
+            assert {each.state for each in await other.workers()} == {WorkerState.LIVE}
+        await other._lease.renew()
+        assert {each.state for each in await other.workers()} == {WorkerState.LIVE, WorkerState.DEAD}
+
+
 async def test_a_heartbeat_after_the_reaper_learns_that_it_is_dead(log_url: str, sql: Sql) -> None:
     async with workers(log_url, 2) as (late, other):
         await write(late, start("a"))

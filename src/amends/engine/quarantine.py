@@ -34,7 +34,7 @@ _LOGGER = logging.getLogger("amends.engine")
 
 
 class Quarantine:
-    """Puts runs aside. `changed` is told of each whose history is known, once that is durable: people must hear of it."""
+    """Puts runs aside. `changed` is told of each whose history is known, once that is durable: people must hear it."""
 
     def __init__(
         self, writer: Writer, events: EventCodec, clock: Clock, changed: Callable[[Definition, RunRecord], None]

@@ -78,10 +78,16 @@ class Lease:
         try:
             async with self._link.use() as connection:
                 now: int | None = await connection.fetchval(SQL["heartbeat"], self.worker, self.seconds)
-                await self._reap(connection)
         except BaseException:
             self._steady_since = self.look_in = None
             raise
+        try:
+            await self.look()
+        except (LogUnavailable, asyncpg.PostgresError) as error:
+            # The lease is renewed all the same: who holds on to somebody else's row must not cost us ours.
+            _LOGGER.info("it can't be seen who is gone: %s", error)
+            if not isinstance(error, Refusal):
+                self._steady_since = None
         return now
 
     async def look(self) -> None:
@@ -91,8 +97,12 @@ class Lease:
     @asynccontextmanager
     async def _briefly(self) -> AsyncGenerator[Connection]:
         """The connection, for something that a heartbeat must not wait for."""
-        async with self._link.use() as connection, asyncio.timeout(max(self.seconds * PART, BRIEF_SECONDS_MIN)):
+        async with self._link.use() as connection, asyncio.timeout(self._brief_seconds):
             yield connection
+
+    @property
+    def _brief_seconds(self) -> float:
+        return max(self.seconds * PART, BRIEF_SECONDS_MIN)
 
     async def _reap(self, connection: Connection) -> None:
         self.look_in = None
@@ -164,6 +174,8 @@ class Lease:
         self._heard = heard
 
     async def _listen_on(self, connection: Connection) -> None:
+        # A session that waits for a lock doesn't notice that we are gone: the server must end that, or they pile up.
+        await connection.execute(f"SET lock_timeout = {round(self._brief_seconds * 500)}")
         await connection.add_listener(CHANNEL, self._somebody_spoke)
         if self._heard is not None:
             self._heard()  # what was said while the connection was gone
