@@ -1,9 +1,12 @@
 """`amends serve --workers`: several processes behind one address, started again when they die, stopped together."""
 
 import asyncio
+import errno
 import inspect
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -92,6 +95,27 @@ def test_a_worker_that_takes_all_the_time_it_may_hands_over_before_it_is_killed(
     """Answers on their way, then webhooks, then calls in flight, then what they said, over a new connection."""
     webhooks = inspect.signature(Deliveries.close).parameters["grace_seconds"].default
     assert process.GRACE_SECONDS + webhooks + connections.CONNECT_SECONDS < supervisor.KILL_SECONDS
+
+
+def test_a_machine_that_has_no_room_for_a_process_now_is_asked_again_later(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = supervisor.Place([sys.executable, "-c", ""], (0, 1))
+    with monkeypatch.context() as full:
+
+        def refuse(*_: object, **__: object) -> None:
+            raise OSError(errno.EAGAIN, "no room")
+
+        full.setattr(subprocess, "Popen", refuse)
+        for now in (100.0, 100.1, 100.6):
+            assert place.look(now) is None
+            assert place.process is None
+    assert caplog.text.count("no worker process can be started now, it is tried again") == 2
+    assert place.look(101.0) is None
+    assert place.process is None, "the second pause is longer"
+    assert place.look(101.7) is None
+    assert place.process is not None
+    place.process.wait()
 
 
 def test_several_workers_need_a_log_for_several(tmp_path: Path) -> None:

@@ -85,9 +85,14 @@ class Place:
     def _start(self, now: float) -> None:
         told = ",".join(map(str, self._numbers))
         self._started_at = now
-        self.process = subprocess.Popen(  # noqa: S603 - this command once more
-            self._command, env={**os.environ, INHERITED: told}, pass_fds=self._numbers, start_new_session=True
-        )
+        try:
+            self.process = subprocess.Popen(  # noqa: S603 - this command once more
+                self._command, env={**os.environ, INHERITED: told}, pass_fds=self._numbers, start_new_session=True
+            )
+        except OSError as error:  # no memory, too many processes: those that run go on
+            _LOGGER.warning("no worker process can be started now, it is tried again: %s", error)
+            self._due_at = now + self._pause
+            self._pause = min(2 * self._pause, AGAIN_CAP_SECONDS)
 
 
 def supervise(
