@@ -12,8 +12,9 @@ import pytest
 from amends.compose import Orchestrator, open_log
 from amends.core.errors import AmendsError
 from amends.core.outcomes import Abandoned, Compensated, Completed, Outcome, Stuck
+from amends.engine.log_clock import LogClock
 from amends.logs.postgres.log import PostgresLog
-from amends.ports.clock import SystemClock
+from amends.ports.clock import SystemClock, elapsed
 from amends.ports.log import WorkerState
 from amends.server.app import application
 from amends.server.context import Context
@@ -53,6 +54,23 @@ async def test_a_deadline_begins_at_the_logs_time_however_late_the_clock_of_who_
             deadline = (await must_read(log_of(runs), name)).deadline
             assert deadline is not None
             assert deadline - time.time_ns() // 1_000 == pytest.approx(600_000_000, abs=60_000_000)
+
+
+async def test_a_run_goes_on_though_the_logs_time_went_back(log_url: str) -> None:
+    """As after a fail-over to a server whose clock is behind. Timers wait for it; what is owed at once doesn't."""
+    shop = Shop()
+    held = shop.hold("o-1 reserve")
+    async with worker_of(shop, log_url) as runs:
+        await runs.start(order, "o-1", id="o-1")
+        await until(lambda: bool(shop.asked), "the call is on its way")
+        clock = runs.engine.clock
+        assert isinstance(clock, LogClock)
+        before = clock.now()
+        clock.set(before - 60_000_000, elapsed())
+        assert clock.now() < before
+        held.set()
+        assert isinstance(await runs.get("o-1").outcome(wait=SOON), Completed)
+        assert shop.effects == fine("o-1")
 
 
 async def test_runs_of_a_worker_that_is_gone_are_finished_by_another_within_the_lease_and_a_bit(log_url: str) -> None:

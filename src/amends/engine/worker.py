@@ -199,6 +199,7 @@ class Worker:
                 elif decided.events:
                     events.extend(decided.events)
                     record = decided.record
+            at = max(at, record.at)  # where the log's time went back, a run's own doesn't: what was owed leaves
             owing = owed(driven.definition, record, at, driven.epoch)
             may_rest = self._closing or not (owing.sends or driven.calls)
             releasing = may_rest and self._may_wait_in_the_log(driven, record, owing, at)
@@ -362,7 +363,8 @@ class Worker:
             self._hand_over(driven)
             return
         if owing is None:
-            owing = owed(driven.definition, driven.record, self._clock.now(), driven.epoch)
+            at = max(self._clock.now(), driven.record.at)
+            owing = owed(driven.definition, driven.record, at, driven.epoch)
         if driven.wake != owing.wake:
             self._alarm.set(driven, owing.wake)
         if owing.sends or driven.calls:
