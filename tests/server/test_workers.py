@@ -101,19 +101,20 @@ def test_a_machine_that_has_no_room_for_a_process_now_is_asked_again_later(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     place = supervisor.Place([sys.executable, "-c", ""], (0, 1))
+
+    def runs_at(now: float) -> bool:
+        assert place.look(now) is None
+        return place.process is not None
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EAGAIN, "no room")
+
     with monkeypatch.context() as full:
-
-        def refuse(*_: object, **__: object) -> None:
-            raise OSError(errno.EAGAIN, "no room")
-
         full.setattr(subprocess, "Popen", refuse)
-        for now in (100.0, 100.1, 100.6):
-            assert place.look(now) is None
-            assert place.process is None
+        assert [runs_at(now) for now in (100.0, 100.1, 100.6)] == [False] * 3
     assert caplog.text.count("no worker process can be started now, it is tried again") == 2
-    assert place.look(101.0) is None
-    assert place.process is None, "the second pause is longer"
-    assert place.look(101.7) is None
+    assert not runs_at(101.0), "the second pause is longer"
+    assert runs_at(101.7)
     assert place.process is not None
     place.process.wait()
 
