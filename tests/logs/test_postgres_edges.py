@@ -223,18 +223,6 @@ async def test_what_can_not_be_handed_over_is_left_to_the_lease(
     assert played.terminated
 
 
-async def test_handing_over_is_begun_again_where_it_was_rolled_back_for_anothers_sake(
-    played: Played, caplog: pytest.LogCaptureFixture
-) -> None:
-    lease = Lease(Place(URL))
-    await lease.join()
-    played.fails(SQL["hand_over"], refused("40P01"), refused("40P01"))
-    await lease.leave()
-    assert played.said.count(SQL["hand_over"]) == 3
-    assert SQL["leave"] in played.said
-    assert not caplog.text
-
-
 async def test_what_can_not_be_told_is_seen_by_others_when_they_look(
     played: Played, caplog: pytest.LogCaptureFixture
 ) -> None:

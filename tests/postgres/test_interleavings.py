@@ -91,6 +91,7 @@ async def test_the_reaper_waits_for_a_heartbeat_that_is_being_written_and_spares
 async def test_a_row_that_somebody_holds_on_to_costs_nobody_else_his_lease(log_url: str, sql: Sql) -> None:
     """As a person does who looks at the table in a transaction, and goes to lunch."""
     short = f"{log_url}?lease_seconds=1"
+    states = "SELECT DISTINCT state FROM amends.workers ORDER BY 1"
     async with workers(short, 2) as (late, other), connected(log_url) as holding, connected(log_url) as watcher:
         sql(f"UPDATE amends.workers SET expires_at = now() - interval '1 s' WHERE id = '{late._lease.worker}'")  # noqa: S608
         async with holding.transaction():
@@ -100,9 +101,9 @@ async def test_a_row_that_somebody_holds_on_to_costs_nobody_else_his_lease(log_u
             async with asyncio.timeout(10):
                 assert await renewing is not None
             assert not await is_waiting(watcher), "nor does a session of the server wait for it any more"
-            assert {each.state for each in await other.workers()} == {WorkerState.LIVE}
+            assert sql(states) == "live"
         await other._lease.renew()
-        assert {each.state for each in await other.workers()} == {WorkerState.LIVE, WorkerState.DEAD}
+        assert sql(states).splitlines() == ["dead", "live"]
 
 
 async def test_a_heartbeat_after_the_reaper_learns_that_it_is_dead(log_url: str, sql: Sql) -> None:
@@ -195,6 +196,19 @@ async def test_letting_go_and_a_visit_at_once_never_lose_the_visit(log_url: str)
         assert not await letting_go
         assert list(await owner.nudged(now=9_000_000)) == [("a", 2)]
         assert await owner.release("a", epoch=1, version=2, due_at=7)
+
+
+async def test_handing_over_waits_for_nobody_who_holds_on_to_one_of_the_runs(log_url: str, sql: Sql) -> None:
+    async with workers(log_url, 2) as (leaving, other), connected(log_url) as holding:
+        await write(leaving, *(start(run, shown=row(due_at=1)) for run in "abc"))
+        async with holding.transaction():
+            await holding.execute("SELECT FROM amends.runs WHERE id = 'b' FOR UPDATE")
+            async with asyncio.timeout(10):
+                await leaving.close()
+            assert sql("SELECT state, count(*) FROM amends.workers GROUP BY 1 ORDER BY 1") == "left|1\nlive|1"
+            assert [run.run for run in await other.claim([ORDERS], now=9, limit=10)] == ["a", "c"]
+        (claimed,) = await other.claim([ORDERS], now=9, limit=10)
+        assert (claimed.run, claimed.epoch) == ("b", 2)
 
 
 async def test_a_visit_after_letting_go_makes_the_run_due(log_url: str) -> None:

@@ -23,8 +23,6 @@ from amends.logs.postgres.statements import SQL
 from amends.ports.log import SagaKey
 
 CHANNEL: Final = "amends"
-TRIES_MAX: Final = 5
-"""How often handing over is begun again that was rolled back for another's sake: a visitor's to several of the runs."""
 
 PART: Final = 1 / 6
 """This part of the lease anything else may have the connection for: half the time from one heartbeat to the next. What
@@ -149,24 +147,15 @@ class Lease:
         if self._telling is not None:
             await asyncio.gather(self._telling, return_exceptions=True)
         try:
-            for left in reversed(range(TRIES_MAX)):
-                try:
-                    await self._hand_over()
-                    break
-                except Refusal as error:
-                    if not error.again or not left:
-                        raise
+            async with self._link.use() as connection:
+                await connection.execute(SQL["hand_over"], self.worker)
+                await connection.execute(SQL["leave"], self.worker)
+                await connection.execute(SQL["notify"])
+                await connection.execute(SQL["forget_workers"])  # each command is a worker, and servers start seldom
         except (LogUnavailable, asyncpg.PostgresError) as error:
             _LOGGER.warning("runs can't be handed over, others take them when the lease is over: %s", error)
         finally:
             await self._link.close()
-
-    async def _hand_over(self) -> None:
-        async with self._link.use() as connection:
-            await connection.execute(SQL["hand_over"], self.worker)
-            await connection.execute(SQL["leave"], self.worker)
-            await connection.execute(SQL["notify"])
-            await connection.execute(SQL["forget_workers"])  # each command is a worker, and servers start seldom
 
     # -- hearing and telling
 

@@ -105,8 +105,10 @@ UPDATE amends.runs SET owner = NULL, due_at = $2, claims = 0 WHERE id = $1 AND o
 RETURNING coalesce(due_at <= extract(epoch FROM clock_timestamp()) * 1000000, false);
 
 -- name: hand_over
--- Let go of all runs of a worker that ends in good order. Each is due when its row says.
-UPDATE amends.runs SET owner = NULL, claims = 0 WHERE owner = $1;
+-- Let go of all runs of a worker that ends in good order. Each is due when its row says. A row that somebody holds on to isn't waited
+-- for: as a run of a worker that has left it is taken over at once, too.
+UPDATE amends.runs SET owner = NULL, claims = 0
+WHERE id = ANY (ARRAY(SELECT id FROM amends.runs WHERE owner = $1 FOR UPDATE SKIP LOCKED));
 
 -- name: owned
 -- The runs that a worker has by the log.
