@@ -9,7 +9,7 @@ import pytest
 
 from tests.docs.collect import PROJECT, blocks, pages
 from tests.docs.playing import play
-from tests.typing.harness import CHECKERS, Finding, difference
+from tests.typing.harness import CHECKERS, Finding, difference, run_mypy
 
 LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 PAGES = {page.relative_to(PROJECT).as_posix(): page for page in pages()}
@@ -43,7 +43,7 @@ def written(folder: Path) -> list[Path]:
 
 def test_python_in_the_pages_holds_under_mypy(tmp_path: Path) -> None:
     for own in written(tmp_path.resolve()):
-        report = CHECKERS["mypy"](own)
+        report = run_mypy(own, cache_name="pages")
         if said := difference(frozenset[Finding](), report):
             pytest.fail(f"{own.name}\n{said}", pytrace=False)
 

@@ -100,9 +100,10 @@ def difference(expected: frozenset[Finding], report: Report) -> str:
     return "\n".join([*missing, *surplus, "the checker's words:", *(report.words or ("(none)",))])
 
 
-def run_mypy(folder: Path) -> Report:
-    # Its own cache per folder: two runs with one cache would wait for, or spoil, each other.
-    cache = PROJECT / ".mypy_cache" / f"samples-{folder.name}"
+def run_mypy(folder: Path, cache_name: str | None = None) -> Report:
+    # Its own cache per folder: two runs at once with one cache would wait for, or spoil, each other. Who runs mypy over
+    # one folder after the other names one cache for all: then it reads amends once.
+    cache = PROJECT / ".mypy_cache" / f"samples-{cache_name or folder.name}"
     status, output, errors = run(
         [sys.executable, "-m", "mypy", "--strict", "--config-file=", f"--cache-dir={cache}", "--output=json"],
         [str(path) for path in samples(folder)],
