@@ -46,6 +46,21 @@ Do it: the same line without --dry-run.
         assert json.loads((await told(on, tmp_path, *RESOLVE, "--dry-run", "--json")).out)["version"] == 8
 
 
+async def test_a_dry_run_needs_no_reason_and_says_that_the_deed_does(tmp_path: Path) -> None:
+    async with stage(tmp_path) as on:
+        await stuck_run(on)
+        one = await told(on, tmp_path, "abandon", "order-42", "--dry-run")
+        assert one.out.splitlines()[-1] == 'Do it: the same line, with --reason "..." instead of --dry-run.'
+        many = await told(on, tmp_path, "abandon", "--where", "saga=place-order version=1", "--dry-run")
+        line = 'Do it: the same line, with --expected 1 and --reason "..." instead of --dry-run.'
+        assert many.out.splitlines()[-1] == line
+        assert (one.code, many.code) == (0, 0)
+        for command in (["abandon", "order-42"], ["abandon", "--where", "state=stuck", "--expected", "1"]):
+            refused = await told(on, tmp_path, *command)
+            assert (refused.code, refused.err[:19]) == (2, "error   say why: --")
+        assert isinstance(await on.runs.get("order-42").outcome(), Stuck), "nothing was done"
+
+
 async def test_resolve_seals_and_ends_by_hand(tmp_path: Path) -> None:
     async with stage(tmp_path) as on:
         await stuck_run(on)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import time
 from pathlib import Path
 
@@ -120,4 +121,26 @@ async def test_where_all_workers_were_killed_none_counts_as_live_once_its_lease_
         sql("UPDATE amends.workers SET expires_at = clock_timestamp() - interval '1 s'")
         assert sql("SELECT state FROM amends.workers") == "live", "nobody is there to declare it dead"
         assert "nobody drives it" in (await told(tmp_path, "show", "o-1", "--log", log_url)).out
+        held.set()
+
+
+async def test_workers_are_listed_with_what_is_left_of_their_leases(tmp_path: Path, log_url: str, sql: Sql) -> None:
+    assert "no workers: nobody drives runs" in (await told(tmp_path, "workers", "--log", log_url)).out
+    shop = Shop()
+    held = shop.hold("o-1 reserve")
+    async with worker_of(shop, log_url) as runs, worker_of(shop, log_url):
+        await runs.start(order, "o-1", id="o-1")
+        await until(lambda: bool(shop.asked), "the call is on its way")
+        ids = sql("SELECT id FROM amends.workers ORDER BY started_at").splitlines()
+        sql(f"UPDATE amends.workers SET expires_at = clock_timestamp() + interval '1 h 1 min' WHERE id = '{ids[1]}'")  # noqa: S608 - ours
+        lines = (await told(tmp_path, "workers", "--log", log_url)).out.splitlines()
+        assert lines[0].split() == ["worker", "state", "host", "runs", "lease", "sagas"]
+        rows = {line.split()[0]: line for line in lines[1:]}
+        assert set(rows) == set(ids)
+        assert re.search(r"live +\S+ +1 +\d+ min left +order v1$", rows[ids[0]])
+        assert re.search(r"live +\S+ +0 +61 min left +order v1$", rows[ids[1]])
+        sql(f"UPDATE amends.workers SET expires_at = clock_timestamp() - interval '90 s' WHERE id = '{ids[0]}'")  # noqa: S608 - ours
+        gone = (await told(tmp_path, "workers", "--log", log_url)).out
+        assert re.search(rf"{ids[0]} +dead +\S+ +1 +over for \d+ s +order v1\n", gone)
+        assert json.loads((await told(tmp_path, "workers", "--json", "--log", log_url)).out)["workers"][0]["runs"] == 1
         held.set()

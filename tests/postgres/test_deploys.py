@@ -24,6 +24,7 @@ from amends.engine.needs import needed
 from amends.logs.postgres.log import PostgresLog
 from amends.ports.log import RunRow, SagaKey
 from amends.testing.contracts.log_entries import start, write
+from amends.testing.postgres_server import ask
 from tests.postgres.shop import QUICK, Bank, Shop, Stock, order
 from tests.postgres.support import until
 from tests.postgres.test_workers import SOON, fine
@@ -225,6 +226,21 @@ async def test_workers_that_a_deploy_replaces_do_not_make_its_check_fine(
     said = capsys.readouterr().out.splitlines()
     assert "  A live worker has v1 now. When the last one stops nobody drives these runs. Choose:" in said
     assert any(line.startswith("    load both      amends serve") for line in said)
+
+
+def test_live_runs_of_a_saga_that_is_not_checked_at_all_are_noted(
+    log_url: str, shop_modules: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_live_runs(log_url, shop_modules)
+    ask(log_url, "UPDATE amends.runs SET saga = 'pack' WHERE id = 'order-40'")
+    other = f"{shop_modules}.other"
+    (tmp_path / shop_modules / "other.py").write_text(source(1, changed=False).replace('"place-order"', '"refund"'))
+    assert amends(["check", other, "--against", log_url]) == 0, "it may be somebody else's"
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"note 1 live run needs pack v1, a saga that isn't in {other}: no live worker has it either." in said
+    assert f"note 2 live runs need place-order v1, a saga that isn't in {other}: no live worker has it either." in said
+    assert amends(["check", other, "--against", log_url, "--json"]) == 0
+    assert '"not_given":[{"saga":"pack","version":1' in capsys.readouterr().out
 
 
 async def test_a_process_that_would_leave_live_runs_to_nobody_does_not_start(log_url: str) -> None:

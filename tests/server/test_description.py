@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from amends.core.errors import LogUnavailable
 from amends.core.retry import MICROSECONDS
+from amends.engine.engine import Engine
 from amends.logs.memory import MemoryLog
 from amends.ports.clock import SystemClock
 from amends.ports.log import LiveRuns, SagaKey
@@ -240,6 +241,17 @@ async def test_while_the_log_does_not_answer_there_are_the_numbers_of_the_proces
         assert found["amends_log_up"] == 0
         assert found["amends_appends_waiting"] == 0
         assert not any(name.startswith(("amends_runs{", "amends_due_runs")) for name in found)
+
+
+async def test_a_log_that_can_be_read_and_not_written_is_not_up(
+    opened: tuple[Caller, Context], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caller, _ = opened
+    assert numbers((await caller.get("/metrics")).body)["amends_log_up"] == 1
+    monkeypatch.setattr(Engine, "trouble", "it is read-only")
+    found = numbers((await caller.get("/metrics")).body)
+    assert found["amends_log_up"] == 0
+    assert found["amends_due_runs"] == 0, "what can be known is told all the same"
 
 
 class AnHourOn(SystemClock):

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 AT_ONCE: Final = 64
 """Runs that are asked at a time."""
 
+NO_REASON: Final = "a dry run"
+"""Nothing is written of it."""
+
 SERVER_BULK: Final = frozenset({"retry", "cancel", "compensate"})
 """Verbs that a server takes for many runs at once; others are asked run by run."""
 
@@ -33,7 +36,7 @@ Id = Annotated[str | None, typer.Argument(metavar="[ID]", help="The run; or --wh
 Where = Annotated[
     str | None, typer.Option(metavar="CONDITIONS", help="Many at once: 'saga=place-order step=ship reason=spent'.")
 ]
-Reason = Annotated[str, typer.Option(help="Why. It stays in the log.")]
+Reason = Annotated[str | None, typer.Option(help="Why. It stays in the log; only --dry-run needs none.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would follow, and do nothing.")]
 Expected = Annotated[
     int | None, typer.Option(min=0, help="With --where: so many runs, as --dry-run said; then nobody is asked.")
@@ -67,46 +70,52 @@ class Asked:
     step: str | None
     how: How
 
+    def do_it(self, *options: str) -> str:
+        """What to type after a dry run: the options that take the place of --dry-run."""
+        needed = [*options, *(['--reason "..."'] if self.body.get("reason") == NO_REASON else [])]
+        how = f", with {' and '.join(needed)} instead of" if needed else " without"
+        return f"Do it: the same line{how} --dry-run."
+
 
 @spread
 def cancel(
     run: Id = None,
     *,
-    reason: Reason,
+    reason: Reason = None,
     how: How,
 ) -> None:
     """Turn a run back and undo what it did. Refused once it is past its pivot."""
-    _do(Asked("cancel", run, _signed(reason, how.by), None, how))
+    _do(Asked("cancel", run, _signed(reason, how), None, how))
 
 
 @spread
 def compensate(
     run: Id = None,
     *,
-    reason: Reason,
+    reason: Reason = None,
     how: How,
 ) -> None:
     """As cancel; what is stuck and unknown behind a barrier is undone without waiting for a person."""
-    _do(Asked("compensate", run, _signed(reason, how.by), None, how))
+    _do(Asked("compensate", run, _signed(reason, how), None, how))
 
 
 @spread
 def retry(
     run: Id = None,
     *,
-    reason: Reason,
+    reason: Reason = None,
     step: Step = None,
     how: How,
 ) -> None:
     """Send it again: same key, same bytes, a new budget. Without --step everything that is stuck."""
-    _do(Asked("retry", run, _signed(reason, how.by), step, how))
+    _do(Asked("retry", run, _signed(reason, how), step, how))
 
 
 @spread
 def resolve(
     run: Id = None,
     *,
-    reason: Reason,
+    reason: Reason = None,
     step: NeededStep = None,
     happened: Annotated[bool, typer.Option("--happened", help="It took effect.")] = False,
     never_happened: Annotated[bool, typer.Option("--never-happened", help="It didn't, and never will.")] = False,
@@ -120,7 +129,7 @@ def resolve(
     if len(outcomes) != 1:
         msg = "say what became of it, one of: --happened, --never-happened, --undone."
         raise BadUsage(msg)
-    body = {**_signed(reason, how.by), "outcome": outcomes[0]}
+    body = {**_signed(reason, how), "outcome": outcomes[0]}
     if reply is not None:
         body["reply"] = _json(reply, "--reply")
     _do(Asked("resolve", run, body, step, how))
@@ -130,23 +139,23 @@ def resolve(
 def skip(
     run: Id = None,
     *,
-    reason: Reason,
+    reason: Reason = None,
     step: NeededStep = None,
     how: How,
 ) -> None:
     """Leave a step as it is, on purpose. A skipped undo ends abandoned."""
-    _do(Asked("skip", run, _signed(reason, how.by), step, how))
+    _do(Asked("skip", run, _signed(reason, how), step, how))
 
 
 @spread
 def abandon(
     run: Id = None,
     *,
-    reason: Reason,
+    reason: Reason = None,
     how: How,
 ) -> None:
     """End a stuck run as it is; every effect that may remain is listed."""
-    _do(Asked("abandon", run, _signed(reason, how.by), None, how))
+    _do(Asked("abandon", run, _signed(reason, how), None, how))
 
 
 def answer(
@@ -237,7 +246,7 @@ async def _one(source: Source, asked: Asked, run: str) -> None:
         if asked.how.json:
             as_json(preview)
         else:
-            say(preview_lines(before, preview, by))
+            say([*preview_lines(before, preview, by), asked.do_it()])
         return
     after = decoded(said, RunView)
     if asked.how.json:
@@ -352,7 +361,7 @@ def _agreed(asked: Asked, matched: int, past_pivot: int, told: Callable[[], None
             say(
                 [
                     match_line(matched, past_pivot),
-                    f"Do it: the same line, with --expected {matched} instead of --dry-run.",
+                    asked.do_it(f"--expected {matched}"),
                 ]
             )
         return False
@@ -404,8 +413,11 @@ def _said(where: str, name: str) -> str | None:
     return found[0] if found else None
 
 
-def _signed(reason: str, by: str | None) -> dict[str, object]:
-    return {"reason": reason, "by": by or _user()}
+def _signed(reason: str | None, how: How) -> dict[str, object]:
+    if reason is None and not how.dry_run:
+        msg = 'say why: --reason "...". It stays in the log. What would follow: --dry-run.'
+        raise BadUsage(msg)
+    return {"reason": NO_REASON if reason is None else reason, "by": how.by or _user()}
 
 
 def _user() -> str | None:

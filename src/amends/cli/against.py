@@ -38,12 +38,15 @@ class Needed:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What a log says to sagas that are about to be deployed. `refusals`: versions whose graph is another there."""
+    """What a log says to sagas that are about to be deployed. `refusals`: versions whose graph is another there.
+    `strange`: live runs of sagas of which no version is given, by whether a live worker has their graph.
+    """
 
     runs: "Mapping[SagaKey, int]"
     known: "frozenset[SagaKey]"
     needed: Sequence[Needed]
     refusals: Sequence[str]
+    strange: "Mapping[SagaKey, tuple[int, bool]]"
 
     @property
     def is_fine(self) -> bool:
@@ -64,7 +67,8 @@ async def findings(log: "LogReader", definitions: "Sequence[Definition]") -> Fin
     names = {each.saga for each in definitions}
     missing: list[Needed] = []
     refusals: list[str] = []
-    for key, count in sorted(wanted.items(), key=lambda item: (item[0].name, -item[0].version)):
+    in_order = sorted(wanted.items(), key=lambda item: (item[0].name, -item[0].version))
+    for key, count in in_order:
         if key in given or key.name not in names:
             continue
         kept = await log.graph(key) or b'{"steps":[],"input":{}}'
@@ -78,7 +82,8 @@ async def findings(log: "LogReader", definitions: "Sequence[Definition]") -> Fin
         changes = differences(kept, newest.graph())
         missing.append(Needed(key, count, runs[::-1], newest.version, changes, key in elsewhere))
     known = frozenset([key for key in given if await log.graph(key) is not None])
-    return Findings({key: wanted.get(key, 0) for key in given}, known, missing, refusals)
+    strange = {key: (count, key in elsewhere) for key, count in in_order if key.name not in names}
+    return Findings({key: wanted.get(key, 0) for key in given}, known, missing, refusals, strange)
 
 
 def verdict_line(title: str, verdict: str, note: str, width: int) -> str:
@@ -112,6 +117,15 @@ def story(needed: Needed, modules: Sequence[str], now: int) -> Iterator[str]:
         yield f"    and {needed.count - RUNS_SHOWN_MAX} more"
     yield ""
     yield from choices(key, modules, loaded_elsewhere=needed.loaded_elsewhere)
+
+
+def strange_notes(found: Findings, modules: Sequence[str]) -> Iterator[str]:
+    """Sagas that are somebody else's business, or were forgotten here."""
+    from amends.engine.needs import runs
+
+    for key, (count, is_loaded) in found.strange.items():
+        who = "a live worker has it" if is_loaded else "no live worker has it either"
+        yield f"{runs(count)} {key.name} v{key.version}, a saga that isn't in {', '.join(modules)}: {who}."
 
 
 def choices(key: "SagaKey", modules: Sequence[str], *, loaded_elsewhere: bool) -> Iterator[str]:
@@ -177,4 +191,14 @@ def as_told(found: Findings) -> dict[str, object]:
             for each in found.needed
         ],
         "refused": list(found.refusals),
+        "not_given": [
+            {
+                "saga": key.name,
+                "version": key.version,
+                "digest": key.digest,
+                "live_runs": count,
+                "loaded_by_another_worker": is_loaded,
+            }
+            for key, (count, is_loaded) in found.strange.items()
+        ],
     }

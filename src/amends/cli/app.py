@@ -23,6 +23,7 @@ from amends.cli.simulate import simulate
 from amends.cli.start import start
 from amends.cli.token import token
 from amends.cli.top import top
+from amends.cli.workers import workers
 
 BEGIN: Final = "begin"
 RUN: Final = "run"
@@ -44,6 +45,7 @@ COMMANDS: Final[tuple[tuple[str, Callable[..., Any]], ...]] = (
     (LOOK, ls),
     (LOOK, stuck),
     (LOOK, show),
+    (LOOK, workers),
     (LOOK, top),
     (LOOK, export),
     (ACT, start),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from amends.cli.against import as_told, findings, note_of, story, verdict_line
+from amends.cli.against import as_told, findings, note_of, story, strange_notes, verdict_line
 from amends.cli.output import Json, as_json
 
 if TYPE_CHECKING:
@@ -134,6 +134,8 @@ def _print_needed(said: "Findings", modules: Sequence[str], width: int) -> None:
             print(line)
     for refusal in said.refusals:
         print(f"error   {refusal}".replace("\n", "\n        "))
+    for note in strange_notes(said, modules):
+        print(_wrapped("note", note))
 
 
 def _wrapped(word: str, text: str) -> str:

@@ -35,13 +35,13 @@ LATE_MAX: Final = 1_000
 
 async def gather(context: Context) -> list[Metric]:
     """What the log and this process have to say now."""
-    up = GaugeMetricFamily("amends_log_up", "1 while the log answers this process.")
+    up = GaugeMetricFamily("amends_log_up", "1 while the log answers this process, and takes what it writes.")
     try:
         async with asyncio.timeout(LOG_SECONDS):
             found = await _asked(context)
     except (LogUnavailable, TimeoutError):
         found = []
-    up.add_metric([], bool(found))
+    up.add_metric([], bool(found) and context.engine.trouble is None)
     return [*found, up, *_here(context)]
 
 

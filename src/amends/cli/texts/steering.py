@@ -27,7 +27,6 @@ def preview_lines(before: RunView, preview: PreviewView, by: str) -> list[str]:
         lines.append(
             "Where the service finds the effect in place, it is yours to undo: say resolve --undone once more."
         )
-    lines.append("Do it: the same line without --dry-run.")
     return lines
 
 
