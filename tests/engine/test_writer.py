@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import cast
 
 import pytest
 
 from amends.core.errors import LogBroken, LogUnavailable, LogUnclear
-from amends.engine.writer import HALVED_MIN, Writer
+from amends.engine.writer import BATCH_BYTES_MAX, HALVED_MIN, HELD_SECONDS, Writer
 from amends.ports.log import Append, RunRow, Start, StoredEvent, TransactionLog, Written
 from tests.engine.support import virtually
 
@@ -32,6 +33,7 @@ class Elsewhere:
     is_elsewhere = True
 
     def __init__(self, *, takes: Callable[[Start | Append], bool] = lambda entry: True) -> None:
+        self.held: set[str] = set()
         self.noted: list[str] = []
         self._answers: asyncio.Queue[LogUnavailable | None] = asyncio.Queue()
         self._takes = takes
@@ -45,7 +47,7 @@ class Elsewhere:
             raise answer
         if not all(map(self._takes, batch)):
             raise ValueError("not for this log")
-        return [Written.ACCEPTED] * len(batch)
+        return [Written.HELD if entry.run in self.held else Written.ACCEPTED for entry in batch]
 
     def answers(self, *answers: LogUnavailable | None) -> None:
         for each in answers:
@@ -220,6 +222,90 @@ def test_an_entry_the_log_refuses_to_take_leaves_the_others_alone() -> None:
         "leaves c",
         "c accepted",
     ]
+
+
+def test_a_run_whose_row_somebody_holds_on_to_waits_by_itself() -> None:
+    log = Elsewhere()
+    log.held.add("a")
+
+    async def test() -> None:
+        office = Office(log)
+        office.put("a", "b")
+        log.answers(None)
+        await office.until("b accepted")
+        assert (office.writer.runs, office.writer.waiting, office.writer.trouble) == ({"a"}, 1, None)
+        office.put("c")
+        log.answers(None)
+        await office.until("c accepted")
+        log.answers(None)
+        await office.until("leaves a")
+        log.held.clear()
+        log.answers(None)
+        await office.until("a accepted")
+        await office.writer.close()
+
+    virtually(test)
+    assert log.noted == ["leaves a b", "b accepted", "leaves c", "c accepted", "leaves a", "leaves a", "a accepted"]
+
+
+@pytest.mark.parametrize("is_free", [True, False])
+def test_who_closes_tries_once_more_what_somebody_holds_on_to(*, is_free: bool) -> None:
+    log = Elsewhere()
+    log.held.add("a")
+
+    async def test() -> None:
+        office = Office(log)
+        office.put("a")
+        log.answers(None)
+        await office.until("leaves a")
+        await asyncio.sleep(HELD_SECONDS / 2)
+        if is_free:
+            log.held.clear()
+        log.answers(None)
+        await office.writer.close()
+
+    virtually(test)
+    assert log.noted == ["leaves a", "leaves a", "a accepted" if is_free else "a LogUnavailable"]
+
+
+@pytest.mark.parametrize("error", [LogUnavailable("gone"), LogBroken("not ours any more")])
+def test_nobody_waits_for_ever_for_a_held_row_of_a_log_that_is_given_up(error: LogUnavailable) -> None:
+    log = Elsewhere()
+    log.held.add("a")
+
+    async def test() -> None:
+        office = Office(log)
+        office.put("a")
+        log.answers(None)
+        await office.until("leaves a")
+        await asyncio.sleep(HELD_SECONDS / 2)
+        office.put("b")
+        await office.until("leaves b")
+        closing = asyncio.create_task(office.writer.close())
+        await asyncio.sleep(0)
+        log.answers(error)
+        await closing
+
+    virtually(test)
+    kind = type(error).__name__
+    assert log.noted[-2:] == [f"b {kind}", f"a {kind}"]
+
+
+def test_what_is_large_leaves_in_several_batches_and_what_is_too_large_leaves_alone() -> None:
+    log = Elsewhere()
+
+    def large(run: str) -> Append:
+        size = {"a": 1, "b": BATCH_BYTES_MAX // 2, "c": BATCH_BYTES_MAX, "d": 1}[run]
+        return replace(append(run), events=[StoredEvent("Something", b" " * size, 1, 0)])
+
+    async def test() -> None:
+        office = Office(log)
+        office.put("a", "b", "c", "d", entry=large)
+        log.answers(None, None)
+        await office.writer.close()
+
+    virtually(test)
+    assert log.noted[:2] == ["leaves a b c", "leaves d"]
 
 
 @pytest.mark.parametrize("error", [LogUnavailable("gone"), LogUnclear("lost"), LogBroken("not ours any more")])

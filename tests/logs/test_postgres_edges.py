@@ -138,6 +138,11 @@ def test_a_value_that_a_column_can_not_take_is_its_callers_mistake(state: str) -
     assert raised.value is error
 
 
+def test_a_log_whose_url_can_not_be_read_is_refused_as_such() -> None:
+    with pytest.raises(AmendsError, match="the log's URL can't be read"):
+        Place("postgresql://ann@[::1/shop")
+
+
 def test_what_is_no_url_is_told_without_a_word_of_it() -> None:
     with pytest.raises(AmendsError, match="the log's URL can't be read: Invalid IPv6 URL") as raised:
         shown("postgresql://ann:secret@[::1/orders")

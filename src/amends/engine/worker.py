@@ -261,7 +261,7 @@ class Worker:
                 self._pump(driven)
             return
         match verdict:
-            case Written.MOVED_ON:
+            case Written.MOVED_ON | Written.HELD:  # the latter is for the writer, and doesn't get here
                 unanswered = [each for each in asked if each.answer is None or not each.answer.done()]
                 driven.commands = unanswered + driven.commands
                 self._start_reread(driven)

@@ -7,7 +7,7 @@ are called back, so that one is written while the next is being decided.
 While the log can't be written, appends wait and are sent again as they are (same `append_id`, so an unclear commit is
 settled by the log itself), and starts are given back: nobody was told yet that they happened. But a start of which it
 isn't known whether it was written waits as well, until that is known: it may be there, ours, and then somebody must
-drive it.
+drive it. An entry whose row somebody else holds on to waits by itself; the others go on.
 """
 
 import asyncio
@@ -18,10 +18,17 @@ from itertools import chain
 from typing import Final
 
 from amends.core.errors import LogBroken, LogUnavailable, LogUnclear
-from amends.ports.clock import LOOP_TIMERS, Timers, timeout
+from amends.engine.complaint import Complaint
+from amends.ports.clock import LOOP_TIMERS, Timer, Timers, timeout
 from amends.ports.log import Append, Start, TransactionLog, Written
 
 BATCH_MAX: Final = 1_000
+BATCH_BYTES_MAX: Final = 8 * 2**20
+"""Of bodies in one batch, but for its last entry's: a batch that takes the log too long is given up, each time."""
+
+HELD_SECONDS: Final = 1.0
+"""How long an entry waits whose row somebody holds on to."""
+
 HALVED_MIN: Final = 24
 """From so many on, a first batch for a log elsewhere is half of what waits: the other half leaves when it is back. Else
 everything in flight would be decided, and then written, in one lump, and each side would wait for the other. Smaller
@@ -55,18 +62,21 @@ class Writer:
         self.trouble: str | None = None
         """Why the last batch couldn't be written; `None` once one could."""
         self._backoff = BACKOFF_FIRST_SECONDS
+        self._complaint = Complaint(_LOGGER, "the log is written again", lambda: asyncio.get_running_loop().time())
         self._unclear: set[bytes] = set()
+        self._held: list[Entry] = []
+        self._held_timer: Timer | None = None
 
     @property
     def runs(self) -> set[str]:
         """The runs of all entries that have no verdict yet."""
         durable = chain.from_iterable(batch for batch, _ in self._durable)
-        return {entry.run for entry, _ in chain(self._waiting, self._in_flight, durable)}
+        return {entry.run for entry, _ in chain(self._waiting, self._held, self._in_flight, durable)}
 
     @property
     def waiting(self) -> int:
         """Entries that aren't in flight yet."""
-        return len(self._waiting)
+        return len(self._waiting) + len(self._held)
 
     def start(self) -> None:
         """Begin to write."""
@@ -75,6 +85,7 @@ class Writer:
     async def close(self) -> None:
         """Write what waits, then stop. What can't be written now is dropped: nobody was told that it is durable."""
         self._closing = True
+        self._try_held()
         self._wake()
         self._pausing.set()
         if self._task is not None:
@@ -120,7 +131,7 @@ class Writer:
                     self._broken(error)
                 if final:
                     return
-                _LOGGER.warning("the log can't be written, %d appends wait: %s", len(self._waiting), error)
+                self._complaint.wrong(f"the log can't be written, appends wait: {error}")
                 await self._pause(self._backoff)
                 self._backoff = min(2 * self._backoff, BACKOFF_CAP_SECONDS)
 
@@ -148,15 +159,17 @@ class Writer:
 
     def _gather(self, share: int = BATCH_MAX) -> list[Entry]:
         """What goes into the next batch, in order; a second entry of one run waits for the first one's verdict."""
-        most = min(share, BATCH_MAX)
+        most, room = min(share, BATCH_MAX), BATCH_BYTES_MAX
         batch: list[Entry] = []
         later: list[Entry] = []
         runs: set[str] = set()
         for each in self._waiting:
             run = each[0].run
-            if len(batch) < most and run not in runs:
+            if len(batch) < most and room > 0 and run not in runs:
                 runs.add(run)
                 batch.append(each)
+                for event in each[0].events:
+                    room -= len(event.body)
             else:
                 later.append(each)
         self._waiting = later
@@ -194,6 +207,7 @@ class Writer:
             batch.clear()
             return []
         self.trouble, self._backoff = None, BACKOFF_FIRST_SECONDS
+        self._complaint.fine()
         return verdicts
 
     def _tell_durable(self) -> None:
@@ -203,8 +217,27 @@ class Writer:
 
     def _call_back(self, batch: list[Entry], verdicts: Sequence[Written]) -> None:
         for (entry, done), verdict in zip(batch, verdicts, strict=True):
+            if verdict is Written.HELD:
+                self._put_off(entry, done)
+                continue
             self._unclear.discard(entry.append_id)
             self._tell(done, verdict)
+
+    def _put_off(self, entry: Start | Append, done: Done) -> None:
+        if self._closing:
+            self._tell(done, LogUnavailable(f"{entry.run}: somebody else holds on to its row: nothing was written"))
+            return
+        self._held.append((entry, done))
+        if self._held_timer is None:
+            self._held_timer = self._timers.call_later(HELD_SECONDS, self._try_held)
+
+    def _try_held(self) -> None:
+        if self._held_timer is not None:
+            self._held_timer.cancel()
+            self._held_timer = None
+        self._waiting += self._held
+        self._held.clear()
+        self._wake()
 
     def _tell(self, done: Done, verdict: Written | LogUnavailable) -> None:
         try:
@@ -215,6 +248,7 @@ class Writer:
     def _give_back(self, batch: list[Entry], error: LogUnavailable, *, final: bool) -> None:
         again: list[Entry] = []
         if final:
+            self._try_held()
             batch, self._waiting = batch + self._waiting, []
         if isinstance(error, LogUnclear):
             self._unclear.update(entry.append_id for entry, _ in batch)

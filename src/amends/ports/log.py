@@ -108,6 +108,9 @@ class Written(Words):
 
     NO_SUCH_RUN = "no-such-run"
 
+    HELD = "held"
+    """Nothing was written, and nothing is known against it: somebody else holds on to the run's row. Again later."""
+
 
 ACCEPTED: Final = Written.ACCEPTED
 

@@ -30,16 +30,28 @@ LEASE_SECONDS: Final = 15.0
 LEASE_SECONDS_MIN: Final = 0.1
 LEASE_SECONDS_MAX: Final = 3_600.0
 
+LOCK_SECONDS: Final = 2
+"""How long a statement waits for a lock that another session has: longer than any statement of ours holds one."""
+
 SETTINGS: Final = {
-    "application_name": "amends",
     "timezone": "UTC",
     "jit": "off",  # every statement is over before its compiler would have begun
     "enable_seqscan": "off",  # a table that is small while the plan is made will not stay so
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
     "default_transaction_isolation": "read committed",
+    "lock_timeout": f"{LOCK_SECONDS}s",
 }
-"""For every session. `synchronous_commit` is set beside them, and only raised."""
+"""For every session, set once it is there: poolers refuse them at the start. `synchronous_commit` is set beside them,
+and only raised.
+"""
+
+SET_UP: Final = (
+    "SELECT set_config(name, value, false) FROM unnest($1::text[], $2::text[]) AS s (name, value) UNION ALL "
+    "SELECT set_config('synchronous_commit', 'on', false) "
+    "WHERE current_setting('synchronous_commit') IN ('off', 'local')"
+)
+NAME: Final = "application_name"
 
 
 class Place:
@@ -48,10 +60,11 @@ class Place:
     """
 
     def __init__(self, url: str, lease_seconds: float | None = None) -> None:
+        self.shown = shown(url)
         parts = urlsplit(url)
         said = dict(parse_qsl(parts.query))
         lease = said.pop("lease_seconds", None)
-        self.shown = shown(url)
+        said.setdefault(NAME, "amends")
         self.dsn = urlunsplit(parts._replace(query=urlencode(said)))
         if parts.scheme not in {"postgresql", "postgres"}:
             raise AmendsError(f"{self.shown}: expected postgresql://USER@HOST/DATABASE.")
@@ -61,9 +74,7 @@ class Place:
     async def connect(self) -> Connection:
         """A connection of one's own."""
         with told(self.shown, sent=False):
-            connection = await asyncpg.connect(
-                self.dsn, timeout=CONNECT_SECONDS, server_settings=SETTINGS, command_timeout=STATEMENT_SECONDS
-            )
+            connection = await asyncpg.connect(self.dsn, timeout=CONNECT_SECONDS, command_timeout=STATEMENT_SECONDS)
             try:
                 await set_up(connection)
             except BaseException:
@@ -89,10 +100,7 @@ def _checked(seconds: float, told: str) -> float:
 async def set_up(connection: Connection) -> None:
     """JSON goes in and out as bytes, and a commit is on the disk before it is acknowledged."""
     await connection.set_type_codec("json", schema="pg_catalog", encoder=_as_it_is, decoder=_as_it_is, format="binary")
-    await connection.execute(
-        "SELECT set_config('synchronous_commit', 'on', false) "
-        "WHERE current_setting('synchronous_commit') IN ('off', 'local')"
-    )
+    await connection.fetch(SET_UP, list(SETTINGS), list(SETTINGS.values()))
 
 
 def _as_it_is(text: bytes) -> bytes:

@@ -28,6 +28,9 @@ AFRESH: Final = ("25006", "26000", "42P05")
 became a standby, and another took its place. Prepared statements unknown, or there already: a pooler changed servers.
 """
 
+HELD: Final = "55P03"
+"""Waited for a lock until `lock_timeout` was over."""
+
 SHOWN: Final = ("host", "port", "user", "dbname", "service")
 """Settings of a URL that say where it leads, and nothing secret."""
 
@@ -49,6 +52,7 @@ REMEDIES: Final[Mapping[str, str]] = {
     "53100": "Its disk is full. Make room; the log goes on by itself.",
     "53200": "It is out of memory. The log goes on by itself.",
     "53300": "It has no connection left. Raise max_connections, or run fewer processes; the log goes on by itself.",
+    HELD: "Another session has locked a table or a row: see pg_stat_activity and pg_locks. The log goes on by itself.",
     "57014": "It took too long and was given up: is a statement_timeout set for this user?",
     "57P03": "It is starting or stopping. The log goes on by itself.",
 }
@@ -64,11 +68,16 @@ NOT_HEARD: Final = "Whether this was written isn't known; it is settled by sendi
 
 
 class Refusal(LogUnavailable):
-    """The database refused a statement; `again`: for another's sake, so it may be sent again at once."""
+    """The database refused a statement.
 
-    def __init__(self, message: str, *, again: bool = False) -> None:
+    `again`: it was rolled back for another's sake, so it may be sent again at once. `held`: it waited too long for
+    something that another session has locked.
+    """
+
+    def __init__(self, message: str, *, again: bool = False, held: bool = False) -> None:
         super().__init__(message)
         self.again = again
+        self.held = held
 
 
 def shown(url: str) -> str:
@@ -124,4 +133,4 @@ def _meant(where: str, error: asyncpg.PostgresError, state: str, *, sent: bool) 
         return LogUnclear(f"{where}: {said} ({state}). {NOT_HEARD}")
     remedy = REMEDIES.get(state) or REMEDIES.get(state[:2]) or "Nothing of this was written."
     text = f"{where}: {said} ({state}). {remedy}"
-    return LogUnavailable(text) if state in AFRESH else Refusal(text, again=state in AGAIN)
+    return LogUnavailable(text) if state in AFRESH else Refusal(text, again=state in AGAIN, held=state == HELD)

@@ -21,7 +21,7 @@ from amends.logs.postgres.lease import Lease
 from amends.logs.postgres.reader import PostgresReader
 from amends.logs.postgres.rows import key_columns, stored
 from amends.logs.postgres.statements import SQL
-from amends.ports.log import Append, SagaKey, Start, StoredEvent, StoredRun, WorkerLease, Written
+from amends.ports.log import ACCEPTED, Append, SagaKey, Start, StoredEvent, StoredRun, WorkerLease, Written
 
 TRIES_MAX: Final = 5
 """How often an append that was rolled back for another's sake is sent at once again."""
@@ -37,6 +37,7 @@ class PostgresLog(PostgresReader):
         super().__init__(url, lease_seconds)
         self._lease = Lease(self.place)
         self._writing = Link(self.place)
+        self._held: set[str] = set()
 
     @property
     @override
@@ -77,14 +78,47 @@ class PostgresLog(PostgresReader):
         _ = self.questions  # is it open?
         if not batch:
             return []
-        parameters = arrays(batch)
         async with self._writing.use() as connection:
-            taken = await self._write(connection, parameters)
-            refused = [entry for entry in batch if entry.run not in taken]
-            why = await self._why_not(connection, refused)
-        if any(entry.run in taken and needs_somebody(entry) for entry in batch):
+            if self._held:
+                await self._look_at_held(connection)
+            try:
+                verdicts = await self._verdicts(connection, batch)
+            except Refusal as error:
+                if not error.held:
+                    raise
+                found = await self._held_of(connection, [entry.run for entry in batch])
+                if not found:  # it isn't about rows
+                    raise
+                self._held |= found
+                _LOGGER.warning("%s It is about %s: they wait, the others go on", error, ", ".join(sorted(found)))
+                verdicts = await self._verdicts(connection, batch)
+        if any(verdicts[entry.run] is ACCEPTED and needs_somebody(entry) for entry in batch):
             self._lease.tell()
-        return [Written.ACCEPTED if entry.run in taken else why[entry.run] for entry in batch]
+        return [verdicts[entry.run] for entry in batch]
+
+    async def _verdicts(self, connection: Connection, batch: Sequence[Start | Append]) -> Mapping[str, Written]:
+        """By run. What somebody holds on to isn't tried."""
+        held = self._held
+        free = [entry for entry in batch if entry.run not in held] if held else batch
+        taken = await self._write(connection, arrays(free)) if free else set[str]()
+        refused = [entry for entry in free if entry.run not in taken]
+        verdicts = dict.fromkeys(taken, ACCEPTED)
+        if refused:
+            verdicts.update(await self._why_not(connection, refused))
+        if held:
+            verdicts.update({entry.run: Written.HELD for entry in batch if entry.run in held})
+        return verdicts
+
+    async def _held_of(self, connection: Connection, runs: Sequence[str]) -> set[str]:
+        with told(self.place.shown):
+            return {run for (run,) in await connection.fetch(SQL["held"], runs)}
+
+    async def _look_at_held(self, connection: Connection) -> None:
+        """Rows that somebody held on to: does he still? It costs no waiting."""
+        still = await self._held_of(connection, list(self._held))
+        for run in sorted(self._held - still):
+            _LOGGER.warning("nobody holds on to %s any more", run)
+        self._held = still
 
     async def _write(self, connection: Connection, parameters: Sequence[object]) -> set[str]:
         tries = 0
@@ -99,12 +133,13 @@ class PostgresLog(PostgresReader):
                 _LOGGER.info("an append is sent again: %s", error)
 
     async def _why_not(self, connection: Connection, refused: Sequence[Start | Append]) -> Mapping[str, Written]:
-        if not refused:
-            return {}
         wanted = [first_version(each) for each in refused]
         rows = await connection.fetch(SQL["refused"], [each.run for each in refused], wanted)
         found = {row[0]: (row[1], row[2], row[3], row[4]) for row in rows}
-        return {each.run: self._verdict(each, found.get(each.run)) for each in refused}
+        verdicts = {each.run: self._verdict(each, found.get(each.run)) for each in refused}
+        if any(verdict is ACCEPTED for verdict in verdicts.values()):
+            await connection.execute(SQL["sync"])
+        return verdicts
 
     def _verdict(self, entry: Start | Append, row: tuple[str | None, int, int, bytes | None] | None) -> Written:
         if row is None:
@@ -112,7 +147,7 @@ class PostgresLog(PostgresReader):
             return Written.NO_SUCH_RUN
         owner, epoch, is_kept, append_id = row
         if append_id == entry.append_id:
-            return Written.ACCEPTED
+            return ACCEPTED
         if isinstance(entry, Start):
             return Written.EXISTS
         if not is_kept:

@@ -64,6 +64,16 @@ FROM unnest($1::text[], $2::bigint[]) AS w (run, wanted)
 JOIN amends.runs AS r ON r.id = w.run
 LEFT JOIN amends.events AS e ON e.run = w.run AND e.version = w.wanted;
 
+-- name: held
+-- Those of these runs whose row another transaction has locked.
+WITH free AS (SELECT id FROM amends.runs WHERE id = ANY($1::text[]) FOR NO KEY UPDATE SKIP LOCKED)
+SELECT id FROM amends.runs WHERE id = ANY($1::text[]) AND NOT EXISTS (SELECT FROM free WHERE free.id = runs.id);
+
+-- name: sync
+-- A commit that waits for whoever commits wait for (synchronous standbys): with it, all that were before it are there as well. One that
+-- was given up while it waited for them is found in the log here, and perhaps nowhere else yet.
+SELECT pg_logical_emit_message(true, 'amends', '');
+
 -- name: claim
 -- Take over up to $7 runs of known sagas ($3, $4, $5) that are due by $2 and have no owner, or whose owner isn't live; of those that
 -- were already taken over from an owner that was gone, up to $6, the least often first. Owners are found by hopping from one to the next in the index.
