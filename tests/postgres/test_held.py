@@ -18,7 +18,6 @@ from tests.postgres.shop import Shop, order
 from tests.postgres.support import connected, is_waiting, until, worker_of, workers
 from tests.postgres.test_workers import SOON, fine
 
-
 CANCEL = "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
 """What gives up waiting for a standby; a crash of the server does it as well."""
 
