@@ -27,6 +27,10 @@ def append(run: str) -> Append:
     return Append(run, 1, 1, run.encode(), 0, EVENTS, ROW)
 
 
+def visit(run: str) -> Append:
+    return replace(append(run), epoch=None)
+
+
 class Elsewhere:
     """A log whose answers come when the test says so; `noted` is everything that happens, in order."""
 
@@ -246,6 +250,30 @@ def test_a_run_whose_row_somebody_holds_on_to_waits_by_itself() -> None:
 
     virtually(test)
     assert log.noted == ["leaves a b", "b accepted", "leaves c", "c accepted", "leaves a", "leaves a", "a accepted"]
+
+
+@pytest.mark.parametrize("entry", [start, visit])
+def test_who_only_visits_is_told_that_somebody_holds_on_to_a_row(entry: Callable[[str], Start | Append]) -> None:
+    log = Elsewhere()
+    log.held.add("a")
+
+    async def test() -> None:
+        office = Office(log)
+        office.put("a", entry=entry)
+        log.answers(None)
+        await office.until("a LogUnavailable")
+        assert office.writer.waiting == 0
+        office.put("a", entry=entry)
+        log.answers(LogUnclear("the connection is lost"), None)
+        await office.until("a LogUnclear")
+        await asyncio.sleep(HELD_SECONDS / 2)
+        assert office.writer.waiting == 1, "it may be written already, so it is tried until that is known"
+        log.held.clear()
+        log.answers(None)
+        await office.until("a accepted")
+        await office.writer.close()
+
+    virtually(test)
 
 
 @pytest.mark.parametrize("is_free", [True, False])

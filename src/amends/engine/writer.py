@@ -224,8 +224,11 @@ class Writer:
             self._tell(done, verdict)
 
     def _put_off(self, entry: Start | Append, done: Done) -> None:
-        if self._closing:
-            self._tell(done, LogUnavailable(f"{entry.run}: somebody else holds on to its row: nothing was written"))
+        """A run's owner waits for whoever holds on to its row. Anybody else is told, unless it may be written already."""
+        is_owners = isinstance(entry, Append) and entry.epoch is not None
+        if self._closing or not (is_owners or entry.append_id in self._unclear):
+            text = f"{entry.run}: somebody else holds on to its row in the log. Nothing was written; ask again later."
+            self._tell(done, LogUnavailable(text))
             return
         self._held.append((entry, done))
         if self._held_timer is None:
