@@ -224,7 +224,7 @@ class Writer:
             self._tell(done, verdict)
 
     def _put_off(self, entry: Start | Append, done: Done) -> None:
-        """A run's owner waits for whoever holds on to its row. Anybody else is told, unless it may be written already."""
+        """An owner waits for whoever holds on to the row. Others are told, unless theirs may be written already."""
         is_owners = isinstance(entry, Append) and entry.epoch is not None
         if self._closing or not (is_owners or entry.append_id in self._unclear):
             text = f"{entry.run}: somebody else holds on to its row in the log. Nothing was written; ask again later."

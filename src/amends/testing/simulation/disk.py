@@ -116,7 +116,8 @@ class Disk:
 
     @property
     def is_elsewhere(self) -> bool:
-        return self.inner.is_elsewhere
+        """Where several processes write, it is as if a server did."""
+        return not self._storage.logs.alone
 
     # -- writes
 
