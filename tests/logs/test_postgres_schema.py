@@ -284,11 +284,15 @@ async def plan(url: str, sql: str, values: Sequence[object] | None = None) -> st
         await connection.close()
 
 
+OF_KNOWN = "runs_due_by_saga"
+"""What is due of sagas that somebody knows, and nothing else, though most of what is due is of others."""
+
+
 @pytest.mark.parametrize(
     ("statement", "indexes"),
     [
         ("write", ["runs_pkey"]),
-        ("claim", ["runs_due", "runs_owned", "workers_pkey"]),
+        ("claim", [OF_KNOWN, "runs_owned", "workers_pkey"]),
         ("refused", ["runs_pkey", "events_pkey"]),
         ("release", ["runs_pkey"]),
         ("hand_over", ["runs_owned"]),
@@ -296,7 +300,7 @@ async def plan(url: str, sql: str, values: Sequence[object] | None = None) -> st
         ("let_go_of_strays", ["runs_owned"]),
         ("nudged", ["runs_owned"]),
         ("next_due", ["runs_due"]),
-        ("next_due_of", ["runs_due"]),
+        ("next_due_of", [OF_KNOWN]),
         ("live", ["runs_live"]),
         ("standing", ["runs_pkey"]),
         ("count", ["runs_live", "runs_other_ends", "Index Only Scan"]),

@@ -77,6 +77,7 @@ SELECT pg_logical_emit_message(true, 'amends', '');
 -- name: claim
 -- Take over up to $7 runs of known sagas ($3, $4, $5) that are due by $2 and have no owner, or whose owner isn't live; of those that
 -- were already taken over from an owner that was gone, up to $6, the least often first. Owners are found by hopping from one to the next in the index.
+-- What is due is read saga by saga, in the order of the index that has the saga first: runs of a saga that nobody here knows aren't even read.
 WITH RECURSIVE owners (id) AS (
     (SELECT owner FROM amends.runs WHERE owner IS NOT NULL ORDER BY owner LIMIT 1)
     UNION ALL
@@ -87,9 +88,14 @@ WITH RECURSIVE owners (id) AS (
 ), known AS (
     SELECT * FROM unnest($3::text[], $4::integer[], $5::text[]) AS k (saga, version, digest)
 ), due AS (
-    SELECT r.id, r.due_at FROM amends.runs AS r
-    WHERE r.owner IS NULL AND r.due_at <= $2 AND (r.saga, r.saga_version, r.digest) IN (SELECT * FROM known)
-    ORDER BY r.due_at LIMIT $7 FOR UPDATE OF r SKIP LOCKED
+    SELECT d.id, d.due_at FROM known AS k CROSS JOIN LATERAL (
+        SELECT r.id, r.due_at FROM amends.runs AS r
+        WHERE r.owner IS NULL AND r.due_at IS NOT NULL
+          AND (r.saga, r.saga_version, r.digest, r.due_at) >= (k.saga, k.version, k.digest, 0)
+          AND (r.saga, r.saga_version, r.digest, r.due_at) <= (k.saga, k.version, k.digest, $2)
+        ORDER BY r.saga, r.saga_version, r.digest, r.due_at LIMIT $7 FOR UPDATE OF r SKIP LOCKED
+    ) AS d
+    ORDER BY d.due_at LIMIT $7
 ), orphans AS (
     SELECT r.id, r.due_at FROM amends.runs AS r JOIN gone AS g ON r.owner = g.id
     WHERE r.claims = 0 AND (r.saga, r.saga_version, r.digest) IN (SELECT * FROM known)
@@ -141,10 +147,13 @@ SELECT due_at FROM amends.runs WHERE owner IS NULL AND due_at IS NOT NULL ORDER 
 
 -- name: next_due_of
 -- When the earliest run without an owner whose saga is known needs somebody.
-SELECT due_at FROM amends.runs
-WHERE owner IS NULL AND due_at IS NOT NULL
-  AND (saga, saga_version, digest) IN (SELECT * FROM unnest($1::text[], $2::integer[], $3::text[]) AS k (saga, version, digest))
-ORDER BY due_at LIMIT 1;
+SELECT min(d.due_at) FROM unnest($1::text[], $2::integer[], $3::text[]) AS k (saga, version, digest) CROSS JOIN LATERAL (
+    SELECT r.due_at FROM amends.runs AS r
+    WHERE r.owner IS NULL AND r.due_at IS NOT NULL
+      AND (r.saga, r.saga_version, r.digest, r.due_at) >= (k.saga, k.version, k.digest, 0)
+      AND (r.saga, r.saga_version, r.digest) <= (k.saga, k.version, k.digest)
+    ORDER BY r.saga, r.saga_version, r.digest, r.due_at LIMIT 1
+) AS d;
 
 -- name: join
 -- This worker may own runs from now on, until its lease is over. Gives the database's time.

@@ -51,6 +51,19 @@ class OwnersContract(LogBase):
         assert await log.next_due() == 9_000
         assert list(await log.claim([ORDERS], now=8_999, limit=2)) == []
 
+    async def test_what_is_most_overdue_is_claimed_first_whichever_saga_it_is_of(self, log: TransactionLog) -> None:
+        """Of all that are known, and at once due means due."""
+        sagas = (ORDERS, TRIPS, replace(ORDERS, version=2), replace(ORDERS, digest="d9"))
+        for due_at in range(12):
+            await write(log, start(f"r{due_at}", saga=sagas[due_at % 4], owned=False, shown=row(due_at=due_at)))
+        known = [sagas[3], sagas[1], sagas[0]]
+        assert await log.next_due(known) == 0
+        assert [run.run for run in await log.claim(known, now=9, limit=4)] == ["r0", "r1", "r3", "r4"]
+        assert await log.next_due(known) == 5
+        assert [run.run for run in await log.claim(known, now=9, limit=9)] == ["r5", "r7", "r8", "r9"]
+        assert await log.next_due(known) == 11
+        assert await log.next_due() == 2
+
     async def test_orphans_that_are_due_come_before_those_that_wait(self, log: TransactionLog, opener: Opener) -> None:
         """Without a due time: last."""
         await write(log, start("waits"), start("second", shown=row(due_at=200)), start("first", shown=row(due_at=100)))
