@@ -116,7 +116,10 @@ async def _adopt(url: str, participant: str, runs: int, left: int, lease: float)
         await _all_done(survivor)
         cpu = time.process_time() - cpu
     ended = ask(url, "select min(ended_at) / 1e6, max(ended_at) / 1e6 from amends.runs where id like 'run-%'")
-    over = ask(url, "select extract(epoch from expires_at) from amends.workers where state = 'dead'")
+    its_lease = (
+        f"select max(extract(epoch from expires_at)) from amends.workers where state = 'dead' and pid = {mortal.pid}"
+    )
+    over = ask(url, its_lease)
     first, last = (float(each) - killed for each in ended.split("|"))
     return Adopted(runs, left, lease, float(over) - killed, first, last, cpu, os.getloadavg()[0])
 
