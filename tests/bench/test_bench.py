@@ -210,9 +210,9 @@ def test_starts_over_http_are_counted_against_the_log() -> None:
 
 
 def test_a_killed_workers_runs_are_all_taken_over_and_done() -> None:
-    adopted = adoption.measure(runs=12, left=1, lease=0.5)
+    adopted = adoption.measure(runs=12, left=1, lease=1.0)
     assert adopted.runs == 12
-    assert 0 < adopted.over < 0.6, "the lease was over when it should have been"
+    assert 0 < adopted.over < 1.1, "the lease was over when it should have been"
     assert adopted.over < adopted.first <= adopted.last
 
 
