@@ -7,7 +7,7 @@ from types import FunctionType
 
 import pytest
 
-from tests.mutation.__main__ import AREAS, ARGUED, arguments, modules_of, paths_of, stale, told
+from tests.mutation.__main__ import AREAS, ARGUED, arguments, modules_of, stale, told
 from tests.mutation.mutants import Module
 from tests.mutation.running import Fate, functions_of, put_in
 
@@ -143,7 +143,7 @@ def test_every_argument_in_the_file_is_about_a_mutant_that_there_is(area: str) -
 
 
 def test_every_argument_in_the_file_is_about_a_module_of_an_area() -> None:
-    names = {path.name for area in AREAS.values() for path in paths_of(area)}
+    names = {module.name for area in AREAS.values() for module in modules_of(area)}
     assert {claim.partition(" | ")[0] for claim in arguments(ARGUED)} <= names
 
 
