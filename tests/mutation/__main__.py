@@ -61,11 +61,10 @@ AREAS: Mapping[str, Area] = {
         ("logs/postgres/queries.sql",),
         (
             "tests/contracts/test_logs.py::TestPostgresLog",
-            "tests/logs/test_postgres_statements.py",
             "tests/logs/test_postgres_edges.py",
             "tests/logs/test_postgres_schema.py",
             "tests/postgres/test_interleavings.py",
-            "tests/postgres/test_fence.py",
+            "tests/postgres/test_statements.py",
         ),
         jobs_max=1,
     ),

@@ -7,6 +7,7 @@ where it has no effect (`(true OR (it))`), so that every parameter keeps its typ
 import importlib
 import itertools
 import re
+import runpy
 import sys
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -16,7 +17,6 @@ from types import ModuleType
 
 from typing_extensions import override
 
-from amends.logs.named_sql import statements
 from tests.mutation.mutants import Mutant
 
 WORD = re.compile(r"E?'(?:[^']|'')*'|/\*.*?\*/|\$\d+|::\w+(?:\[\])?|:\w+|[\w.]+|<=|>=|<>|=>|->>|->|[^\s\w]", re.DOTALL)
@@ -259,8 +259,10 @@ class Statements:
         self.path = path
         self.lines = path.read_text("utf-8").splitlines()
         self.name = f"{path.parent.name}/{path.name}"
-        self.package = ".".join(path.parent.parts[path.parts.index("amends") :])
-        self.texts = statements(path.read_text("utf-8"))
+        self.package = ".".join(path.parent.parts[-3:])
+        # By its file: whatever of the package is imported before pytest begins, pytest can't have a part in.
+        statements = runpy.run_path(str(path.parent.parent / "named_sql.py"))["statements"]
+        self.texts: dict[str, str] = statements(path.read_text("utf-8"))
         self.now = dict(self.texts)
         self.mutants = [*self._mutants()]
 

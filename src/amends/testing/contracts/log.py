@@ -84,6 +84,39 @@ class LogContract(OwnersContract):
         assert (found.state, found.version, found.updated_at, found.ended_at) == ("completed", 3, 2_000, 2_000)
         assert (found.created_at, found.tags, found.start_print) == (1_000, {"customer": "ann"}, b"print of a")
 
+    @pytest.mark.parametrize("epoch", [1, None], ids=["the owner's", "a visitor's"])
+    async def test_an_append_changes_all_that_the_row_shows(self, log: TransactionLog, epoch: int | None) -> None:
+        """The run's state, who helped, its steps: an append says all of it anew, and nothing of it is left over."""
+        shown = RunRow("stuck", True, 2_000, b'["x"]', b'[{"name":"x"}]', b'[{"step":"x"}]', 2_500)  # noqa: FBT003 - as the port has it
+        await write(log, start("a"))
+        await write(log, append("a", 1, epoch=epoch, at=2_000, shown=shown))
+        found = await must_read(log, "a")
+        assert (
+            RunRow(found.state, found.by_hand, found.due_at, found.current, found.steps, found.stuck, found.ended_at)
+            == shown
+        )
+        assert found.updated_at == 2_000
+
+    @pytest.mark.parametrize(
+        ("was", "says", "due_at"),
+        [(9_000, 2_000, 2_000), (500, 9_000, 9_000), (9_000, 5_000, 5_000), (500, None, None), (None, 700, 700)],
+    )
+    async def test_an_owners_append_says_when_the_run_is_due(
+        self, log: TransactionLog, was: int | None, says: int | None, due_at: int | None
+    ) -> None:
+        """Sooner or later than it was."""
+        await write(log, start("a", shown=row(due_at=was)))
+        await write(log, append("a", 1, at=2_000, shown=row(due_at=says)))
+        assert (await must_read(log, "a")).due_at == due_at
+
+    async def test_a_start_that_is_refused_leaves_no_tags(self, log: TransactionLog) -> None:
+        """The run isn't found by what another wanted it to be found by, nor twice by what it has."""
+        await write(log, start("a", tags={"customer": "ann"}))
+        assert await log.append([start("a", number=7, tags={"customer": "bob"})]) == [Written.EXISTS]
+        assert await log.append([start("a", tags={"customer": "ann"})]) == [Written.ACCEPTED]
+        assert list(await log.find(Find(tags={"customer": "bob"}))) == []
+        assert [run.run for run in await log.find(Find(tags={"customer": "ann"}))] == ["a"]
+
     async def test_starting_twice_is_starting_once(self, log: TransactionLog) -> None:
         """The same append is accepted again; another one finds the id taken, and neither changes anything."""
         await write(log, start("a"))
