@@ -167,7 +167,7 @@ class Runner:
             with module.mutated(mutant) as code:
                 while len(running) >= self.jobs:
                     self._reap(running)
-                allowed = PATIENCE_SECONDS + 5 * sum(self._seconds[test] for test in tests)
+                allowed = sum(_patience(self._seconds[test]) for test in tests)
                 hears, says = os.pipe()
                 pid = os.fork()
                 if not pid:
@@ -180,7 +180,7 @@ class Runner:
                 os.close(says)
                 until = time.monotonic() + (allowed if mutant.function else 120)
                 running[pid] = Running(name, (module.path, mutant.function), tests, hears, until)
-            if done % 50 == 0:
+            if done % 25 == 0:
                 self._tell(done, len(todo), began)
         while running:
             self._reap(running)
@@ -191,6 +191,7 @@ class Runner:
 
     def _run_all(self, items: Sequence[pytest.Item], says: int) -> int:
         for number, item in enumerate(items):
+            signal.setitimer(signal.ITIMER_REAL, _patience(self._seconds[item.nodeid]))
             try:
                 run_alone(item)
             except BaseException:  # noqa: BLE001 - whatever a mutant does, it was noticed
@@ -205,7 +206,9 @@ class Runner:
         while True:
             for pid, each in list(running.items()):
                 ended, status = os.waitpid(pid, os.WNOHANG)
-                if ended:
+                if ended and os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM:
+                    self.state.fates[each.name] = Fate.TIMED_OUT
+                elif ended:
                     self.state.fates[each.name] = Fate.SURVIVED if status == 0 else Fate.KILLED
                 elif time.monotonic() > each.until:
                     os.kill(pid, signal.SIGKILL)
@@ -231,6 +234,10 @@ class Runner:
     def _tell(self, done: int, of: int, began: float) -> None:
         self.state.save()
         print(f"{done}/{of} mutants, {time.monotonic() - began:.0f} s", flush=True)
+
+
+def _patience(seconds: float) -> float:
+    return PATIENCE_SECONDS + 5 * seconds
 
 
 def _lines_of(module: Module | Statements, mutant: Mutant) -> Iterator[int]:

@@ -139,6 +139,7 @@ async def test_a_lease_is_as_long_as_was_said_from_the_last_sign_of_life_on(log_
         assert None not in {now, before.heard_at, after.heard_at}
         assert abs((now or 0) - (after.heard_at or 0)) < 1_000_000
         assert (after.heard_at or 0) - (before.heard_at or 0) > 3_599_000_000
+        assert (after.expires_at or 0) - (after.heard_at or 0) == pytest.approx(77_000_000, abs=1_000)
         assert after.started_at == before.started_at
 
 
@@ -198,15 +199,18 @@ async def test_workers_are_forgotten_a_day_after_they_were_last_heard_of_if_noth
 
 
 async def test_workers_are_listed_by_when_they_began(log_url: str, sql: Sql) -> None:
-    async with workers(log_url, 3) as (one, two, three):
-        ids = [log._lease.worker for log in (two, three, one)]
-        for number, worker in enumerate(ids):
-            sql(f"UPDATE amends.workers SET started_at = to_timestamp({number // 2}) WHERE id = '{worker}'")  # noqa: S608
-        await write(two, start("a"), start("b"), start("c", owned=False))
-        await write(three, start("d"))
-        listed = [(each.id, each.started_at, each.runs) for each in await one.workers()]
-        runs = {ids[0]: 2, ids[1]: 1}
-        assert listed == [*((worker, 0, runs[worker]) for worker in sorted(ids[:2])), (ids[2], 1_000_000, 0)]
+    """Those that began at once by their ids; each with its own runs."""
+    async with workers(log_url, 1) as (log,):
+        await write(log, *(start(run) for run in "abc"), start("d", owned=False))
+        sql("UPDATE amends.runs SET owner = CASE id WHEN 'a' THEN 'w3' WHEN 'b' THEN 'w1' ELSE owner END")
+        sql(
+            "INSERT INTO amends.workers (id, state, expires_at, started_at, host, pid) "
+            "SELECT id, 'live', now(), to_timestamp(began), '', 1 "
+            "FROM (VALUES ('w3', 7), ('w2', 7), ('w1', 7), ('w0', 8)) AS w (id, began)"
+        )
+        listed = [(each.id, each.started_at, each.runs) for each in await log.workers()]
+        assert listed[:4] == [("w1", 7_000_000, 1), ("w2", 7_000_000, 0), ("w3", 7_000_000, 1), ("w0", 8_000_000, 0)]
+        assert [(worker, runs) for worker, _, runs in listed[4:]] == [(log._lease.worker, 1)]
 
 
 # -- letting go

@@ -300,6 +300,12 @@ class LogContract(OwnersContract):
         assert (await must_read(log, "a")).due_at is None
         assert (await must_read(log, "b")).due_at == 2_500
 
+    async def test_a_visit_that_ends_a_run_is_seen_by_its_owner(self, log: TransactionLog) -> None:
+        """It has the run in memory, and lets go of it only when it knows."""
+        await write(log, start("a"))
+        await write(log, append("a", 1, epoch=None, at=2_000, shown=row("compensated", ended_at=2_000)))
+        assert list(await log.nudged(now=2_000)) == [("a", 2)]
+
     async def test_a_visit_leaves_the_owner_and_its_epoch(self, log: TransactionLog) -> None:
         """And nudges it: the run is due, under a higher version than the owner knows."""
         await write(log, start("a"), start("b"), start("c", shown=row(due_at=9_000)))
@@ -382,9 +388,9 @@ class LogContract(OwnersContract):
         """Those that have ended don't count; due are those that nobody has; late are those past their deadline."""
         await write(
             log,
-            start("a", at=9, deadline=20),
-            start("b", at=5),
-            start("c", saga=TRIPS, at=7, shown=row(due_at=8), owned=False),
+            start("a", at=9, deadline=20, shown=row(due_at=8)),
+            start("b", at=5, owned=False, shown=row(due_at=1_001)),
+            start("c", saga=TRIPS, at=7, shown=row(due_at=1_000), owned=False),
         )
         await write(log, start("d", at=1, shown=row("completed", ended_at=1), deadline=2))
         summed = {(each.saga.name, each.state, each.count, each.due, each.oldest) for each in await log.live(1_000)}
