@@ -58,8 +58,12 @@ class Mutant:
 
     @property
     def name(self) -> str:
-        """Stable as long as the line stays where and what it is."""
-        return f"{self.path.name}:{self.line}:{self.column} {self.change}"
+        """Stable as long as the line, or the statement, stays where and what it is."""
+        return f"{self.path.name}:{self._place}:{self.column} {self.change}"
+
+    @property
+    def _place(self) -> int | str:
+        return self.line if self.path.suffix == ".py" else self.function
 
     @property
     def claim(self) -> str:

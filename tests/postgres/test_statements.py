@@ -11,6 +11,7 @@ import functools
 import pytest
 
 from amends.logs.postgres.log import PostgresLog
+from amends.logs.postgres.statements import SQL
 from amends.ports.log import Find, WorkerState
 from amends.testing.contracts.log_entries import ORDERS, TRIPS, append, must_read, row, start, write
 from tests.postgres.support import claim_by_hand, connected, workers
@@ -124,6 +125,18 @@ async def test_a_claim_takes_no_more_suspects_than_it_was_told_or_has_places_for
         assert [run.run for run in await adopter.claim([ORDERS], now=0, limit=1, suspects=2)] == ["r3"]
 
 
+async def test_a_claimed_run_comes_with_the_events_of_its_version_in_order(log_url: str) -> None:
+    """What is written between the claim and the reading of its events is for the owner to find as a visit."""
+    async with workers(log_url, 1) as (log,), connected(log_url) as reading:
+        await write(log, start("b"), start("a"))
+        await write(log, append("a", 1, kinds=("One", "Two")), append("b", 1, kinds=("Three", "Four")))
+        found = await reading.fetch(SQL["events_of_many"], ["b", "a"], [2, 3])
+        assert [(run, kind) for run, kind, *_ in found] == [
+            *(("a", kind) for kind in ("RunStarted", "One", "Two")),
+            *(("b", kind) for kind in ("RunStarted", "Three")),
+        ]
+
+
 # -- workers
 
 
@@ -211,6 +224,14 @@ async def test_workers_are_listed_by_when_they_began(log_url: str, sql: Sql) -> 
         listed = [(each.id, each.started_at, each.runs) for each in await log.workers()]
         assert listed[:4] == [("w1", 7_000_000, 1), ("w2", 7_000_000, 0), ("w3", 7_000_000, 1), ("w0", 8_000_000, 0)]
         assert [(worker, runs) for worker, _, runs in listed[4:]] == [(log._lease.worker, 1)]
+
+
+async def test_who_listens_is_told_that_a_run_needs_somebody(log_url: str) -> None:
+    async with workers(log_url, 2) as (one, other):
+        heard = asyncio.Event()
+        other._lease.listen(heard.set)
+        await write(one, start("a", owned=False, shown=row(due_at=1)))
+        await asyncio.wait_for(heard.wait(), 10)
 
 
 # -- letting go

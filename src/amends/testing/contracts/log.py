@@ -155,8 +155,8 @@ class LogContract(OwnersContract):
 
     async def test_events_are_in_the_order_of_their_appends(self, log: TransactionLog) -> None:
         """And can be read from any version on."""
-        await write(log, start("a"))
-        await write(log, append("a", 1, kinds=("B", "C"), number=2))
+        await write(log, start("a"), start("other"))
+        await write(log, append("a", 1, kinds=("B", "C"), number=2), append("other", 1, kinds=("X", "Y", "Z")))
         await write(log, append("a", 3, kinds=("D",), number=3))
         assert [event.kind for event in (await must_read(log, "a")).events] == ["RunStarted", "B", "C", "D"]
         assert [event.kind for event in await log.read_events("a", after=2)] == ["C", "D"]
@@ -338,6 +338,37 @@ class LogContract(OwnersContract):
         assert [run.run for run in seen] == [f"r{n:02}" for n in reversed(range(10))]
         assert not any(run.events for run in seen)
 
+    @pytest.mark.parametrize(
+        "question",
+        [
+            Find(states=["running"]),
+            Find(saga="place-order", step="charge"),
+            Find(tags={"customer": "ann"}),
+            Find(tags={"shop": "1", "customer": "ann"}, states=["running", "stuck"]),
+        ],
+        ids=str,
+    )
+    async def test_pages_are_in_one_order_whatever_is_asked(self, log: TransactionLog, question: Find) -> None:
+        """However the rows are found, and in whatever order they were written."""
+        tags = {"customer": "ann", "shop": "1"}
+        for number in (3, 1, 8, 0, 9, 2, 7, 5, 4, 6):
+            at, shown = 1_000 + number // 3, row(current=b'["charge"]')
+            await write(log, start(f"r{number}", at=at, tags=tags, shown=shown))
+        seen: list[StoredRun] = []
+        for size in (4, 4, 2, 0):
+            after = (seen[-1].created_at, seen[-1].run) if seen else None
+            page = await log.find(replace(question, limit=4, after=after))
+            assert len(page) == size
+            seen += page
+        assert [run.run for run in seen] == [f"r{number}" for number in reversed(range(10))]
+
+    async def test_runs_with_several_tags_are_found_by_all_of_them(self, log: TransactionLog) -> None:
+        """Name and value of each, of this run: not of another that began at the same time."""
+        for run, other in (("a", {"shop": "1"}), ("b", {"shop": "2"}), ("c", {"floor": "1"}), ("d", {})):
+            await write(log, start(run, tags={"customer": "ann", **other}))
+        found = await log.find(Find(tags={"customer": "ann", "shop": "1"}))
+        assert [run.run for run in found] == ["a"]
+
     async def test_runs_are_found_by_what_is_asked(self, log: TransactionLog) -> None:
         """Each condition alone, and together."""
         mark = b'[{"step":"ship","phase":"action","reason":"spent","attempts":9,"since":5}]'
@@ -440,6 +471,18 @@ class LogContract(OwnersContract):
         assert await log.define(ORDERS, b"first") is None
         assert await log.graph(changed) == b"other"
         await log.close()
+
+    async def test_a_graph_is_that_of_one_name_version_and_digest(self, log: TransactionLog) -> None:
+        """Known under another name or version it isn't known; of several others the newest is given back."""
+        await log.define(ORDERS, b"first")
+        await log.define(TRIPS, b"trip")
+        await log.define(replace(ORDERS, version=3), b"third")
+        for unknown in (replace(TRIPS, name="no"), replace(TRIPS, version=9), replace(TRIPS, digest="no")):
+            assert await log.graph(unknown) is None
+        assert await log.define(replace(ORDERS, digest=TRIPS.digest), b"x") == b"first"
+        assert await log.define(replace(ORDERS, digest="d5", version=3), b"x") == b"third"
+        assert await log.define(replace(ORDERS, digest="d6"), b"newer", beside=True) is None
+        assert await log.define(replace(ORDERS, digest="d7"), b"x") == b"newer"
 
     # -- ends
 
