@@ -106,13 +106,15 @@ async def test_runs_of_every_dead_worker_are_claimed_most_overdue_first(log_url:
     """Those without a due time last, among those that were never taken over as among those that were."""
     async with workers(log_url, 4) as (one, two, three, adopter):
         for number, log in enumerate((one, two, three)):
-            await write(log, start(f"waits{number}"), start(f"r{9 - number}", shown=row(due_at=100 - number)))
-            await write(log, start(f"suspect{number}", shown=row(due_at=200 - number)), start(f"s-waits{number}"))
+            await write(log, start(f"a{number}"), start(f"b{number}", shown=row(due_at=300 - number)))
+            await write(log, start(f"r{number}", shown=row(due_at=100 - number)))
+            await write(log, start(f"s-{number}"), start(f"suspect{number}", shown=row(due_at=200 - number)))
             sql(KILL.format(worker=log._lease.worker))
         sql("UPDATE amends.runs SET claims = 1 WHERE id LIKE 's%'")
-        order = ["r7", "r8", "r9", "suspect2", "suspect1", "suspect0"]
-        assert [run.run for run in await adopter.claim([ORDERS], now=0, limit=3)] == order[:3]
-        assert [run.run for run in await adopter.claim([ORDERS], now=0, limit=3)] == order[3:]
+        order = ["r2", "r1", "r0", "suspect2", "suspect1", "suspect0", "b2", "b1", "b0"]
+        for first in (0, 3, 6):
+            claimed = await adopter.claim([ORDERS], now=0, limit=3)
+            assert [run.run for run in claimed] == order[first : first + 3]
         assert len(await adopter.claim([ORDERS], now=0, limit=10)) == 6
 
 
@@ -224,6 +226,16 @@ async def test_workers_are_listed_by_when_they_began(log_url: str, sql: Sql) -> 
         listed = [(each.id, each.started_at, each.runs) for each in await log.workers()]
         assert listed[:4] == [("w1", 7_000_000, 1), ("w2", 7_000_000, 0), ("w3", 7_000_000, 1), ("w0", 8_000_000, 0)]
         assert [(worker, runs) for worker, _, runs in listed[4:]] == [(log._lease.worker, 1)]
+
+
+async def test_a_worker_whose_lease_is_over_is_listed_as_dead_before_anybody_declares_it(
+    log_url: str, sql: Sql
+) -> None:
+    async with workers(log_url, 2) as (late, other):
+        sql(f"UPDATE amends.workers SET expires_at = now() - interval '1 s' WHERE id = '{late._lease.worker}'")  # noqa: S608 - our own id
+        states = await states_of(other)
+        assert states == {late._lease.worker: WorkerState.DEAD, other._lease.worker: WorkerState.LIVE}
+        assert sql("SELECT count(*) FROM amends.workers WHERE state = 'live'") == "2"
 
 
 async def test_who_listens_is_told_that_a_run_needs_somebody(log_url: str) -> None:

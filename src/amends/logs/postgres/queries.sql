@@ -139,7 +139,7 @@ RETURNING r.id;
 
 -- name: nudged
 -- Runs of ours that are due.
-SELECT id, version FROM amends.runs WHERE owner = $1 AND due_at <= $2 ORDER BY due_at;
+SELECT id, version FROM amends.runs WHERE owner = $1 AND due_at <= $2;
 
 -- name: next_due
 -- When the earliest run without an owner needs somebody.

@@ -326,6 +326,12 @@ class LogContract(OwnersContract):
         assert list(await log.nudged(now=5_000)) == []
         await log.close()
 
+    async def test_nudges_are_for_what_is_due_by_now(self, log: TransactionLog) -> None:
+        """The moment itself counts, in no order that is promised."""
+        for run, due_at in (("a", 30), ("b", 10), ("c", None), ("d", 31)):
+            await write(log, start(run, shown=row(due_at=due_at)))
+        assert {run for run, _ in await log.nudged(now=30)} == {"a", "b"}
+
     # -- finding
 
     async def test_lists_are_paged_newest_first(self, log: TransactionLog) -> None:
@@ -476,10 +482,12 @@ class LogContract(OwnersContract):
         """Known under another name or version it isn't known; of several others the newest is given back."""
         await log.define(ORDERS, b"first")
         await log.define(TRIPS, b"trip")
-        await log.define(replace(ORDERS, version=3), b"third")
+        await log.define(replace(ORDERS, version=3, digest="d3"), b"third")
+        await log.define(replace(ORDERS, version=2, digest="d9"), b"second")
         for unknown in (replace(TRIPS, name="no"), replace(TRIPS, version=9), replace(TRIPS, digest="no")):
             assert await log.graph(unknown) is None
-        assert await log.define(replace(ORDERS, digest=TRIPS.digest), b"x") == b"first"
+        for other in (replace(ORDERS, digest="d3"), replace(TRIPS, digest="d9")):
+            assert await log.define(other, b"x") in {b"first", b"trip"}, "its digest is known, but not of it"
         assert await log.define(replace(ORDERS, digest="d5", version=3), b"x") == b"third"
         assert await log.define(replace(ORDERS, digest="d6"), b"newer", beside=True) is None
         assert await log.define(replace(ORDERS, digest="d7"), b"x") == b"newer"
