@@ -1,6 +1,6 @@
 """`python -m tests.planted`: bugs planted on purpose in every module that holds the promises; each must be found.
 
-`planted.txt` has a few for each module: a line, what is done to it, and the test that must fail then, which is named
+`planted.txt` has a few for each module (and for the statements of the logs): a line, what is done to it, and the test that must fail then, which is named
 for what it protects. They are planted one at a time into a fork of a process that has collected those tests. A bug
 whose line or test isn't there any more counts as none; `--renew PART` looks for others, among the mutants of
 `tests.mutation`.
@@ -310,6 +310,7 @@ ARGUED: Mapping[str, str] = {
     "engine/log_clock.py": "as above",
     "logs/sqlite/lane.py": "a queue and a thread: what is wrong in it hangs, which is no name",
     "logs/sqlite/statements.py": "as `named_sql.py`",
+    "logs/postgres/statements.py": "one line; the statements themselves have theirs",
     "logs/named_sql.py": "runs when the logs are imported, before any bug can be planted; the schema's tests read it",
 }
 """Modules with fewer, and why."""
