@@ -1,9 +1,9 @@
 """`python -m tests.planted`: bugs planted on purpose in every module that holds the promises; each must be found.
 
-`planted.txt` has a few for each module (and for the statements of the logs): a line, what is done to it, and the test that must fail then, which is named
-for what it protects. They are planted one at a time into a fork of a process that has collected those tests. A bug
-whose line or test isn't there any more counts as none; `--renew PART` looks for others, among the mutants of
-`tests.mutation`.
+`planted.txt` has a few for each module, and for each statement of the logs: a line, what is done to it, and the test
+that must fail then, which is named for what it protects. They are planted one at a time into a fork of a process that
+has collected those tests. A bug whose line or test isn't there any more counts as none; `--renew PART` looks for
+others, among the mutants of `tests.mutation`.
 """
 
 import argparse
