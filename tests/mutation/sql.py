@@ -132,7 +132,7 @@ class Statement:
         match word, after:
             case "SKIP", _:
                 yield at, at + 2, "", "removed"
-            case "FOR", ["UPDATE"]:
+            case "FOR", ["UPDATE" | "NO"]:
                 yield at, self._until(at), "", "removed"
             case "ON", ["CONFLICT"]:
                 yield at, self._until(at, "RETURNING"), "", "removed"

@@ -57,6 +57,20 @@ async def test_a_stray_that_was_let_go_or_claimed_meanwhile_is_none_any_more(
         assert (await must_read(log, "a")).due_at == NEVER
 
 
+# -- rows that somebody holds on to
+
+
+async def test_of_the_rows_asked_about_those_are_held_that_another_has_locked(log_url: str) -> None:
+    """And it doesn't wait for them to find that out."""
+    async with workers(log_url, 1) as (log,), connected(log_url) as holding, connected(log_url) as asking:
+        await write(log, *(start(run) for run in "abcd"))
+        async with holding.transaction():
+            await holding.fetch("SELECT FROM amends.runs WHERE id IN ('a', 'b', 'd') FOR UPDATE")
+            found = await asyncio.wait_for(asking.fetch(SQL["held"], ["a", "b", "c", "no"]), 10)
+            assert sorted(run for (run,) in found) == ["a", "b"]
+        assert await asking.fetch(SQL["held"], ["a", "b", "c"]) == []
+
+
 # -- claims
 
 
