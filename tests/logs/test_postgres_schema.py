@@ -346,6 +346,11 @@ async def test_a_page_is_read_from_an_index(crowded: str, question: Find, index:
     assert "Seq Scan" not in how, how
 
 
+async def test_a_page_of_rare_ends_is_read_from_their_index_whatever_the_plan_was_made_for(crowded: str) -> None:
+    statement, _ = find_statement(Find(states=["abandoned"]))
+    assert "runs_other_ends" in await plan(crowded, statement)
+
+
 @pytest.mark.parametrize("question", [Find(), Find(saga="rare"), Find(tags={"region": "eu"})], ids=str)
 async def test_a_page_out_of_many_is_read_in_its_order(crowded: str, question: Find) -> None:
     assert "Sort" not in await plan(crowded, *find_statement(replace(question, limit=10)))

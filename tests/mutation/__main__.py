@@ -1,4 +1,4 @@
-"""`python -m tests.mutation core` (or `barrier`): mutants of an area, its tests against each, the score, the survivors.
+"""`python -m tests.mutation core` (or another area): its mutants, its tests against each, the score, the survivors.
 
 With `--state FILE` what is known is kept, and a second call goes on where the first one stopped. Survivors that no
 test can kill are argued one by one in `argued.txt`; a survivor that isn't there is a failure, and so is an argument
@@ -17,6 +17,7 @@ import pytest
 
 from tests.mutation.mutants import Module
 from tests.mutation.running import Fate, Runner, State
+from tests.mutation.sql import Statements
 
 SOURCE = Path(__file__).parent.parent.parent / "src" / "amends"
 ARGUED = Path(__file__).parent / "argued.txt"
@@ -40,18 +41,38 @@ class Area:
 
     modules: Sequence[str]
     tests: Sequence[str]
+    jobs_max: int = 64
+    """How many mutants at once: one, where tests share a database."""
 
 
 AREAS: Mapping[str, Area] = {
     "core": Area(("core/*.py",), ("tests/core", "tests/mutation/kills", "tests/exploration/test_regressions.py")),
     "barrier": Area(
         tuple(f"participant/{name}.py" for name in ("barrier", "driver", "steps", "service", "handlers", "incoming")),
-        # Not on PostgreSQL: each test would start a server of its own, and the code is the same on all inboxes.
+        # Not on PostgreSQL: the code is the same on all inboxes.
         (
             "tests/participant",
             "tests/inboxes/test_contract.py",
             "tests/inboxes/test_sqlalchemy.py",
             "tests/transports/test_in_process.py",
+        ),
+    ),
+    "postgres-sql": Area(
+        ("logs/postgres/queries.sql",),
+        (
+            "tests/contracts/test_logs.py::TestPostgresLog",
+            "tests/logs/test_postgres_edges.py",
+            "tests/logs/test_postgres_schema.py",
+            "tests/postgres/test_interleavings.py",
+            "tests/postgres/test_statements.py",
+        ),
+        jobs_max=1,
+    ),
+    "sqlite-sql": Area(
+        ("logs/sqlite/queries.sql",),
+        (
+            "tests/contracts/test_logs.py::TestSqliteLog",
+            *(f"tests/logs/test_sqlite_{name}.py" for name in ("batches", "edges", "opening", "schema")),
         ),
     ),
 }
@@ -74,8 +95,9 @@ def main() -> int:
         state.load()
         if asked.again:
             state.forget_survivors()
-        runner = Runner(modules, state, asked.jobs, imports=asked.imports, seconds_max=asked.seconds)
-        tests = [test for test in area.tests if Path(test).exists()]
+        jobs = min(asked.jobs, area.jobs_max)
+        runner = Runner(modules, state, jobs, imports=asked.imports, seconds_max=asked.seconds)
+        tests = [test for test in area.tests if Path(test.partition("::")[0]).exists()]
         pytest.main([*QUIETLY, *tests], plugins=[runner])
         return told(modules, state.fates)
 
@@ -86,12 +108,17 @@ def paths_of(area: Area) -> list[Path]:
     return [path for path in found if path.name != "__init__.py"]
 
 
-def modules_of(area: Area, only: str = "") -> list[Module]:
+def modules_of(area: Area, only: str = "") -> list[Module | Statements]:
     """Its modules, or those whose name contains a text."""
-    return [Module(path) for path in paths_of(area) if only in path.name]
+    return [module_of(path) for path in paths_of(area) if only in path.name]
 
 
-def told(modules: Sequence[Module], fates: Mapping[str, str]) -> int:
+def module_of(path: Path) -> Module | Statements:
+    """A file in which something can be changed."""
+    return Module(path) if path.suffix == ".py" else Statements(path)
+
+
+def told(modules: Sequence[Module | Statements], fates: Mapping[str, str]) -> int:
     """Print the score and what isn't right; 0 if all is."""
     argued = arguments(ARGUED)
     counts: Counter[str] = Counter()
@@ -125,7 +152,7 @@ def arguments(path: Path) -> set[str]:
     return {line.rpartition(" | because ")[0] for line in lines if not line.startswith("#")}
 
 
-def stale(modules: Sequence[Module], fates: Mapping[str, str], argued: Collection[str]) -> list[str]:
+def stale(modules: Sequence[Module | Statements], fates: Mapping[str, str], argued: Collection[str]) -> list[str]:
     """Arguments about these modules that are about nothing: there is no such mutant, or a test notices it.
 
     A mutant that wasn't tried, or whose tests took too long, says nothing about its argument.
@@ -135,7 +162,7 @@ def stale(modules: Sequence[Module], fates: Mapping[str, str], argued: Collectio
         for mutant in module.mutants:
             fate = fates.get(f"{module.path.parent.name}/{mutant.name}")
             tried.setdefault(mutant.claim, []).append(fate)
-    names = {module.path.name for module in modules}
+    names = {module.name for module in modules}
     found: list[str] = []
     for claim in sorted(each for each in argued if each.partition(" | ")[0] in names):
         met = tried.get(claim)

@@ -17,7 +17,9 @@ class Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def __init__(self, path: Path, code: CodeType) -> None:
         self.path = path
-        self.name = ".".join(path.with_suffix("").parts[path.parts.index("amends") :])
+        parts = path.with_suffix("").parts
+        inner = len(parts) - 1 - parts[::-1].index("amends")  # a checkout may be called so, too
+        self.name = ".".join(parts[inner:])
         self._code = code
 
     def find_spec(

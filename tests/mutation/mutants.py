@@ -58,13 +58,22 @@ class Mutant:
 
     @property
     def name(self) -> str:
-        """Stable as long as the line stays where and what it is."""
-        return f"{self.path.name}:{self.line}:{self.column} {self.change}"
+        """Stable as long as the line, or the statement, stays where and what it is."""
+        return f"{self.path.name}:{self._place}:{self.column} {self.change}"
+
+    @property
+    def _place(self) -> int | str:
+        return self.line if self.path.suffix == ".py" else self.function
 
     @property
     def claim(self) -> str:
         """What an argument is about: the line wherever it stands."""
-        return f"{self.path.name} | {self.text} | {self.change}"
+        return f"{self.module} | {self.text} | {self.change}"
+
+    @property
+    def module(self) -> str:
+        """What its file is called in arguments; of statements there are several files of one name."""
+        return self.path.name if self.path.suffix == ".py" else f"{self.path.parent.name}/{self.path.name}"
 
 
 class Module:
@@ -72,6 +81,7 @@ class Module:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.name = path.name
         source = path.read_text("utf-8")
         self.lines = source.splitlines()
         self.tree = ast.parse(source)

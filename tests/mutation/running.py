@@ -3,7 +3,10 @@
 First every test runs once, and it is noted which lines it runs. A mutant is tried only against tests that run its
 line, until one fails: first those that noticed other mutants of the same function, then the quickest. A function's
 code is exchanged in place, wherever the function is referred to; what a module makes when it is imported can't be, so
-for those mutants a fresh process imports the changed module before anything else does.
+for those mutants a fresh process imports the changed module before anything else does. Statements in SQL are mutated as
+well: a test runs those that it asks for.
+
+What is made once for all tests (a server) is made once for all mutants: forks have it from the process they come from.
 """
 
 import gc
@@ -14,7 +17,7 @@ import subprocess
 import sys
 import time
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -23,6 +26,7 @@ import coverage
 import pytest
 
 from tests.mutation.mutants import Module, Mutant
+from tests.mutation.sql import Statements, watch
 
 PATIENCE_SECONDS = 2.0
 """Beyond what its tests take otherwise: a mutant that takes so much longer has been noticed."""
@@ -72,7 +76,7 @@ class Runner:
     """A pytest plugin that, instead of running the tests, runs them against every mutant."""
 
     def __init__(
-        self, modules: Sequence[Module], state: State, jobs: int, *, imports: bool, seconds_max: float
+        self, modules: Sequence[Module | Statements], state: State, jobs: int, *, imports: bool, seconds_max: float
     ) -> None:
         self.modules = modules
         self.state = state
@@ -102,14 +106,20 @@ class Runner:
     # -- which test runs which line
 
     def _measure(self, session: pytest.Session) -> None:
-        files = [str(module.path) for module in self.modules]
+        files = [str(module.path) for module in self.modules if isinstance(module, Module)]
+        asked = [(module, watch(module.package)) for module in self.modules if isinstance(module, Statements)]
         watched = coverage.Coverage(data_file=None, include=files, config_file=False)
         watched.start()
         for item in session.items:
             watched.switch_context(item.nodeid)
             began = time.monotonic()
-            _run(item)
+            run_alone(item)
             self._seconds[item.nodeid] = time.monotonic() - began
+            for module, known in asked:
+                lines = self._lines.setdefault(str(module.path), {})
+                for name in known.asked:
+                    lines.setdefault(module.line(name), []).append(item.nodeid)
+                known.asked.clear()
             if self._failed:
                 print(f"fails without any mutant: {item.nodeid}")
                 break
@@ -117,8 +127,11 @@ class Runner:
         data = watched.get_data()
         for path in files:
             self._lines[path] = {line: [*contexts] for line, contexts in data.contexts_by_lineno(path).items()}
+        for module, _ in asked:  # what was asked for on import is no single test's
+            for name in module.texts:
+                self._lines[str(module.path)].setdefault(module.line(name), [*self._seconds])
 
-    def _tests_of(self, module: Module, mutant: Mutant) -> list[str]:
+    def _tests_of(self, module: Module | Statements, mutant: Mutant) -> list[str]:
         lines = self._lines[str(module.path)]
         tests = {test for line in _lines_of(module, mutant) for test in lines.get(line, ()) if test}
         listed, spent = list[str](), 0.0
@@ -154,19 +167,20 @@ class Runner:
             with module.mutated(mutant) as code:
                 while len(running) >= self.jobs:
                     self._reap(running)
-                allowed = PATIENCE_SECONDS + 5 * sum(self._seconds[test] for test in tests)
+                allowed = sum(_patience(self._seconds[test]) for test in tests)
                 hears, says = os.pipe()
                 pid = os.fork()
                 if not pid:
                     _be_quiet()
                     if mutant.function:
-                        put_in(code, functions)
+                        plant(code, functions)
                         os._exit(self._run_all([items[test] for test in tests], says))
+                    assert isinstance(module, Module), "statements are in no function at all, or named after it"
                     os._exit(_fresh(module, mutant, self._files()))
                 os.close(says)
                 until = time.monotonic() + (allowed if mutant.function else 120)
                 running[pid] = Running(name, (module.path, mutant.function), tests, hears, until)
-            if done % 50 == 0:
+            if done % 25 == 0:
                 self._tell(done, len(todo), began)
         while running:
             self._reap(running)
@@ -177,8 +191,9 @@ class Runner:
 
     def _run_all(self, items: Sequence[pytest.Item], says: int) -> int:
         for number, item in enumerate(items):
+            signal.setitimer(signal.ITIMER_REAL, _patience(self._seconds[item.nodeid]))
             try:
-                _run(item)
+                run_alone(item)
             except BaseException:  # noqa: BLE001 - whatever a mutant does, it was noticed
                 self._failed = True
             if self._failed:
@@ -191,7 +206,9 @@ class Runner:
         while True:
             for pid, each in list(running.items()):
                 ended, status = os.waitpid(pid, os.WNOHANG)
-                if ended:
+                if ended and os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM:
+                    self.state.fates[each.name] = Fate.TIMED_OUT
+                elif ended:
                     self.state.fates[each.name] = Fate.SURVIVED if status == 0 else Fate.KILLED
                 elif time.monotonic() > each.until:
                     os.kill(pid, signal.SIGKILL)
@@ -219,20 +236,31 @@ class Runner:
         print(f"{done}/{of} mutants, {time.monotonic() - began:.0f} s", flush=True)
 
 
-def _lines_of(module: Module, mutant: Mutant) -> Iterator[int]:
+def _patience(seconds: float) -> float:
+    return PATIENCE_SECONDS + 5 * seconds
+
+
+def _lines_of(module: Module | Statements, mutant: Mutant) -> Iterator[int]:
     """The lines that tell whether a test runs into a mutant: its own, or where its statement begins."""
     yield mutant.line
+    if isinstance(module, Statements):
+        return
     for back in range(1, 12):  # a statement over several lines is run by its first
         yield mutant.line - back
         if module.lines[mutant.line - back - 1].rstrip().endswith((":", ")", "]", "}")):
             return
 
 
-def _run(item: pytest.Item) -> None:
-    item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+def run_alone(item: pytest.Item) -> None:
+    """Run one test, and take down all that was made for it but what the whole session has: a fork has that, too."""
+    item.config.hook.pytest_runtest_protocol(item=item, nextitem=item.session)
 
 
-def functions_of(paths: set[str]) -> Mapping[tuple[str, str, int], list[types.FunctionType]]:
+Functions = Mapping[tuple[str, str, int], list[types.FunctionType]]
+"""Function objects, by what their code is called."""
+
+
+def functions_of(paths: set[str]) -> Functions:
     """Every function object there is of these files, by what its code is called."""
     found: dict[tuple[str, str, int], list[types.FunctionType]] = {}
     for each in gc.get_objects():
@@ -245,7 +273,15 @@ def _key(code: types.CodeType) -> tuple[str, str, int]:
     return code.co_filename, code.co_qualname, code.co_firstlineno
 
 
-def put_in(code: types.CodeType, functions: Mapping[tuple[str, str, int], list[types.FunctionType]]) -> None:
+def plant(made: types.CodeType | Callable[[], None], functions: Functions) -> None:
+    """Put a change in use, in this process."""
+    if isinstance(made, types.CodeType):
+        put_in(made, functions)
+    else:
+        made()
+
+
+def put_in(code: types.CodeType, functions: Functions) -> None:
     """Put the changed code into every function that has the old one."""
     for each in _codes(code):
         for function in functions.get(_key(each), ()):

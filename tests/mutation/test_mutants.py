@@ -7,7 +7,8 @@ from types import FunctionType
 
 import pytest
 
-from tests.mutation.__main__ import AREAS, ARGUED, arguments, modules_of, paths_of, stale, told
+from tests.mutation.__main__ import AREAS, ARGUED, arguments, modules_of, stale, told
+from tests.mutation.fresh import Changed
 from tests.mutation.mutants import Module
 from tests.mutation.running import Fate, functions_of, put_in
 
@@ -143,7 +144,7 @@ def test_every_argument_in_the_file_is_about_a_mutant_that_there_is(area: str) -
 
 
 def test_every_argument_in_the_file_is_about_a_module_of_an_area() -> None:
-    names = {path.name for area in AREAS.values() for path in paths_of(area)}
+    names = {module.name for area in AREAS.values() for module in modules_of(area)}
     assert {claim.partition(" | ")[0] for claim in arguments(ARGUED)} <= names
 
 
@@ -170,3 +171,8 @@ def test_a_change_that_leaves_super_out_fits_into_the_function_in_use() -> None:
     module = compile("", "nowhere", "exec")
     put_in(module.replace(co_consts=(other,)), {key: [function]})
     assert not Kind().made
+
+
+def test_a_changed_module_is_imported_by_its_name_wherever_the_checkout_is() -> None:
+    code = compile("", "nowhere", "exec")
+    assert Changed(Path("/home/ann/amends/src/amends/core/keys.py"), code).name == "amends.core.keys"

@@ -69,7 +69,7 @@ class Lease:
         worker = f"{os.getpid()}-{secrets.token_hex(6)}"
         values = (worker, self.seconds, socket.gethostname(), os.getpid(), keys_as_json(self._known))
         async with self._link.use() as connection:
-            await connection.fetchval(SQL["join"], *values)
+            await connection.execute(SQL["join"], *values)
         self.worker = worker
 
     async def renew(self) -> int | None:

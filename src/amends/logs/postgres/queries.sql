@@ -84,7 +84,7 @@ WITH RECURSIVE owners (id) AS (
     SELECT (SELECT owner FROM amends.runs WHERE owner > o.id ORDER BY owner LIMIT 1) FROM owners AS o WHERE o.id IS NOT NULL
 ), gone AS (
     SELECT o.id FROM owners AS o
-    WHERE o.id IS NOT NULL AND NOT EXISTS (SELECT FROM amends.workers AS w WHERE w.id = o.id AND w.state = 'live')
+    WHERE NOT EXISTS (SELECT FROM amends.workers AS w WHERE w.id = o.id AND w.state = 'live')
 ), known AS (
     SELECT * FROM unnest($3::text[], $4::integer[], $5::text[]) AS k (saga, version, digest)
 ), due AS (
@@ -139,7 +139,7 @@ RETURNING r.id;
 
 -- name: nudged
 -- Runs of ours that are due.
-SELECT id, version FROM amends.runs WHERE owner = $1 AND due_at <= $2 ORDER BY due_at;
+SELECT id, version FROM amends.runs WHERE owner = $1 AND due_at <= $2;
 
 -- name: next_due
 -- When the earliest run without an owner needs somebody.
@@ -156,10 +156,9 @@ SELECT min(d.due_at) FROM unnest($1::text[], $2::integer[], $3::text[]) AS k (sa
 ) AS d;
 
 -- name: join
--- This worker may own runs from now on, until its lease is over. Gives the database's time.
+-- This worker may own runs from now on, until its lease is over.
 INSERT INTO amends.workers (id, state, expires_at, host, pid, sagas)
-VALUES ($1, 'live', clock_timestamp() + make_interval(secs => $2), $3, $4, $5)
-RETURNING (extract(epoch FROM clock_timestamp()) * 1000000)::bigint;
+VALUES ($1, 'live', clock_timestamp() + make_interval(secs => $2), $3, $4, $5);
 
 -- name: heartbeat
 -- This worker lives: its lease begins anew. No row: it was declared dead.

@@ -14,15 +14,15 @@ gone.
 """
 
 import asyncio
-import os
 from dataclasses import replace
 
 import pytest
 
 from amends.core.errors import LogUnavailable
-from amends.ports.log import Append, Find, RunRow, Start, StoredEvent, StoredRun, TransactionLog, WorkerState, Written
+from amends.ports.log import Append, Find, RunRow, Start, StoredEvent, StoredRun, TransactionLog, Written
 from amends.testing.contracts.log_base import Opener
 from amends.testing.contracts.log_entries import ORDERS, TRIPS, append, must_read, row, start, write
+from amends.testing.contracts.log_finding import FindingContract
 from amends.testing.contracts.log_owners import OwnersContract
 
 BIG_BYTES = 2**20
@@ -30,7 +30,7 @@ BIG_BYTES = 2**20
 
 
 @pytest.mark.asyncio
-class LogContract(OwnersContract):
+class LogContract(OwnersContract, FindingContract):
     """The suite. See the module."""
 
     # -- starting
@@ -84,6 +84,39 @@ class LogContract(OwnersContract):
         assert (found.state, found.version, found.updated_at, found.ended_at) == ("completed", 3, 2_000, 2_000)
         assert (found.created_at, found.tags, found.start_print) == (1_000, {"customer": "ann"}, b"print of a")
 
+    @pytest.mark.parametrize("epoch", [1, None], ids=["the owner's", "a visitor's"])
+    async def test_an_append_changes_all_that_the_row_shows(self, log: TransactionLog, epoch: int | None) -> None:
+        """The run's state, who helped, its steps: an append says all of it anew, and nothing of it is left over."""
+        shown = RunRow("stuck", True, 2_000, b'["x"]', b'[{"name":"x"}]', b'[{"step":"x"}]', 2_500)  # noqa: FBT003 - as the port has it
+        await write(log, start("a"))
+        await write(log, append("a", 1, epoch=epoch, at=2_000, shown=shown))
+        found = await must_read(log, "a")
+        assert (
+            RunRow(found.state, found.by_hand, found.due_at, found.current, found.steps, found.stuck, found.ended_at)
+            == shown
+        )
+        assert found.updated_at == 2_000
+
+    @pytest.mark.parametrize(
+        ("was", "says", "due_at"),
+        [(9_000, 2_000, 2_000), (500, 9_000, 9_000), (9_000, 5_000, 5_000), (500, None, None), (None, 700, 700)],
+    )
+    async def test_an_owners_append_says_when_the_run_is_due(
+        self, log: TransactionLog, was: int | None, says: int | None, due_at: int | None
+    ) -> None:
+        """Sooner or later than it was."""
+        await write(log, start("a", shown=row(due_at=was)))
+        await write(log, append("a", 1, at=2_000, shown=row(due_at=says)))
+        assert (await must_read(log, "a")).due_at == due_at
+
+    async def test_a_start_that_is_refused_leaves_no_tags(self, log: TransactionLog) -> None:
+        """The run isn't found by what another wanted it to be found by, nor twice by what it has."""
+        await write(log, start("a", tags={"customer": "ann"}))
+        assert await log.append([start("a", number=7, tags={"customer": "bob"})]) == [Written.EXISTS]
+        assert await log.append([start("a", tags={"customer": "ann"})]) == [Written.ACCEPTED]
+        assert list(await log.find(Find(tags={"customer": "bob"}))) == []
+        assert [run.run for run in await log.find(Find(tags={"customer": "ann"}))] == ["a"]
+
     async def test_starting_twice_is_starting_once(self, log: TransactionLog) -> None:
         """The same append is accepted again; another one finds the id taken, and neither changes anything."""
         await write(log, start("a"))
@@ -122,8 +155,8 @@ class LogContract(OwnersContract):
 
     async def test_events_are_in_the_order_of_their_appends(self, log: TransactionLog) -> None:
         """And can be read from any version on."""
-        await write(log, start("a"))
-        await write(log, append("a", 1, kinds=("B", "C"), number=2))
+        await write(log, start("a"), start("other"))
+        await write(log, append("a", 1, kinds=("B", "C"), number=2), append("other", 1, kinds=("X", "Y", "Z")))
         await write(log, append("a", 3, kinds=("D",), number=3))
         assert [event.kind for event in (await must_read(log, "a")).events] == ["RunStarted", "B", "C", "D"]
         assert [event.kind for event in await log.read_events("a", after=2)] == ["C", "D"]
@@ -267,6 +300,12 @@ class LogContract(OwnersContract):
         assert (await must_read(log, "a")).due_at is None
         assert (await must_read(log, "b")).due_at == 2_500
 
+    async def test_a_visit_that_ends_a_run_is_seen_by_its_owner(self, log: TransactionLog) -> None:
+        """It has the run in memory, and lets go of it only when it knows."""
+        await write(log, start("a"))
+        await write(log, append("a", 1, epoch=None, at=2_000, shown=row("compensated", ended_at=2_000)))
+        assert list(await log.nudged(now=2_000)) == [("a", 2)]
+
     async def test_a_visit_leaves_the_owner_and_its_epoch(self, log: TransactionLog) -> None:
         """And nudges it: the run is due, under a higher version than the owner knows."""
         await write(log, start("a"), start("b"), start("c", shown=row(due_at=9_000)))
@@ -287,92 +326,11 @@ class LogContract(OwnersContract):
         assert list(await log.nudged(now=5_000)) == []
         await log.close()
 
-    # -- finding
-
-    async def test_lists_are_paged_newest_first(self, log: TransactionLog) -> None:
-        """By time of creation, then id: each run on one page, once."""
-        await write(log, *(start(f"r{n:02}", at=1_000 + n // 3) for n in range(10)))
-        seen: list[StoredRun] = []
-        while page := await log.find(Find(limit=4, after=(seen[-1].created_at, seen[-1].run) if seen else None)):
-            assert len(page) <= 4
-            seen += page
-        assert [run.run for run in seen] == [f"r{n:02}" for n in reversed(range(10))]
-        assert not any(run.events for run in seen)
-
-    async def test_runs_are_found_by_what_is_asked(self, log: TransactionLog) -> None:
-        """Each condition alone, and together."""
-        mark = b'[{"step":"ship","phase":"action","reason":"spent","attempts":9,"since":5}]'
-        await write(
-            log,
-            start("a", tags={"customer": "ann", "shop": "1"}, shown=row(current=b'["charge","reserve"]')),
-            start("b", at=1_001, tags={"customer": "bob", "shop": "1"}, shown=row("stuck", stuck=mark)),
-            start("c", at=1_002, saga=TRIPS, tags={"customer": "ann"}, shown=row("completed", ended_at=5)),
-            start(
-                "d", at=1_003, saga=replace(ORDERS, version=2), shown=row("stuck", stuck=mark, current=b'["charge"]')
-            ),
-        )
-
-        async def found(question: Find) -> str:
-            return "".join(run.run for run in await log.find(question))
-
-        assert await found(Find()) == "dcba"
-        assert await found(Find(states=["stuck"])) == "db"
-        assert await found(Find(states=["running", "completed"])) == "ca"
-        assert await found(Find(saga="place-order")) == "dba"
-        assert await found(Find(saga="place-order", saga_version=1)) == "ba"
-        assert await found(Find(tags={"customer": "ann"})) == "ca"
-        assert await found(Find(tags={"customer": "ann", "shop": "1"})) == "a"
-        assert await found(Find(tags={"customer": "1"})) == ""
-        assert await found(Find(step="charge")) == "da"
-        assert await found(Find(step="ship")) == "db"
-        assert await found(Find(step="shi")) == ""
-        assert await found(Find(states=["stuck"], saga="place-order", saga_version=2, step="ship")) == "d"
-        assert await found(Find(states=["stuck"], step="ship", limit=1, after=(1_003, "d"))) == "b"
-
-    async def test_what_no_run_can_have_is_asked_for_in_vain(self, log: TransactionLog) -> None:
-        """A question that no row could answer is no error: what is asked for may come from anybody."""
-        await write(log, start("r1", tags={"a": "b"}))
-        odd = "b\0"
-        asked = [Find(saga=odd), Find(step=odd), Find(tags={"a": odd}), Find(tags={odd: "b"}), Find(saga_version=2**40)]
-        for question in asked:
-            assert list(await log.find(question)) == []
-        assert await log.read(odd) is None
-        assert await log.read_row(odd) is None
-
-    async def test_runs_are_counted_by_state(self, log: TransactionLog) -> None:
-        """As the rows stand now."""
-        await write(log, start("a"), start("b"), start("c"))
-        await write(log, append("a", 1, shown=row("completed", ended_at=1)))
-        assert dict(await log.count()) == {"running": 2, "completed": 1}
-
-    async def test_live_runs_are_summed_up_by_graph_and_state(self, log: TransactionLog) -> None:
-        """Those that have ended don't count; due are those that nobody has; late are those past their deadline."""
-        await write(
-            log,
-            start("a", at=9, deadline=20),
-            start("b", at=5),
-            start("c", saga=TRIPS, at=7, shown=row(due_at=8), owned=False),
-        )
-        await write(log, start("d", at=1, shown=row("completed", ended_at=1), deadline=2))
-        summed = {(each.saga.name, each.state, each.count, each.due, each.oldest) for each in await log.live(1_000)}
-        assert summed == {(ORDERS.name, "running", 2, 0, 5), (TRIPS.name, "running", 1, 1, 7)}
-        assert [run.run for run in await log.find(Find(late_by=21))] == ["a"]
-        assert list(await log.find(Find(late_by=20))) == []
-
-    async def test_how_runs_stand_is_told_of_those_asked_for(self, log: TransactionLog) -> None:
-        """Not of others, nor of those that aren't there."""
-        await write(log, start("a"), start("b", shown=row("stuck")), start("c"))
-        await write(log, append("a", 1, kinds=("One", "Two")))
-        assert dict(await log.standing(["a", "b", "no"])) == {"a": (3, "running"), "b": (1, "stuck")}
-        assert dict(await log.standing([])) == {}
-
-    async def test_workers_say_what_they_have(self, log: TransactionLog) -> None:
-        """Which sagas are loaded, how many runs are owned."""
-        await write(log, start("a"), start("b", owned=False))
-        await log.announce([ORDERS, TRIPS])
-        (worker,) = [each for each in await log.workers() if each.state is WorkerState.LIVE]
-        assert worker.id == (await must_read(log, "a")).owner
-        assert (worker.pid, worker.runs, tuple(worker.sagas)) == (os.getpid(), 1, (ORDERS, TRIPS))
+    async def test_nudges_are_for_what_is_due_by_now(self, log: TransactionLog) -> None:
+        """The moment itself counts, in no order that is promised."""
+        for run, due_at in (("a", 30), ("b", 10), ("c", None), ("d", 31)):
+            await write(log, start(run, shown=row(due_at=due_at)))
+        assert {run for run, _ in await log.nudged(now=30)} == {"a", "b"}
 
     # -- what is kept once
 
@@ -401,6 +359,20 @@ class LogContract(OwnersContract):
         assert await log.define(ORDERS, b"first") is None
         assert await log.graph(changed) == b"other"
         await log.close()
+
+    async def test_a_graph_is_that_of_one_name_version_and_digest(self, log: TransactionLog) -> None:
+        """Known under another name or version it isn't known; of several others the newest is given back."""
+        await log.define(ORDERS, b"first")
+        await log.define(TRIPS, b"trip")
+        await log.define(replace(ORDERS, version=3, digest="d3"), b"third")
+        await log.define(replace(ORDERS, version=2, digest="d9"), b"second")
+        for unknown in (replace(TRIPS, name="no"), replace(TRIPS, version=9), replace(TRIPS, digest="no")):
+            assert await log.graph(unknown) is None
+        for other in (replace(ORDERS, digest="d3"), replace(TRIPS, digest="d9")):
+            assert await log.define(other, b"x") in {b"first", b"trip"}, "its digest is known, but not of it"
+        assert await log.define(replace(ORDERS, digest="d5", version=3), b"x") == b"third"
+        assert await log.define(replace(ORDERS, digest="d6"), b"newer", beside=True) is None
+        assert await log.define(replace(ORDERS, digest="d7"), b"x") == b"newer"
 
     # -- ends
 

@@ -138,6 +138,18 @@ class OwnersContract(LogBase):
         assert (await must_read(log, "a")).claims == 0
         await log.close()
 
+    async def test_closing_ends_the_count_of_claims(self, log: TransactionLog, opener: Opener) -> None:
+        """In good order nobody was harmed."""
+        await write(log, start("a"))
+        log = await self.reopened(log, opener)
+        assert [run.claims for run in await log.claim([ORDERS], now=0, limit=10)] == [1]
+        await log.close()
+        log = opener()
+        await log.open()
+        found = await must_read(log, "a")
+        assert (found.owner, found.claims) == (None, 0)
+        await log.close()
+
     async def test_of_runs_taken_over_before_only_so_many_are_claimed(
         self, log: TransactionLog, opener: Opener
     ) -> None:
