@@ -95,7 +95,6 @@ WITH RECURSIVE owners (id) AS (
           AND (r.saga, r.saga_version, r.digest, r.due_at) <= (k.saga, k.version, k.digest, $2)
         ORDER BY r.saga, r.saga_version, r.digest, r.due_at LIMIT $7 FOR UPDATE OF r SKIP LOCKED
     ) AS d
-    ORDER BY d.due_at LIMIT $7
 ), orphans AS (
     SELECT r.id, r.due_at FROM amends.runs AS r JOIN gone AS g ON r.owner = g.id
     WHERE r.claims = 0 AND (r.saga, r.saga_version, r.digest) IN (SELECT * FROM known)
