@@ -10,6 +10,7 @@ import pytest
 from tests.campaign.__main__ import main
 from tests.campaign.keeping import Folder, OfAnotherCommit, go_through
 from tests.campaign.parts import PARTS, PROJECT, Size, Unit
+from tests.support.plain_pytest import WITHOUT_OURS
 
 
 def unit(name: str, code: str, seconds_max: float = 60) -> Unit:
@@ -82,7 +83,7 @@ def test_only_what_is_marked_for_a_campaign_may_take_longer_than_a_test_that_han
 ) -> None:
     (tmp_path / "test_it.py").write_text(LONG)
     limit = ("-o", "addopts=", "-o", "faulthandler_timeout=0.2", "-o", "faulthandler_exit_on_timeout=true")
-    marks = ("-o", "markers=campaign", "-p", "no:cacheprovider")
+    marks = ("-o", "markers=campaign", "-p", "no:cacheprovider", *WITHOUT_OURS)
     command = [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, *limit, *marks, f"{tmp_path}/test_it.py::{name}"]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode == 0) == lives, done.stdout + done.stderr

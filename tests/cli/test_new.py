@@ -7,6 +7,7 @@ import pytest
 
 from amends.cli.new import SAGA
 from tests.cli.commands import amends, python
+from tests.support.plain_pytest import WITHOUT_OURS
 
 TRIP = """\
 completed    hotel, flight
@@ -23,7 +24,7 @@ def test_the_first_saga_and_its_test_run_as_they_are(tmp_path: Path) -> None:
     assert 'book_trip = Saga("book-trip", str)' in saga
     assert len(saga.splitlines()) == len(SAGA.splitlines()) == 25
     assert python(tmp_path, "book_trip.py").out == TRIP
-    tested = python(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    tested = python(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", *WITHOUT_OURS)
     assert tested.code == 0, tested
     assert "2 passed" in tested.out
     assert amends(tmp_path, "check", "book_trip").code == 0

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.collect import PROJECT, Block
+from tests.support.plain_pytest import WITHOUT_OURS
 
 TIMEOUT_SECONDS = 60
 DIAGRAMS = {"flowchart", "stateDiagram-v2", "sequenceDiagram"}
@@ -87,7 +88,8 @@ def environment() -> dict[str, str]:
         "NO_COLOR": "1",
         "COLUMNS": "120",
         "PYTHONPATH": "",  # what a page needs is installed or beside it
-        "PYTEST_ADDOPTS": f"-c {os.devnull} --rootdir=.",  # nor is it what lies in a folder above
+        # nor is it what lies in a folder above
+        "PYTEST_ADDOPTS": f"-c {os.devnull} --rootdir=. {' '.join(WITHOUT_OURS)}",
     }
 
 

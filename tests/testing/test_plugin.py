@@ -7,6 +7,8 @@ from importlib.metadata import entry_points
 
 import pytest
 
+from tests.support.plain_pytest import WITHOUT_OURS
+
 pytest_plugins = ("pytester",)
 
 SAGA = """
@@ -38,7 +40,7 @@ def suite(pytester: pytest.Pytester, tests: str, *options: str, asyncio: bool = 
     pytester.makepyfile(textwrap.dedent(SAGA) + textwrap.dedent(tests))
     installed = any(each.name == "amends" for each in entry_points(group="pytest11"))
     by_hand = () if installed else ("-p", "amends.testing.plugin")  # a checkout that was installed before there was one
-    return pytester.runpytest_subprocess(*by_hand, *options)
+    return pytester.runpytest_subprocess(*WITHOUT_OURS, *by_hand, *options)
 
 
 @pytest.mark.parametrize("mode", ["strict", "auto"])
