@@ -16,13 +16,14 @@ import pytest
 from amends.core.errors import AmendsError, LogUnavailable, LogUnclear
 from amends.logs.postgres import lease as lease_module
 from amends.logs.postgres import schema
+from amends.logs.postgres.batches import arrays
 from amends.logs.postgres.connections import Link, Place
 from amends.logs.postgres.failures import Refusal, shown, told
 from amends.logs.postgres.lease import Lease
 from amends.logs.postgres.log import TRIES_MAX, PostgresLog
 from amends.logs.postgres.reader import PostgresReader
 from amends.logs.postgres.statements import SQL
-from amends.testing.contracts.log_entries import start
+from amends.testing.contracts.log_entries import row, start
 
 URL = "postgresql://ann@there/shop?lease_seconds=2"
 
@@ -136,6 +137,19 @@ def test_a_value_that_a_column_can_not_take_is_its_callers_mistake(state: str) -
     with pytest.raises(asyncpg.PostgresError) as raised, told("there"):
         raise error
     assert raised.value is error
+
+
+@pytest.mark.parametrize("run", ["a\x1fb", ""])
+def test_a_text_that_would_shift_the_others_of_its_batch_is_refused(run: str) -> None:
+    """Texts of one column are sent as one, with a separator between them."""
+    with pytest.raises(ValueError, match="empty or hold a control character"):
+        arrays([start(run)])
+
+
+def test_json_can_not_hold_the_separator_of_its_batch() -> None:
+    kept = arrays([start("a", shown=row(current=b'["\\u001f"]')), start("b")])
+    assert "a\x1fb" in kept
+    assert '["\\u001f"]\x1f[]' in kept
 
 
 def test_a_log_whose_url_can_not_be_read_is_refused_as_such() -> None:

@@ -4,10 +4,13 @@ import asyncio
 import json
 import re
 import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from amends.compose import Orchestrator
 from amends.core.outcomes import Compensated
 from amends.ports.clock import SystemClock
 from tests.cli.commands import Told, amends
@@ -24,14 +27,21 @@ async def told(folder: Path, *arguments: str) -> Told:
     return await asyncio.to_thread(amends, folder, *arguments)
 
 
+@asynccontextmanager
+async def at_work(url: str) -> AsyncGenerator[tuple[Orchestrator, asyncio.Event]]:
+    """A worker whose one order is at its first call, which is answered once the event is set."""
+    shop = Shop()
+    held = shop.hold("o-1 reserve")
+    async with worker_of(shop, url) as runs:
+        await runs.start(order, "o-1", id="o-1")
+        await until(lambda: bool(shop.asked), "the call is on its way")
+        yield runs, held
+
+
 async def test_a_look_at_a_log_leaves_no_trace_and_a_cancel_is_heard_by_who_drives_the_run(
     tmp_path: Path, log_url: str, sql: Sql
 ) -> None:
-    shop = Shop()
-    held = shop.hold("o-1 reserve")
-    async with worker_of(shop, log_url) as runs:
-        await runs.start(order, "o-1", id="o-1")
-        await until(lambda: bool(shop.asked), "the call is on its way")
+    async with at_work(log_url) as (runs, held):
         listed = await told(tmp_path, "ls", "--json", "--log", log_url)
         assert [each["id"] for each in json.loads(listed.out)["runs"]] == ["o-1"]
         for command in (["show", "o-1"], ["show", "o-1", "--events"], ["stuck"], ["export", "o-1"]):
@@ -55,11 +65,7 @@ async def test_a_person_whose_clock_is_ahead_is_heard_at_once(
     tmp_path: Path, log_url: str, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is asked happens at the log's time: by the laptop's the run would be due in an hour, and sleep."""
-    shop = Shop()
-    held = shop.hold("o-1 reserve")
-    async with worker_of(shop, log_url) as runs:
-        await runs.start(order, "o-1", id="o-1")
-        await until(lambda: bool(shop.asked), "the call is on its way")
+    async with at_work(log_url) as (runs, held):
         with monkeypatch.context() as ahead:
             ahead.setattr(SystemClock, "now", an_hour_ahead)
             arguments = ("o-1", "--reason", "enough", "--log", log_url, "--load", "tests.postgres.shop")
@@ -91,15 +97,11 @@ def test_a_server_that_isnt_there_is_told_without_the_password(tmp_path: Path, c
 
 
 async def test_a_run_that_no_worker_is_left_for_is_listed_and_told_so(tmp_path: Path, log_url: str) -> None:
-    shop = Shop()
-    held = shop.hold("o-1 reserve")
-    async with worker_of(shop, log_url) as runs:
-        await runs.start(order, "o-1", id="o-1")
-        await until(lambda: bool(shop.asked), "the call is on its way")
+    async with at_work(log_url) as (runs, held):
         assert (await told(tmp_path, "ls", "--unclaimable", "--log", log_url)).out.startswith("no runs")
         assert "Nobody needs to act." in (await told(tmp_path, "show", "o-1", "--log", log_url)).out
         await runs.close(grace_seconds=0)
-    held.set()
+        held.set()
     listed = (await told(tmp_path, "ls", "--unclaimable", "--log", log_url)).out
     assert [line.split()[0] for line in listed.splitlines()] == ["run", "o-1"]
     shown = (await told(tmp_path, "show", "o-1", "--log", log_url)).out
@@ -111,11 +113,7 @@ async def test_a_run_that_no_worker_is_left_for_is_listed_and_told_so(tmp_path: 
 async def test_where_all_workers_were_killed_none_counts_as_live_once_its_lease_is_over(
     tmp_path: Path, log_url: str, sql: Sql
 ) -> None:
-    shop = Shop()
-    held = shop.hold("o-1 reserve")
-    async with worker_of(shop, log_url) as runs:
-        await runs.start(order, "o-1", id="o-1")
-        await until(lambda: bool(shop.asked), "the call is on its way")
+    async with at_work(log_url) as (runs, held):
         await vanish(runs)
         assert "Nobody needs to act." in (await told(tmp_path, "show", "o-1", "--log", log_url)).out
         sql("UPDATE amends.workers SET expires_at = clock_timestamp() - interval '1 s'")
@@ -126,11 +124,7 @@ async def test_where_all_workers_were_killed_none_counts_as_live_once_its_lease_
 
 async def test_workers_are_listed_with_what_is_left_of_their_leases(tmp_path: Path, log_url: str, sql: Sql) -> None:
     assert "no workers: nobody drives runs" in (await told(tmp_path, "workers", "--log", log_url)).out
-    shop = Shop()
-    held = shop.hold("o-1 reserve")
-    async with worker_of(shop, log_url) as runs, worker_of(shop, log_url):
-        await runs.start(order, "o-1", id="o-1")
-        await until(lambda: bool(shop.asked), "the call is on its way")
+    async with at_work(log_url) as (_, held), worker_of(Shop(), log_url):
         ids = sql("SELECT id FROM amends.workers ORDER BY started_at").splitlines()
         sql(f"UPDATE amends.workers SET expires_at = clock_timestamp() + interval '1 h 1 min' WHERE id = '{ids[1]}'")  # noqa: S608 - ours
         lines = (await told(tmp_path, "workers", "--log", log_url)).out.splitlines()

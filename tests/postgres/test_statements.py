@@ -74,8 +74,8 @@ async def test_of_the_rows_asked_about_those_are_held_that_another_has_locked(lo
 # -- claims
 
 
-async def test_a_claim_locks_no_more_runs_than_it_takes(log_url: str, sql: Sql) -> None:
-    """Or another claimer, who skips what is locked, would find nothing."""
+async def test_of_a_dead_workers_runs_a_claim_locks_no_more_than_its_limit_of_each_kind(log_url: str, sql: Sql) -> None:
+    """Never taken over before, and taken over before. Another claimer, who skips what is locked, finds the rest."""
     async with workers(log_url, 3) as (gone, first, second), connected(log_url) as claiming:
         await write(gone, start("o1", shown=row(due_at=1)), start("o2", shown=row(due_at=2)))
         await write(gone, start("s1", shown=row(due_at=3)), start("s2", shown=row(due_at=4)))

@@ -4,6 +4,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from amends.compose import Orchestrator, open_log
 from amends.core.errors import AmendsError
 from amends.core.outcomes import Abandoned, Compensated, Completed, Outcome, Stuck
 from amends.engine.log_clock import LogClock
+from amends.engine.writer import HALVED_MIN
 from amends.logs.postgres.log import PostgresLog
 from amends.ports.clock import SystemClock, elapsed
-from amends.ports.log import WorkerState
+from amends.ports.log import Append, Start, WorkerState, Written
 from amends.server.app import application
 from amends.server.context import Context
 from amends.testing.contracts.log_entries import must_read
@@ -357,3 +359,22 @@ async def test_suspects_are_driven_one_after_the_other(log_url: str, sql: Sql) -
             held[int(run.removeprefix("o-"))].set()
             assert isinstance(await runs.get(run).outcome(wait=SOON), Completed)
         assert shop.effects == fine("o-0") | fine("o-1") | fine("o-2") | fine("o-3")
+
+
+async def test_one_half_of_what_comes_at_once_is_written_while_the_other_is_decided(
+    log_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: list[int] = []
+    append = PostgresLog.append
+
+    async def noted(log: PostgresLog, batch: Sequence[Start | Append]) -> Sequence[Written]:
+        batches.append(len(batch))
+        return await append(log, batch)
+
+    monkeypatch.setattr(PostgresLog, "append", noted)
+    shop = Shop()
+    async with worker_of(shop, log_url) as runs:
+        started = await asyncio.gather(*(runs.start(order, f"o-{n}", id=f"o-{n}") for n in range(2 * HALVED_MIN)))
+        for run in started:
+            assert isinstance(await run.outcome(wait=SOON), Completed)
+    assert batches[:2] == [HALVED_MIN, HALVED_MIN]

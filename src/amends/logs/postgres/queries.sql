@@ -5,8 +5,8 @@
 -- A whole batch: appends where version, owner and epoch are as the writer believes (a visitor's: the version alone), starts where
 -- the id is free, and the events of both. Gives the runs of the entries that were taken.
 -- What was due and still is keeps its due_at: the update then changes no indexed column. Numbers come as the text of an array, names
--- and JSON with a separator between them, which costs the driver less. `(... IN (SELECT ...)) IS TRUE` is looked up in a table of hashes; without `IS TRUE` it would be a join, and
--- with hash joins off each row would be compared with each.
+-- and JSON with a separator between them, which costs the driver less. `(... IN (SELECT ...)) IS TRUE` is looked up in a table of
+-- hashes; without `IS TRUE` it would be a join, and with hash joins off each row would be compared with each.
 WITH wanted AS (
     SELECT * FROM unnest(string_to_array($2, E'\x1f'), $3::text::bigint[], $4::text::bigint[], $5::text::bigint[],
                          string_to_array($6, E'\x1f'), $7::text::boolean[], $8::text::boolean[], $9::text::bigint[],
@@ -76,8 +76,9 @@ SELECT pg_logical_emit_message(true, 'amends', '');
 
 -- name: claim
 -- Take over up to $7 runs of known sagas ($3, $4, $5) that are due by $2 and have no owner, or whose owner isn't live; of those that
--- were already taken over from an owner that was gone, up to $6, the least often first. Owners are found by hopping from one to the next in the index.
--- What is due is read saga by saga, in the order of the index that has the saga first: runs of a saga that nobody here knows aren't even read.
+-- were already taken over from an owner that was gone, up to $6, the least often first. Owners are found by hopping from one to the
+-- next in the index. What is due is read saga by saga, in the order of the index that has the saga first: runs of a saga that nobody
+-- here knows aren't even read.
 WITH RECURSIVE owners (id) AS (
     (SELECT owner FROM amends.runs WHERE owner IS NOT NULL ORDER BY owner LIMIT 1)
     UNION ALL
@@ -192,7 +193,8 @@ UPDATE amends.workers SET sagas = $2 WHERE id = $1;
 
 -- name: workers
 -- Who may own runs, or did lately, and how many each has. Where all are gone nobody is left to declare it.
-SELECT id, CASE WHEN state = 'live' AND expires_at < clock_timestamp() THEN 'dead' ELSE state END, host, pid, (extract(epoch FROM started_at) * 1000000)::bigint, (extract(epoch FROM heard_at) * 1000000)::bigint,
+SELECT id, CASE WHEN state = 'live' AND expires_at < clock_timestamp() THEN 'dead' ELSE state END, host, pid,
+       (extract(epoch FROM started_at) * 1000000)::bigint, (extract(epoch FROM heard_at) * 1000000)::bigint,
        (extract(epoch FROM expires_at) * 1000000)::bigint, sagas,
        (SELECT count(*) FROM amends.runs AS r WHERE r.owner = w.id)
 FROM amends.workers AS w
