@@ -34,7 +34,7 @@ HELD: Final = "55P03"
 SHOWN: Final = ("host", "port", "user", "dbname", "service")
 """Settings of a URL that say where it leads, and nothing secret."""
 
-POOLER: Final = "Is there a pooler in between? It must pool sessions and let their settings through; or go past it."
+POOLER: Final = "Is there a pooler in between? It must pool sessions; or go past it."
 
 REMEDIES: Final[Mapping[str, str]] = {
     "08P01": POOLER,
