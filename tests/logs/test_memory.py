@@ -37,3 +37,8 @@ async def test_a_log_without_a_store_begins_empty() -> None:
     await other.open()
     await write(one, start("a"))
     assert await other.read("a") is None
+
+
+def test_an_append_is_this_processs_own_work() -> None:
+    """So nothing is gained by dividing what comes at once."""
+    assert not MemoryLog().is_elsewhere

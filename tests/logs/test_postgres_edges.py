@@ -231,6 +231,24 @@ async def test_after_an_outage_the_others_get_the_time_of_a_lease_before_they_ar
     monkeypatch.undo()
 
 
+@pytest.mark.parametrize(("error", "looks"), [(refused("55P03"), 1), (lost(), 0)], ids=["refused", "lost"])
+async def test_a_heartbeat_counts_though_it_can_not_be_seen_who_is_gone(
+    played: Played, error: Exception, looks: int
+) -> None:
+    """A held row says nothing about the others; a lost connection may be an outage, in which they couldn't renew."""
+    lease = Lease(Place(URL))
+    await lease.join()
+    played.answers |= {SQL["heartbeat"]: 9_000, SQL["reap"]: []}
+    await lease.renew()
+    played.fails(SQL["reap"], error)
+    assert await lease.renew() == 9_000
+    assert not played.faults[SQL["reap"]], "it failed"
+    played.terminated = False
+    played.said.clear()
+    assert await lease.renew() == 9_000
+    assert played.said.count(SQL["reap"]) == looks
+
+
 async def test_what_can_not_be_handed_over_is_left_to_the_lease(
     played: Played, caplog: pytest.LogCaptureFixture
 ) -> None:

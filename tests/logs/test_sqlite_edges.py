@@ -413,3 +413,8 @@ def test_an_answer_to_a_loop_that_is_closed_is_nobodys() -> None:
     lane.stop()
     lane._thread.join(20)
     assert not lane._thread.is_alive()
+
+
+def test_an_append_is_this_processs_own_work(path: Path) -> None:
+    """Each half of what comes at once would wait for a disk of its own."""
+    assert not SqliteLog(path).is_elsewhere
