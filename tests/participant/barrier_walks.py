@@ -107,8 +107,10 @@ def judged(database: Database, asked: Call) -> tuple[Verdict, list[Step]]:
     return verdict, steps
 
 
-def answered(database: Database, said: Callable[[Row], bytes] | Rejected) -> tuple[Answer, list[Step]]:
-    answer, steps = database.walk(answer_pending("run-1", "reserve", said))
+def answered(
+    database: Database, said: Callable[[Row], bytes] | Rejected, phase: Phase = Phase.ACTION
+) -> tuple[Answer, list[Step]]:
+    answer, steps = database.walk(answer_pending(Key("run-1", "reserve", "", phase), said))
     assert isinstance(answer, Answer)
     return answer, steps
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from amends.core.errors import CannotCompensate
+from amends.core.keys import Phase
 from amends.core.retry import Kind
 from amends.participant.answer import Answer
 from amends.participant.barrier import LATE_MICROSECONDS, Blocked
@@ -394,7 +395,8 @@ def test_the_reply_of_pending_work_is_made_for_its_row_and_stored() -> None:
     stored = replace(PENDING, state=RowState.SUCCEEDED, reply_status=200, reply_type="application/json", reply=REPLY)
     assert asked == [PENDING]
     assert steps == [LOCK, Update(stored)]
-    assert answer == Answer(200, {"content-type": "application/json", "saga-outcome": "succeeded"}, REPLY)
+    named = {"idempotency-key": '"run-1:reserve:action"'}
+    assert answer == Answer(200, {"content-type": "application/json", "saga-outcome": "succeeded", **named}, REPLY)
 
 
 def test_a_no_to_pending_work_is_stored_but_for_a_retriable() -> None:
@@ -415,7 +417,7 @@ def test_a_no_to_pending_work_is_stored_but_for_a_retriable() -> None:
 
 
 def test_a_pending_undo_that_is_done_has_an_empty_reply_of_its_own() -> None:
-    answer, steps = answered(Database(COMPENSATING), lambda _row: b'"unread"')
+    answer, steps = answered(Database(COMPENSATING), lambda _row: b'"unread"', Phase.COMPENSATION)
     assert steps == [LOCK, Update(replace(COMPENSATING, state=RowState.COMPENSATED, compensation_reply=b"null"))]
     assert (said_of(answer), answer.headers["saga-outcome"]) == (NOTHING, "succeeded")
 
@@ -423,7 +425,7 @@ def test_a_pending_undo_that_is_done_has_an_empty_reply_of_its_own() -> None:
 @pytest.mark.parametrize(("reply_status", "before"), [(None, RowState.PENDING), (200, RowState.SUCCEEDED)])
 def test_a_pending_undo_that_fails_is_as_if_it_had_not_been_tried(reply_status: int | None, before: RowState) -> None:
     row = replace(COMPENSATING, reply_status=reply_status)
-    answer, steps = answered(Database(row), NO)
+    answer, steps = answered(Database(row), NO, Phase.COMPENSATION)
     assert steps == [LOCK, Update(replace(row, state=before, compensation_print=None))]
     assert (said_of(answer), answer.headers["saga-outcome"]) == (
         (409, "cannot-compensate", "sold-out"),
@@ -432,21 +434,29 @@ def test_a_pending_undo_that_fails_is_as_if_it_had_not_been_tried(reply_status: 
     assert detail(answer) == "sold out"
 
 
+@pytest.mark.parametrize("phase", [Phase.ACTION, Phase.COMPENSATION])
 @pytest.mark.parametrize(
-    ("row", "found"),
+    "row",
     [
-        (None, "not known here"),
-        (NEW, "acting, not pending"),
-        (SUCCEEDED, "succeeded, not pending"),
-        (REJECTED, "rejected, not pending"),
-        (TOMBSTONE, "blocked, not pending"),
-        (COMPENSATED, "compensated, not pending"),
-        (replace(COMPENSATING, holder="worker-1"), "compensating, not pending"),
+        None,
+        NEW,
+        PENDING,
+        SUCCEEDED,
+        REJECTED,
+        TOMBSTONE,
+        COMPENSATING,
+        COMPENSATED,
+        replace(COMPENSATING, holder="worker-1"),
     ],
 )
-def test_what_is_not_pending_can_not_be_answered(row: Row | None, found: str) -> None:
-    with pytest.raises(Blocked, match=rf"run-1, reserve is {found}\. Roll back"):
-        answered(Database(row), NO)
+def test_only_the_call_that_is_pending_can_be_answered(row: Row | None, phase: Phase) -> None:
+    takes = {(Phase.ACTION, PENDING), (Phase.COMPENSATION, COMPENSATING)}
+    if (phase, row) in takes:
+        assert answered(Database(row), NO, phase)[0].headers["idempotency-key"] == f'"run-1:reserve:{phase}"'
+        return
+    found = "unknown here" if row is None else f"not pending: its row is {row.state}"
+    with pytest.raises(Blocked, match=rf"^run-1:reserve:{phase} is {found}\. Roll back"):
+        answered(Database(row), NO, phase)
 
 
 # -- a row that vanishes

@@ -15,6 +15,7 @@ import pytest
 from typing_extensions import override
 
 from amends.core.errors import DefinitionInvalid, Later, Rejected
+from amends.core.keys import BadKey, Phase
 from amends.core.limits import REPLY_BYTES_MAX, REQUEST_BYTES_MAX
 from amends.core.operation import Participant, Rest, Undo, operation
 from amends.inboxes.memory import MemoryData, MemoryInbox, MemoryTransaction
@@ -23,6 +24,7 @@ from amends.participant.handlers import is_async, name_of_handler
 from amends.participant.incoming import ENVELOPE_BYTES
 from amends.participant.service import Service, _no_work_async
 from amends.ports.inbox import Row, RowState
+from amends.ports.this_call import call_info
 from tests.participant.payments import BODY, UNDO, Held, Hold, Payments, Untouched, headers, paying, problem, word
 from tests.participant.test_service import OnlyAwaited
 
@@ -52,12 +54,12 @@ def blocking(inbox: MemoryInbox | OnlyBlocks | None = None) -> Service[MemoryDat
 async def test_what_an_inbox_can_not_do_is_named_with_the_way_that_it_can() -> None:
     awaited: Service[MemoryData] = Service(Payments, OnlyAwaited(MemoryInbox()))
     with pytest.raises(TypeError, match=r"OnlyAwaited is awaited: await answer_async\(\) instead"):
-        awaited.answer({}, "run-1", "hold", Held("1"))
+        awaited.answer({}, "run-1:hold:action", Held("1"))
     with pytest.raises(TypeError, match=r"OnlyAwaited is awaited: await purge_async\(\) instead"):
         awaited.purge()
     blocks: Service[MemoryData] = Service(Payments, OnlyBlocks(MemoryInbox()))
     with pytest.raises(TypeError, match=r"OnlyBlocks blocks: call answer\(\) instead"):
-        await blocks.answer_async({}, "run-1", "hold", Held("1"))
+        await blocks.answer_async({}, "run-1:hold:action", Held("1"))
     with pytest.raises(TypeError, match=r"OnlyBlocks blocks: call purge\(\) instead"):
         await blocks.purge_async()
 
@@ -140,9 +142,9 @@ async def test_a_later_reply_may_have_its_limit_and_not_a_byte_more(more: int) -
     with inbox.open() as tx:
         if more:
             with pytest.raises(Exception, match=f"order-42, hold has {REPLY_BYTES_MAX + 1} bytes"):
-                service.answer(tx.handle, "order-42", "hold", reply)
+                service.answer(tx.handle, "order-42:hold:action", reply)
         else:
-            assert service.answer(tx.handle, "order-42", "hold", reply).status == 200
+            assert service.answer(tx.handle, "order-42:hold:action", reply).status == 200
 
 
 # -- handlers
@@ -268,12 +270,28 @@ async def test_pending_work_of_an_operation_that_is_gone_can_still_be_answered()
     for each in (row, Row("order-43", "hold", RowState.PENDING)):
         with inbox.open() as tx:
             tx.insert(each)
-            answer = Service(Payments, inbox).answer(tx.handle, each.run, "hold", {"any": "thing"})
+            answer = Service(Payments, inbox).answer(tx.handle, f"{each.run}:hold:action", {"any": "thing"})
             assert (answer.status, answer.body) == (200, b'{"any":"thing"}')
     with inbox.open() as tx:
         tx.insert(row)
-        no = Service(Payments, inbox).answer(tx.handle, "order-42", "hold", Rejected("gone", code="gone"))
+        no = Service(Payments, inbox).answer(tx.handle, "order-42:hold:action", Rejected("gone", code="gone"))
         assert (no.status, word(no)) == (409, "rejected")
+
+
+@pytest.mark.parametrize("call", ["order-42", "hold", "order-42:hold", "order-42:hold:probe", "order-42:hold:seal", ""])
+async def test_an_answer_must_name_the_call_that_it_answers(call: str) -> None:
+    inbox = MemoryInbox()
+    service = Service(Payments, inbox)
+    with inbox.open() as tx:
+        tx.insert(Row("order-42", "hold", RowState.PENDING, operation="hold"))
+        with pytest.raises(BadKey, match=r"Give answer\(\) the key of the call .* this_call\(\)\.key"):
+            service.answer(tx.handle, call, Held("1"))
+        with pytest.raises(BadKey, match=r"this_call\(\)\.key"):
+            await service.answer_async(tx.handle, call, Held("1"))
+        with pytest.raises(TypeError):
+            service.answer(tx.handle, "order-42", "hold", Held("1"))  # type: ignore[call-arg] # the point
+        info = call_info("order-42", "hold", "", Phase.ACTION, attempt=1, epoch=1)
+        assert word(service.answer(tx.handle, info, Held("1"))) == "succeeded"
 
 
 async def test_answering_pending_work_runs_no_handler() -> None:

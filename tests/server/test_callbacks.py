@@ -227,6 +227,22 @@ async def test_an_undo_that_is_impossible_gets_stuck(opened: Opened) -> None:
     )
 
 
+async def test_an_answer_that_names_another_call_is_refused(opened: Opened) -> None:
+    """The completion of an action, posted to the callback of its compensation, must not settle the compensation."""
+    path = await opened.started("nowhere")
+    await opened.post(path, {"tracking": "T-1"}, SUCCEEDED)
+    await until(lambda: "compensation" in opened.carrier.callbacks)
+    await opened.pending("undo")
+    undo = opened.path("compensation")
+    of_action = {**SUCCEEDED, "idempotency-key": '"p-1:book:action"'}
+    version = len(await opened.events())
+    problem(await opened.post(undo, {}, of_action), 409, "other-call")
+    assert len(await opened.events()) == version
+    of_undo = {**SUCCEEDED, "idempotency-key": '"p-1:book:compensation"'}
+    assert (await opened.post(undo, {}, of_undo)).status == 200
+    assert await opened.state() == "compensated"
+
+
 @pytest.mark.parametrize("headers", [{}, {"saga-outcome": "pending"}, {"saga-outcome": "noop"}, {"saga-outcome": ""}])
 async def test_an_answer_says_its_outcome(opened: Opened, headers: dict[str, str]) -> None:
     path = await opened.started()

@@ -112,7 +112,14 @@ class Visits:
         return None
 
     async def hear(self, key: Key, came: Answered) -> Heard | None:
-        """Take in an answer that was posted; `None` if there is no such call. `Refused` if it can't be read."""
+        """Take in an answer that was posted; `None` if there is no such call.
+
+        `Refused` if it can't be read, or if it names another call: posted to the wrong callback, the completion of an
+        action would settle its compensation.
+        """
+        named = came.headers.get("idempotency-key")
+        if named is not None and named.strip('"') != str(key):
+            raise Refused("other-call", f"this is the answer of {named[:300]}, but the callback is of {key}.")
         for _ in range(VISITS_MAX):
             row, definition, record = await self._read(key.run)
             item = record.item(key.step, key.item)

@@ -8,6 +8,7 @@ from typing import Final
 from amends.core.limits import DETAIL_CHARACTERS_MAX
 
 OUTCOME: Final = "saga-outcome"
+IDEMPOTENCY_KEY: Final = "idempotency-key"
 JSON_TYPE: Final = "application/json"
 PROBLEM_TYPE: Final = "application/problem+json"
 NULL: Final = b"null"
@@ -27,6 +28,10 @@ class Answer:
     def with_outcome(self, word: str) -> "Answer":
         """The same answer as a word of the contract."""
         return Answer(self.status, {**self.headers, OUTCOME: word}, self.body)
+
+    def with_key(self, key: str) -> "Answer":
+        """The same answer, naming the call that it answers."""
+        return Answer(self.status, {**self.headers, IDEMPOTENCY_KEY: f'"{key}"'}, self.body)
 
 
 def plain(status: int, body: bytes = NULL, content_type: str = JSON_TYPE) -> Answer:

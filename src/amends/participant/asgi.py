@@ -33,8 +33,8 @@ A = TypeVar("A", bound=HasIncoming)
 class Served(Protocol[A]):
     """What this door opens on: a `Service`."""
 
-    def admit(self, headers: Mapping[str, str], operation: str) -> A | Answer:
-        """Judge a call before its body is read."""
+    def admit_remote(self, headers: Mapping[str, str], operation: str) -> A | Answer:
+        """Judge a call from the network, its token included, before its body is read."""
         ...
 
     async def answer_call(self, admitted: A, body: bytes) -> Answer:
@@ -76,7 +76,7 @@ async def _http(service: Served[A], scope: Scope, receive: Receive) -> Answer | 
     )
     if isinstance(headers, Answer):
         return headers
-    admitted = service.admit(headers, operation)
+    admitted = service.admit_remote(headers, operation)
     if isinstance(admitted, Answer):
         return admitted
     limit = admitted.incoming.body_bytes_max

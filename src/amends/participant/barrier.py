@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 from typing import Final, assert_never
 
 from amends.core.errors import AmendsError, Rejected
-from amends.core.keys import Phase
+from amends.core.keys import Key, Phase
 from amends.core.limits import REPLY_BYTES_MAX
 from amends.core.retry import Kind
 from amends.participant import steps
@@ -271,22 +271,25 @@ def _seal_undone(call: Call, row: Row) -> Program:
 # -- pending work, answered by the service
 
 
-def answer_pending(run: str, step: str, said: Callable[[Row], bytes] | Rejected) -> Asking[Answer]:
-    """Settle pending work, in the transaction of the business change; `Blocked` if it isn't pending any more.
+def answer_pending(key: Key, said: Callable[[Row], bytes] | Rejected) -> Asking[Answer]:
+    """Settle the pending call with this key, in the transaction of the business change; `Blocked` if it isn't pending.
 
-    `said` is a no, or gives the reply as JSON, knowing the row it is for.
-    Gives what is to be posted to the callback, once that transaction is committed.
+    The phase in the key decides what is settled: the action's completion never settles its compensation, nor the
+    reverse. `said` is a rejection, or makes the reply's JSON for the row. The answer that is returned is posted to the
+    callback once that transaction is committed; its `idempotency-key` names the call, so that a callback of another
+    call refuses it.
     """
-    row = yield from steps.lock(run, step)
-    match row:
-        case Row(state=RowState.PENDING):
-            return (yield from _answer_action(row, said))
-        case Row(state=RowState.COMPENSATING, holder=None):
-            return (yield from _answer_compensation(row, said))
+    row = yield from steps.lock(key.run, key.vertex)
+    match key.phase, row:
+        case Phase.ACTION, Row(state=RowState.PENDING):
+            answer = yield from _answer_action(row, said)
+        case Phase.COMPENSATION, Row(state=RowState.COMPENSATING, holder=None):
+            answer = yield from _answer_compensation(row, said)
         case _:
-            found = "not known here" if row is None else f"{row.state.value}, not pending"
-            msg = f"{run}, {step} is {found}. Roll back: the business change must not happen."
+            found = "unknown here" if row is None else f"not pending: its row is {row.state.value}"
+            msg = f"{key} is {found}. Roll back: the business change must not happen."
             raise Blocked(msg)
+    return answer.with_key(str(key))
 
 
 def _answer_action(row: Row, said: Callable[[Row], bytes] | Rejected) -> Asking[Answer]:

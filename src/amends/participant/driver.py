@@ -52,6 +52,10 @@ class Unfit(Exception):
     """The request doesn't decode as what the handler takes; raised by work before any business code ran."""
 
 
+class UnfitReply(Exception):
+    """What the handler returned can't be a reply of its operation; raised after the business code ran."""
+
+
 class CommitFailed(Exception):
     """Whether it was committed can't be told."""
 
@@ -242,6 +246,11 @@ def _meaning(error: Exception, name: str) -> Answer | None:
             return problem(500, HANDLER_COMMITTED, detail, code=HANDLER_COMMITTED)
         case Unfit():
             return problem(400, "request-invalid", f"{name}: {error}", code="request-invalid")
+        case UnfitReply():
+            # No server error: those are tried again until the run is compensated, and the work is done each time.
+            detail = f"{name}: {error}. Everything was rolled back. Mend the handler; the call is tried again."
+            log.error("%s", detail, exc_info=error)
+            return problem(422, "reply-invalid", detail, code="reply-invalid")
         case CommitFailed():
             log.error("%s: the commit failed; whether it holds can't be told", name, exc_info=error)
             return problem(503, "commit-unclear", f"{name}: the commit failed, or its answer was lost.")

@@ -18,10 +18,11 @@ from amends.core.errors import CannotCompensate, Later, Rejected
 from amends.core.limits import REPLY_BYTES_MAX
 from amends.core.operation import Operation, Undo
 from amends.participant.answer import NULL
-from amends.participant.driver import Unfit
+from amends.participant.driver import Unfit, UnfitReply
 from amends.participant.incoming import Incoming
 from amends.participant.steps import Done, Ended, Postponed, Refused, TooMuch
 from amends.ports.inbox import Row
+from amends.ports.interrupts import contained, text_of
 from amends.ports.this_call import CURRENT_CALL, Answering, CallInfo
 
 _ENVELOPE: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -59,7 +60,8 @@ class Handler:
             argument = self._argument(body, row)
             with _Calling(incoming.info()):
                 try:
-                    returned = self.code(argument, handle)
+                    with contained():
+                        returned = self.code(argument, handle)
                 except (Rejected, CannotCompensate, Later) as said:
                     return self._said(said)
             return self._returned(returned)
@@ -73,7 +75,8 @@ class Handler:
             argument = self._argument(body, row)
             with _Calling(incoming.info()):
                 try:
-                    returned = await self.code(argument, handle)
+                    with contained():
+                        returned = await self.code(argument, handle)
                 except (Rejected, CannotCompensate, Later) as said:
                     return self._said(said)
             return self._returned(returned)
@@ -122,12 +125,24 @@ class Handler:
             raise TypeError(msg)
         if self.undoes:
             return Done(NULL)
-        encoded = self.codec.encode(returned)
+        try:
+            encoded = self.codec.encode(returned)
+        except Exception as error:
+            msg = f"its reply, a {type(returned).__name__}, can't be written as JSON: {text_of(error)}"
+            raise UnfitReply(msg) from error
         if len(encoded) > REPLY_BYTES_MAX:
             return TooMuch(len(encoded))
         # A reply of another shape would be committed and replayed for ever, and never be read.
-        self.reply(encoded)
+        try:
+            self.reply(encoded)
+        except Undecodable as error:
+            msg = f"its reply isn't a {_name_of_type(self.operation.reply_type)}: {error.detail} - at {error.path}"
+            raise UnfitReply(msg) from error
         return Done(encoded)
+
+
+def _name_of_type(of: object) -> str:
+    return str(getattr(of, "__name__", of))
 
 
 def _text(raw: msgspec.Raw | None) -> str:

@@ -1,29 +1,30 @@
 """A participant's operations served: handlers, the barrier around them, and the doors to them.
 
 A call goes through `admit` (headers, names, sizes: no database), then through the barrier in one transaction of the
-inbox. `handle` is the door within a process; `asgi()` and `wsgi()` are the same behind a web server. Handlers that
-block run on a few threads of the service's own, the whole transaction on one of them, so that an event loop never
-waits for a database.
+inbox. `handle` is the door within a process; `asgi()` and `wsgi()` are the same behind a web server, and check tokens.
+Handlers that block run on a few threads of the service's own, the whole transaction on one of them, so that an event
+loop never waits for a database.
 """
 
 import asyncio
 import contextvars
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final, Generic, ParamSpec, TypeVar, overload
 
 from amends.core.codec import Codec
 from amends.core.errors import DefinitionInvalid, Rejected, TooLarge
-from amends.core.keys import Phase
+from amends.core.keys import BadKey, Key, Phase, parse_key
 from amends.core.limits import REPLY_BYTES_MAX
 from amends.core.operation import Operation, Participant, Undo, name_of, operations_of
 from amends.core.retry import micros
 from amends.participant import asgi as asgi_door
 from amends.participant import wsgi as wsgi_door
+from amends.participant.access import ServiceAccess, Tokens
 from amends.participant.answer import Answer, problem
 from amends.participant.barrier import Call, answer_pending, program
 from amends.participant.codec import default_codec
@@ -32,6 +33,7 @@ from amends.participant.handlers import Handler, is_async, name_of_handler
 from amends.participant.incoming import BadHeaders, Incoming, read_headers
 from amends.participant.steps import Ended
 from amends.ports.inbox import AsyncInbox, Inbox, Row
+from amends.ports.this_call import CallInfo
 
 P = ParamSpec("P")
 Q = TypeVar("Q")
@@ -80,6 +82,12 @@ class Service(Generic[Tx]):
 
     Handlers are given the request, or the `Undo`, and the transaction that the barrier shares: they don't commit it.
     `codec` defaults to JSON; `threads` is how many handlers that block run at a time.
+
+    `tokens` are the bearer tokens that a call from the network must carry: a list or set, or a function that gives one
+    (`TokenFile`); read at each call, so that they can be changed while the service runs. `None`: every caller that
+    reaches the service is served. `callback_origins` (`https://host:port`) are the orchestrators to which pending
+    answers may be posted; a `Saga-Callback` to any other origin is dropped before a handler sees it. Both concern
+    `asgi()` and `wsgi()`; calls within the process are trusted. `DefinitionInvalid` if one of them can't be right.
     """
 
     def __init__(
@@ -89,9 +97,12 @@ class Service(Generic[Tx]):
         *,
         codec: Codec | None = None,
         threads: int = THREADS_DEFAULT,
+        tokens: Tokens | None = None,
+        callback_origins: Iterable[str] = (),
     ) -> None:
         self._participant = participant
         self.name = name_of(participant)
+        self._access = ServiceAccess(f"Service({participant.__name__})", tokens, callback_origins)
         self._inbox = inbox if isinstance(inbox, Inbox) else None
         self._async_inbox = inbox if isinstance(inbox, AsyncInbox) else None
         self._inbox_name = type(inbox).__name__
@@ -176,8 +187,23 @@ class Service(Generic[Tx]):
             return problem(400, "bad-call", detail)
         return Admitted(incoming, handler)
 
+    def admit_remote(self, headers: Mapping[str, str], operation: str) -> Admitted | Answer:
+        """`admit` for a call from the network: its token is checked first, its callback must be of a known origin."""
+        headers = {name.lower(): value for name, value in headers.items()}
+        refused = self._access.refusal(headers)
+        if refused is not None:
+            return refused
+        admitted = self.admit(headers, operation)
+        if isinstance(admitted, Answer):
+            return admitted
+        callback = self._access.callback(admitted.incoming.callback)
+        return replace(admitted, incoming=replace(admitted.incoming, callback=callback))
+
     async def handle(self, headers: Mapping[str, str], operation: str, body: bytes) -> Answer:
-        """Answer one call. Never raises but for a cancellation, which leaves nothing behind."""
+        """Answer one call from this process: neither token nor callback is checked.
+
+        Never raises but for a cancellation, which leaves nothing behind.
+        """
         admitted = self.admit(headers, operation)
         return admitted if isinstance(admitted, Answer) else await self.answer_call(admitted, body)
 
@@ -229,25 +255,27 @@ class Service(Generic[Tx]):
 
     # -- pending work
 
-    def answer(self, tx: Tx, run: str, step: str, reply: object) -> Answer:
-        """Answer pending work (`raise Later`) in `tx`, the transaction of the business change; a `Rejected` is a no.
+    def answer(self, tx: Tx, call: str | CallInfo, reply: object) -> Answer:
+        """Answer a pending call (`raise Later`) in `tx`, the transaction of the business change; a `Rejected` is a no.
 
-        `step` is the step's name, or `step/item`. Raises `Blocked` if the work isn't pending any more: then the
-        business change must not happen, so let it leave the transaction; as `Undecodable` for a reply of another type
-        and `TooLarge`. Post what is returned to the call's callback
-        once the transaction is committed, until it is taken (2xx, 409 or 410).
+        `call` is the call's key as `this_call().key` had it, or the `CallInfo` itself. The key names the phase: the
+        completion of an action can't settle its compensation. Raises `Blocked` if that call isn't pending (any more);
+        the business change must not happen then, so let the exception leave the transaction. Raises `BadKey` for
+        anything but the key of an action or a compensation, `Undecodable` for a reply of another type, `TooLarge` for
+        one over the limit. Post what is returned, headers and body, to the call's callback once the transaction is
+        committed, until the callback takes it (200, 409 or 410).
         """
         if self._inbox is None:
             msg = f"{self._inbox_name} is awaited: await answer_async() instead"
             raise TypeError(msg)
-        return walk(self._inbox.join(tx), answer_pending(run, step, self._said(reply)), _no_work)
+        return walk(self._inbox.join(tx), answer_pending(_pending_key(call), self._said(reply)), _no_work)
 
-    async def answer_async(self, tx: Tx, run: str, step: str, reply: object) -> Answer:
+    async def answer_async(self, tx: Tx, call: str | CallInfo, reply: object) -> Answer:
         """`answer` for a transaction that is awaited."""
         if self._async_inbox is None:
             msg = f"{self._inbox_name} blocks: call answer() instead"
             raise TypeError(msg)
-        pending = answer_pending(run, step, self._said(reply))
+        pending = answer_pending(_pending_key(call), self._said(reply))
         return await walk_async(self._async_inbox.join_async(tx), pending, _no_work_async)
 
     def _said(self, reply: object) -> Callable[[Row], bytes] | Rejected:
@@ -319,6 +347,21 @@ class Service(Generic[Tx]):
 def too_large(limit: int) -> Answer:
     """The body is larger than a call of this phase may be."""
     return problem(413, "too-large", f"the body may have {limit} bytes.")
+
+
+def _pending_key(call: str | CallInfo) -> Key:
+    """The key of the call that is answered; `BadKey` if it can't be one."""
+    text = call.key if isinstance(call, CallInfo) else call
+    advice = "Give answer() the key of the call that raised Later, as this_call().key had it there."
+    try:
+        key = parse_key(text)
+    except BadKey as error:
+        msg = f"{error} {advice}"
+        raise BadKey(msg) from None
+    if key.phase not in {Phase.ACTION, Phase.COMPENSATION}:
+        msg = f"{text} is the key of a {key.phase}, which is never answered later. {advice}"
+        raise BadKey(msg)
+    return key
 
 
 def _age(older_than: timedelta) -> int:

@@ -15,8 +15,8 @@ A = TypeVar("A", bound=HasIncoming)
 class Served(Protocol[A]):
     """What this door opens on: a `Service`."""
 
-    def admit(self, headers: Mapping[str, str], operation: str) -> A | Answer:
-        """Judge a call before its body is read."""
+    def admit_remote(self, headers: Mapping[str, str], operation: str) -> A | Answer:
+        """Judge a call from the network, its token included, before its body is read."""
         ...
 
     def answer_blocking(self, admitted: A, body: bytes) -> Answer:
@@ -46,7 +46,7 @@ def _answer(service: Served[A], environ: dict[str, Any]) -> Answer:
         for name, value in environ.items()
         if name.startswith("HTTP_")
     }
-    admitted = service.admit(headers, str(environ.get("PATH_INFO", "")).rpartition("/")[2])
+    admitted = service.admit_remote(headers, str(environ.get("PATH_INFO", "")).rpartition("/")[2])
     if isinstance(admitted, Answer):
         return admitted
     limit = admitted.incoming.body_bytes_max

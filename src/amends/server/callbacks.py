@@ -1,7 +1,8 @@
 """Answers that come later: posted by a participant to the URL it was given with the call.
 
 The token in the path is the only authority and good for that one call. What is posted is read as any answer of the
-contract: by `Saga-Outcome`. Nothing but 200 and 410 says that it was taken in; until then it is posted again.
+contract: by `Saga-Outcome`. Nothing but 200 and 410 says that it was taken in; until then it is posted again. An answer
+that names its call (`Idempotency-Key`) is refused where the token is of another call.
 """
 
 from collections.abc import Mapping
@@ -53,7 +54,11 @@ async def callback(context: Context, request: Request, caller: Caller) -> Respon
     body = await read_bytes(request, context.limits)
     if len(body) > REPLY_BYTES_MAX:
         raise Faulty(Problem(413, "too-large", "More than the limit", f"A reply has {REPLY_BYTES_MAX} bytes at most."))
-    came = Answered(words[given[0]], {OUTCOME_HEADER: given[0]}, body)
+    headers = {OUTCOME_HEADER: given[0]}
+    named = request.headers.get("idempotency-key")
+    if named is not None:
+        headers["idempotency-key"] = named
+    came = Answered(words[given[0]], headers, body)
     try:
         heard = await context.engine.visits.hear(key, came)
     except NoSuchRun:

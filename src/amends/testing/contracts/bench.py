@@ -175,18 +175,21 @@ class Shop(Generic[Tx]):
             assert tx.purge(-1_000_000, 100) >= 0
             tx.commit()
 
-    async def answer(self, reply: object, *, write: str = "answered", run: str = "run-1") -> Answer:
-        """Answer pending work in one transaction with a business row."""
+    async def answer(
+        self, reply: object, *, write: str = "answered", run: str = "run-1", phase: str = "action"
+    ) -> Answer:
+        """Answer a pending call in one transaction with a business row."""
+        key = f"{run}:reserve:{phase}"
         inbox = self.bench.inbox
         if isinstance(inbox, AsyncInbox):
             async with inbox.open_async() as tx:
                 await self.bench.put(tx.handle, write)
-                said = await self.service.answer_async(tx.handle, run, "reserve", reply)
+                said = await self.service.answer_async(tx.handle, key, reply)
                 await tx.commit()
                 return said
         with inbox.open() as tx:
             await self.bench.put(tx.handle, write)
-            said = self.service.answer(tx.handle, run, "reserve", reply)
+            said = self.service.answer(tx.handle, key, reply)
             tx.commit()
             return said
 
@@ -198,6 +201,11 @@ UNDO: Final = b'{"request":{"sku":"sku-1"},"reply":null,"reply_known":false,"rea
 def outcome(answer: Answer) -> tuple[int, str | None]:
     """Status and the contract's word."""
     return answer.status, answer.headers.get("saga-outcome")
+
+
+def without_key(answer: Answer) -> Answer:
+    """What a repeat of the call replays: the answer without the name of the call, which a callback needs."""
+    return Answer(answer.status, {k: v for k, v in answer.headers.items() if k != "idempotency-key"}, answer.body)
 
 
 def name_of_problem(answer: Answer) -> str:

@@ -29,6 +29,7 @@ from amends.testing.contracts.bench import (
     name_of_problem,
     outcome,
     refuses,
+    without_key,
 )
 
 Tx = TypeVar("Tx")
@@ -435,8 +436,8 @@ class InboxContract(Generic[Tx]):
         shop.acts = later
         await shop.call("action")
         said = await shop.answer(Reservation("in the end"))
-        assert outcome(said) == (200, "succeeded")
-        assert await shop.call("action") == said
+        assert (outcome(said), said.headers["idempotency-key"]) == ((200, "succeeded"), '"run-1:reserve:action"')
+        assert without_key(said) == await shop.call("action")
         assert await shop.bench.rows() == ["answered"]
         with pytest.raises(Blocked):
             await shop.answer(Reservation("twice"), write="twice")
@@ -457,7 +458,7 @@ class InboxContract(Generic[Tx]):
         await shop.call("action")
         said = await shop.answer(Rejected("sold out", code="sold-out"))
         assert outcome(said) == (409, "rejected")
-        assert await shop.call("action") == said
+        assert without_key(said) == await shop.call("action")
 
     async def test_a_retriables_pending_no_is_forgotten(self, shop: Shop[Tx]) -> None:
         shop.acts = later
@@ -483,15 +484,33 @@ class InboxContract(Generic[Tx]):
         await shop.call("action")
         shop.undoes = later
         await shop.call("compensation")
-        assert outcome(await shop.answer(None)) == (200, "succeeded")
+        assert outcome(await shop.answer(None, phase="compensation")) == (200, "succeeded")
         assert outcome(await shop.call("compensation")) == (200, "succeeded")
         assert len(shop.undone) == 1
+
+    async def test_completion_of_an_action_never_settles_its_pending_undo(self, shop: Shop[Tx]) -> None:
+        shop.acts = shop.undoes = later
+        await shop.call("action")
+        assert outcome(await shop.call("compensation")) == (202, "pending")
+        with pytest.raises(Blocked):
+            await shop.answer(Reservation("late"))
+        assert await shop.bench.rows() == []
+        assert outcome(await shop.call("compensation")) == (202, "pending")
+        assert outcome(await shop.answer(None, phase="compensation")) == (200, "succeeded")
+
+    async def test_completion_of_an_undo_never_settles_a_pending_action(self, shop: Shop[Tx]) -> None:
+        shop.acts = later
+        await shop.call("action")
+        with pytest.raises(Blocked):
+            await shop.answer(None, phase="compensation")
+        assert await shop.bench.rows() == []
+        assert outcome(await shop.call("action")) == (202, "pending")
 
     async def test_a_pending_undo_that_fails_can_be_tried_again(self, shop: Shop[Tx]) -> None:
         await shop.call("action")
         shop.undoes = later
         await shop.call("compensation")
-        assert outcome(await shop.answer(Rejected("shipped"))) == (409, "cannot-compensate")
+        assert outcome(await shop.answer(Rejected("shipped"), phase="compensation")) == (409, "cannot-compensate")
         row = await shop.row()
         assert row is not None
         assert row.compensation_print is None

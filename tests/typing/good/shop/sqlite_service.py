@@ -16,7 +16,10 @@ payments = Service(Payments, SqliteInbox("payments.db"))
 
 @service.action(Shipping.schedule)
 def schedule(request: Schedule, db: Connection) -> Shipment:
-    db.execute("insert into label (address, callback) values (?, ?)", (request.address, this_call().callback))
+    call = this_call()
+    db.execute(
+        "insert into label (call, address, callback) values (?, ?, ?)", (call.key, request.address, call.callback)
+    )
     raise Later
 
 
@@ -34,10 +37,10 @@ def hold(request: PlaceHold, db: Connection) -> Hold:
     return Hold(this_call().key)
 
 
-def printed(run: str, tracking: str) -> Answer:
+def printed(call: str, tracking: str) -> Answer:
     with inbox.transaction() as db:
-        db.execute("update label set tracking = ? where run = ?", (tracking, run))
-        return service.answer(db, run, "ship", Shipment(tracking))
+        db.execute("update label set tracking = ? where call = ?", (tracking, call))
+        return service.answer(db, call, Shipment(tracking))
 
 
 def nightly() -> int:

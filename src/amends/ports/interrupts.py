@@ -1,0 +1,54 @@
+"""Exceptions outside `Exception` that the code of authors raises: which are the process's, and which are only theirs.
+
+`SystemExit` from a library, `GeneratorExit`, a `KeyboardInterrupt` raised on a worker thread, or the `CancelledError`
+of something that the code awaited: to the run they are failures like any other exception. Left to pass, they would end
+tasks, threads and loops that aren't the author's. A real Ctrl-C, and the cancellation of the task itself, must pass.
+"""
+
+import asyncio
+import signal
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+
+
+class Interrupted(Exception):
+    """The author's code raised what isn't an `Exception`; `__cause__` has it. A failure like any other."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(f"{type(error).__name__}: {text_of(error)}")
+
+
+def ends_the_caller(error: BaseException) -> bool:
+    """Whether this must pass: a Ctrl-C that Python turned into an exception here, or this task's own cancellation."""
+    if isinstance(error, KeyboardInterrupt):
+        on_main_thread = threading.current_thread() is threading.main_thread()
+        return on_main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if isinstance(error, asyncio.CancelledError):
+        try:
+            task = asyncio.current_task()
+        except RuntimeError:  # no loop runs on this thread: nobody can have cancelled anything
+            return False
+        return task is not None and task.cancelling() > 0
+    return False
+
+
+@contextmanager
+def contained() -> Generator[None]:
+    """Run an author's code: what isn't an `Exception` and isn't for the caller leaves as `Interrupted`."""
+    try:
+        yield
+    except Exception:
+        raise
+    except BaseException as error:
+        if ends_the_caller(error):
+            raise
+        raise Interrupted(error) from error
+
+
+def text_of(error: BaseException) -> str:
+    """The exception's text, also where its own `__str__` raises."""
+    try:
+        return str(error)
+    except BaseException:  # noqa: BLE001 - the author's `__str__` may raise anything, and the failure must be told
+        return "its text can't be read"
