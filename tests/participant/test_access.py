@@ -46,7 +46,11 @@ async def over_wsgi(service: Service[MemoryData], given: dict[str, str]) -> tupl
         "wsgi.input": io.BytesIO(BODY),
         **{f"HTTP_{name.upper().replace('-', '_')}": value for name, value in given.items()},
     }
-    body = b"".join(service.wsgi()(environ, lambda status, found: started.append((status, found))))
+
+    def start_response(status: str, found: list[tuple[str, str]]) -> None:
+        started.append((status, found))
+
+    body = b"".join(service.wsgi()(environ, start_response))
     status, found = started[0]
     return int(status[:3]), dict(found), body
 

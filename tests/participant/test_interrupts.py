@@ -54,12 +54,19 @@ def serving(raises: Callable[[], BaseException | None], *, blocking: bool) -> Se
     return service
 
 
+def sigint_does(monkeypatch: pytest.MonkeyPatch, handler: object) -> None:
+    def getsignal(_: int) -> object:
+        return handler
+
+    monkeypatch.setattr(signal, "getsignal", getsignal)
+
+
 @pytest.mark.parametrize("blocking", [False, True])
 @pytest.mark.parametrize("error", [*RAISED, Unspeakable()], ids=lambda each: type(each).__name__)
 async def test_whatever_a_handler_raises_rolls_back_and_is_answered(
     error: BaseException, blocking: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(signal, "getsignal", lambda _: None)  # as under a web server, which takes SIGINT itself
+    sigint_does(monkeypatch, None)  # as under a web server, which takes SIGINT itself
     raised: list[BaseException | None] = [error]
     service = serving(lambda: raised[0], blocking=blocking)
     answer = await service.handle(headers(), "hold", BODY)
@@ -96,10 +103,10 @@ async def test_the_cancellation_of_the_call_itself_passes_and_leaves_nothing() -
 
 
 def test_a_real_interrupt_of_the_process_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signal, "getsignal", lambda _: signal.default_int_handler)
+    sigint_does(monkeypatch, signal.default_int_handler)
     with pytest.raises(KeyboardInterrupt), contained():
         raise KeyboardInterrupt
-    monkeypatch.setattr(signal, "getsignal", lambda _: signal.SIG_IGN)
+    sigint_does(monkeypatch, signal.SIG_IGN)
     with pytest.raises(Interrupted, match="KeyboardInterrupt"), contained():
         raise KeyboardInterrupt
     with pytest.raises(Interrupted, match="CancelledError: of a thread"), contained():

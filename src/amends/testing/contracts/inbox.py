@@ -121,7 +121,7 @@ class InboxContract(Generic[Tx]):
             await shop.act(request, tx)
 
         shop.acts = forgets_the_reply
-        assert outcome(await shop.call("action")) == (503, None)
+        assert outcome(await shop.call("action")) == (422, None)
         assert await shop.row() is None
         assert await shop.bench.rows() == []
 
