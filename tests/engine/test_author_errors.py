@@ -7,6 +7,7 @@ back over it. Once the code is mended, `retry` goes on.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import reduce
 from typing import Any
 
 import pytest
@@ -227,46 +228,49 @@ def test_an_answer_that_cannot_be_read_is_refused_and_the_question_stays_open() 
     virtually(test)
 
 
-DEEPEST: Any = None
-for _ in range(NESTING_MAX):
-    DEEPEST = [DEEPEST]
+@dataclass(frozen=True)
+class Box:
+    inner: "Box | None"
+
+
+DEEPEST = reduce(lambda inner, _: Box(inner), range(NESTING_MAX - 1), Box(None))
 
 
 class Echo(Participant):
-    say = operation(Any, Any, compensation="unsay")
+    say = operation(Box, Box, compensation="unsay")
 
 
 def test_the_deepest_input_goes_through_every_kind_of_step_forward_and_back() -> None:
-    here, called = Saga("here", Any), Saga("called", Any)
+    here, called = Saga("here", Box), Saga("called", Box)
     service = Service(Echo, MemoryInbox())
     undone: list[object] = []
 
     @service.action(Echo.say)
-    async def say(what: Any, _tx: object) -> Any:  # noqa: ANN401 - anything is said back
+    async def say(what: Box, _tx: object) -> Box:
         return what
 
     @service.compensation(Echo.say)
-    async def unsay(undo: Undo[Any, Any], _tx: object) -> None:
+    async def unsay(undo: Undo[Box, Box], _tx: object) -> None:
         undone.append(undo.request == undo.reply == DEEPEST)
 
     @here.compensable()
-    async def give(what: Any) -> Any:  # noqa: ANN401 - any input
+    async def give(what: Box) -> Box:
         return what
 
     @give.compensation
-    async def take(what: Any, given: Any) -> None:  # noqa: ANN401 - any input
+    async def take(what: Box, given: Box | None) -> None:
         undone.append(what == given == DEEPEST)
 
     @here.pivot(give)
-    async def refuse(_what: Any, _given: Any) -> None:  # noqa: ANN401 - any input
+    async def refuse(_what: Box, _given: Box) -> None:
         raise Rejected("no")
 
     @called.compensable()
-    def speak(what: Any) -> Call[Any]:  # noqa: ANN401 - any input
+    def speak(what: Box) -> Call[Box]:
         return Echo.say.of(what)
 
     @called.pivot(speak)
-    async def listen(_what: Any, _given: Any) -> None:  # noqa: ANN401 - any input
+    async def listen(_what: Box, _given: Box) -> None:
         raise Rejected("no")
 
     async def test() -> None:
