@@ -23,7 +23,7 @@ from amends.core.retry import MICROSECONDS, Guard, Kind
 from amends.core.state import BUILT_IN, LOCAL, ItemRecord, RunRecord
 from amends.core.values import value
 from amends.core.verbs import find_item
-from amends.engine.appends import stored
+from amends.engine.appends import is_progress, stored
 from amends.engine.calls import LaneOf
 from amends.engine.driven import changed
 from amends.engine.projection import Projector
@@ -213,6 +213,7 @@ class Visits:
             at=after.at,
             events=stored(self._events, events),
             row=self._projector.row(definition, after, None if idle else after.at),
+            progress=is_progress(events),
         )
 
         def follow(verdict: Written | LogUnavailable) -> None:
