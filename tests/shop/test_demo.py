@@ -278,7 +278,7 @@ def started(folder: Path) -> bool:
         return False
 
 
-@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("by", [pytest.param(signal.SIGINT, marks=pytest.mark.campaign), signal.SIGTERM])
 def test_an_interrupted_demo_leaves_no_processes(
     running: "subprocess.Popen[str]", tmp_path: Path, by: signal.Signals
 ) -> None:
