@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from amends import Orchestrator
-from amends.core.answers import Answered, Lost, NotSent
+from amends.core.answers import Came
 from amends.logs.postgres import schema
 from amends.ports.transport import Outgoing, Transport
 from amends.testing.postgres_server import PostgresServer, ask
@@ -143,7 +143,7 @@ class Holding:
         self.held = 0
         self.changed = asyncio.Event()
 
-    async def send(self, call: Outgoing) -> Answered | NotSent | Lost:
+    async def send(self, call: Outgoing) -> Came:
         """Answer nothing to this step, and everything else."""
         if call.step != self._step:
             return await self._through.send(call)

@@ -12,8 +12,10 @@ from amends.codecs.json import JsonCodec
 from amends.core.answers import (
     CONTRACT,
     Answered,
+    Came,
     Cause,
     Decoder,
+    Faulty,
     Halt,
     Lost,
     NotSent,
@@ -42,7 +44,7 @@ ACTION, COMPENSATION, PROBE, SEAL = Phase.ACTION, Phase.COMPENSATION, Phase.PROB
 
 
 def read(
-    came: Answered | NotSent | Lost,
+    came: Came,
     phase: Phase = ACTION,
     *,
     retriable: bool = False,
@@ -58,12 +60,13 @@ def answer(
     body: bytes = b"",
     *,
     repeated: frozenset[str] = frozenset(),
+    own: bool = False,
     **headers: str,
 ) -> Answered:
     given = {name.replace("_", "-"): value for name, value in headers.items()}
     if word is not None:
         given["saga-outcome"] = word
-    return Answered(status, given, body, URL, repeated)
+    return Answered(status, given, body, URL, repeated, own)
 
 
 def problem(name: str, **fields: object) -> bytes:
@@ -88,7 +91,7 @@ def short(outcome: Outcome) -> str:
 @dataclass(frozen=True)
 class Case:
     row: str
-    came: Answered | NotSent | Lost
+    came: Came
     action: str
     compensation: str
     probe: str
@@ -99,12 +102,23 @@ class Case:
         return self.row
 
 
-def same(row: str, came: Answered | NotSent | Lost, outcome: str) -> Case:
+def same(row: str, came: Came, outcome: str) -> Case:
     return Case(row, came, outcome, outcome, outcome, outcome, outcome)
 
 
 TABLE = [
     same("1 not sent", NotSent("refused"), "unknown not-sent"),
+    same("1 own code and the call don't fit", Faulty("no such field"), "halt author-error"),
+    same("own request", answer(400, None, problem("urn:amends:request-invalid"), own=True), "halt author-error"),
+    same("own reply", answer(422, None, problem("urn:amends:reply-invalid"), own=True), "halt author-error"),
+    Case(
+        "own reply of another type",
+        answer(200, "succeeded", b"7", own=True),
+        "halt author-error",
+        "yes succeeded",
+        "halt author-error",
+        "halt author-error",
+    ),
     same("2 reset", Lost(Cause.LOST, "reset"), "unknown lost"),
     same("2 time-out", Lost(Cause.TIMED_OUT, "5 s"), "unknown timed-out"),
     same("2 status 99", answer(99, "succeeded", BODY), "unknown lost"),
@@ -351,15 +365,18 @@ ANSWERS = st.builds(
 )
 
 
+OTHERS = st.builds(NotSent, TEXTS) | st.builds(Faulty, TEXTS) | st.builds(Lost, st.sampled_from(Cause), TEXTS)
+
+
 @given(
-    came=ANSWERS | st.builds(NotSent, TEXTS) | st.builds(Lost, st.sampled_from(Cause), TEXTS),
+    came=ANSWERS | OTHERS,
     phase=st.sampled_from(Phase),
     retriable=st.booleans(),
     decode=st.sampled_from([DECODE, None]),
     now=st.integers(0, 2**53),
 )
 def test_every_answer_has_an_outcome_and_success_only_by_the_header(
-    came: Answered | NotSent | Lost, phase: Phase, retriable: bool, decode: Decoder | None, now: int
+    came: Came, phase: Phase, retriable: bool, decode: Decoder | None, now: int
 ) -> None:
     outcome = read(came, phase, retriable=retriable, decode=decode, now=now)
     match outcome:

@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 from typing_extensions import override
 
-from amends.core.answers import Answered, Lost, NotSent
+from amends.core.answers import Came
 from amends.core.state import LOCAL
 from amends.logs.sqlite.log import SqliteLog
 from amends.ports.log import Append, SagaKey, Start, StoredRun, Written
@@ -126,7 +126,7 @@ class MortalTransport:
         self._fate = fate
         self._folder = folder
 
-    async def send(self, call: Outgoing) -> Answered | NotSent | Lost:
+    async def send(self, call: Outgoing) -> Came:
         self._fate.passing("before-send")
         write_line(self._folder / "sent", msgspec.json.encode([call.key, call.body.decode()]))
         if call.participant != LOCAL and self._fate.is_due("on-the-wire"):

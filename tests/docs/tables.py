@@ -10,6 +10,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from enum import Enum
 from importlib import import_module
@@ -98,6 +99,10 @@ SAMPLES: Mapping[str, tuple[str, Answered]] = {
     "barrier-expired": ("problem `barrier-expired`", answered(409, problem="barrier-expired")),
     "stale-epoch": ("412, or problem `stale-epoch`", answered(412)),
     "succeeded": ("`Saga-Outcome: succeeded`", answered(200, "succeeded")),
+    "own code": (
+        "problem `request-invalid` or `reply-invalid` of a service in this process",
+        replace(answered(422, problem="reply-invalid"), own=True),
+    ),
     "rejected": ("`Saga-Outcome: rejected`", answered(409, "rejected")),
     "pending": ("`Saga-Outcome: pending`", answered(202, "pending")),
     "noop": ("`Saga-Outcome: noop`", answered(200, "noop")),

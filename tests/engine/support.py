@@ -23,7 +23,7 @@ from typing_extensions import override
 from amends import compose
 from amends.codecs.json import JsonCodec
 from amends.compose import Orchestrator
-from amends.core.answers import Answered, Cause, Lost, NotSent
+from amends.core.answers import Answered, Came, Cause, Lost, NotSent
 from amends.core.declare import Step
 from amends.core.definition import Definition
 from amends.core.keys import Phase
@@ -35,7 +35,6 @@ from amends.ports.log import Append, Start, TransactionLog, Written
 from amends.ports.transport import Outgoing
 
 R = TypeVar("R")
-Came: TypeAlias = Answered | NotSent | Lost
 
 EPOCH: Final = 1_700_000_000
 SHORT: Final = timedelta(seconds=1)

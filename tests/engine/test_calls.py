@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pytest
 
+from amends.core.answers import Came
 from amends.core.keys import Phase, make_key
 from amends.core.operation import Call
 from amends.core.outcomes import Compensated, Completed, Stuck
@@ -17,7 +18,6 @@ from amends.ports.transport import Outgoing
 from tests.engine.support import (
     LOST,
     UNREACHED,
-    Came,
     Once,
     Plain,
     Pretend,

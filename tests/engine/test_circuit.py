@@ -10,7 +10,7 @@ from typing import Final
 import pytest
 
 from amends.compose import Orchestrator
-from amends.core.answers import Answered, Cause, Halt, Lost, NotSent, SaidNo, Succeeded, Unknown
+from amends.core.answers import Answered, Came, Cause, Halt, Lost, NotSent, SaidNo, Succeeded, Unknown
 from amends.core.commands import Retry as RetryVerb
 from amends.core.errors import Changed, Refused
 from amends.core.events import RetryAsked, Who
@@ -27,7 +27,6 @@ from tests.engine.support import (
     LOST,
     UNREACHED,
     Ask,
-    Came,
     Pretend,
     Shop,
     SlowLog,

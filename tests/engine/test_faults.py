@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from amends.compose import Orchestrator
 from amends.core import decider
+from amends.core.answers import Came
 from amends.core.definition import Definition
 from amends.core.errors import AmendsError, LogBroken, LogDamaged, LogInUse, LogUnavailable
 from amends.core.operation import Route
@@ -25,7 +26,6 @@ from amends.ports.log import Append, SagaKey, Start, StoredEvent, StoredRun, Wri
 from amends.ports.transport import Outgoing
 from tests.engine.support import (
     LOST,
-    Came,
     Pretend,
     Script,
     Shop,

@@ -15,7 +15,7 @@ from datetime import timedelta
 import pytest
 
 from amends.compose import Orchestrator
-from amends.core.answers import Answered, Cause, Halt, Outcome, Pending, SaidNo, Succeeded, Unknown
+from amends.core.answers import Answered, Came, Cause, Halt, Outcome, Pending, SaidNo, Succeeded, Unknown
 from amends.core.commands import Reply
 from amends.core.errors import AmendsError, LogBroken, LogUnavailable, NoSuchRun, Overloaded
 from amends.core.keys import Phase
@@ -29,7 +29,6 @@ from amends.ports.transport import Outgoing
 from tests.engine.support import (
     LOST,
     QUICK,
-    Came,
     Once,
     Plain,
     Pretend,

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from amends.compose import Orchestrator
+from amends.core.answers import Came
 from amends.core.errors import AmendsError
 from amends.core.keys import Phase
 from amends.core.outcomes import Compensated, Completed
@@ -14,7 +15,6 @@ from amends.engine.lanes import Lane, Waiting
 from amends.ports.transport import Outgoing
 from tests.engine.support import (
     LOST,
-    Came,
     Pretend,
     Script,
     SlowLog,

@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from amends.compose import Orchestrator, load_definitions
+from amends.core.answers import Came
 from amends.core.errors import (
     AmendsError,
     DefinitionInvalid,
@@ -26,7 +27,6 @@ from amends.logs.memory import MemoryLog, MemoryStore
 from tests.engine.support import (
     EPOCH,
     LOST,
-    Came,
     Pretend,
     Script,
     Shop,

@@ -12,6 +12,7 @@ import pytest
 from typing_extensions import override
 
 from amends.compose import Orchestrator
+from amends.core.answers import Came
 from amends.core.errors import AmendsError, InputInvalid, NoSuchRun, PastPivot, Refused
 from amends.core.operation import Call
 from amends.core.outcomes import Abandoned, Compensated, Completed, Stuck, Unfinished
@@ -22,7 +23,6 @@ from amends.ports.log import SagaKey, StoredRun
 from amends.ports.transport import Outgoing
 from tests.engine.support import (
     LOST,
-    Came,
     Pretend,
     Script,
     Shop,

@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from amends.compose import Orchestrator
+from amends.core.answers import Came
 from amends.core.operation import Call, ask, sleep
 from amends.core.outcomes import Compensated, Completed, Stuck, Unfinished
 from amends.core.saga import Saga
@@ -16,7 +17,6 @@ from amends.logs.memory import MemoryLog, MemoryStore
 from amends.ports.transport import Outgoing
 from tests.engine.support import (
     LOST,
-    Came,
     Pretend,
     Script,
     Shop,

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from datetime import timedelta
 
-from amends.core.answers import Answered, Lost, NotSent
+from amends.core.answers import Came
 from amends.core.keys import Phase
 from amends.core.operation import Call, Participant, Route, Undo, operation
 from amends.core.retry import Policy, Retry
@@ -92,7 +92,7 @@ class _Way:
         self._through = through
         self._held = held
 
-    async def send(self, call: Outgoing) -> Answered | NotSent | Lost:
+    async def send(self, call: Outgoing) -> Came:
         came = await self._through.send(call)
         event = self._held.get(f"{call.run} {call.step}")
         if event is not None and call.phase is Phase.ACTION:

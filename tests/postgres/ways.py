@@ -4,11 +4,9 @@ import asyncio
 from collections.abc import Callable
 
 from amends.compose import Orchestrator
-from amends.core.answers import Answered, Cause, Lost, NotSent
+from amends.core.answers import Came, Cause, Lost
 from amends.ports.transport import Outgoing, Transport
 from tests.postgres.shop import Shop, order
-
-Came = Answered | NotSent | Lost
 
 
 class Way:

@@ -102,9 +102,12 @@ class Opened:
                 kept.events[0] = replace(kept.events[0], body=damage.text)
             case "middle":
                 del kept.events[1]
-            case column:
-                changed: dict[str, bytes] = {column: damage.text}
-                kept.row = replace(kept.row, **changed)
+            case "current":
+                kept.row = replace(kept.row, current=damage.text)
+            case "steps":
+                kept.row = replace(kept.row, steps=damage.text)
+            case _:
+                kept.row = replace(kept.row, stuck=damage.text)
 
     def _in_tables(self, run: str, damage: Damage) -> None:
         change = STATEMENTS.get(damage.column, COLUMN).replace(":column", damage.column)

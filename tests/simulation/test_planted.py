@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from amends.codecs.events import EventCodec
+from amends.core.answers import Came
 from amends.core.events import CompensationRequested, Event
 from amends.core.state import RunRecord
 from amends.engine import claims, worker
@@ -100,7 +101,7 @@ def test_going_on_though_somebody_else_owns_the_run_is_found(monkeypatch: Patch)
 def test_a_retry_with_other_bytes_is_found(monkeypatch: Patch) -> None:
     real = network.Wire.send
 
-    async def altering(wire: network.Wire, call: Outgoing) -> network.Came:
+    async def altering(wire: network.Wire, call: Outgoing) -> Came:
         return await real(wire, call if call.attempt == 1 else replace(call, body=call.body + b" "))
 
     monkeypatch.setattr(network.Wire, "send", altering)

@@ -156,7 +156,7 @@ def gives(value: object) -> Callable[..., Any]:
     """A builder that returns, or raises, this."""
 
     def build(_input: str, *_replies: object) -> object:
-        if isinstance(value, Exception):
+        if isinstance(value, BaseException):
             raise value
         return value
 

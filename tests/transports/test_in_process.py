@@ -11,8 +11,20 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from amends.codecs.json import JsonCodec
-from amends.core.answers import Answered, Cause, Lost, NotSent, Pending, SaidNo, Succeeded, read_answer
+from amends.codecs.json import NESTING_MAX, JsonCodec
+from amends.core.answers import (
+    Answered,
+    Came,
+    Cause,
+    Faulty,
+    Halt,
+    Lost,
+    NotSent,
+    Pending,
+    SaidNo,
+    Succeeded,
+    read_answer,
+)
 from amends.core.errors import CannotCompensate, Later, Rejected
 from amends.core.keys import Phase
 from amends.core.operation import blocking
@@ -52,7 +64,7 @@ async def local(
         await transport.close()
 
 
-def meaning(came: Answered | NotSent | Lost, phase: Phase = Phase.ACTION) -> object:
+def meaning(came: Came, phase: Phase = Phase.ACTION) -> object:
     return read_answer(came, phase=phase, retriable=False, decode=CODEC.decoder(Any), now=0)
 
 
@@ -115,18 +127,80 @@ async def test_any_other_exception_may_have_acted_and_says_where(error: Exceptio
         assert came.detail.startswith("ValueError: bad date (")
 
 
-async def test_a_reply_that_cannot_be_written_may_have_acted() -> None:
+@pytest.mark.parametrize("made", [object(), float("nan"), "\ud800", {1: {2: object()}}])
+@pytest.mark.parametrize("on_a_thread", [False, True])
+async def test_a_reply_that_cannot_be_written_is_the_authors_error_and_says_that_the_work_was_done(
+    made: object, on_a_thread: bool
+) -> None:
     async def book(*_: object) -> object:
-        return object()
+        return made
+
+    async with local(blocking(lambda *_: made) if on_a_thread else book) as transport:
+        found = meaning(await transport.send(ACT))
+    assert isinstance(found, Halt)
+    assert found.reason == "author-error"
+    assert "was done" in found.detail
+
+
+async def test_a_reply_of_another_type_than_declared_is_the_authors_error() -> None:
+    async def book(*_: object) -> int:
+        return "three"  # type: ignore[return-value] # the mistake
 
     async with local(book) as transport:
         came = await transport.send(ACT)
+    found = read_answer(came, phase=Phase.ACTION, retriable=True, decode=CODEC.decoder(int), now=0)
+    assert isinstance(found, Halt)
+    assert found.reason == "author-error"
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@pytest.mark.parametrize("error", [Unprintable(), SystemExit(3), GeneratorExit(), asyncio.CancelledError()])
+@pytest.mark.parametrize("on_a_thread", [False, True])
+async def test_an_exception_without_text_or_that_would_end_a_process_may_have_acted(
+    error: BaseException, on_a_thread: bool
+) -> None:
+    def fail() -> None:
+        raise error
+
+    async def fail_async(*_: object) -> None:
+        await asyncio.sleep(0)
+        fail()
+
+    async with local(blocking(lambda *_: fail()) if on_a_thread else fail_async) as transport:
+        came = await transport.send(ACT)
     assert isinstance(came, Lost)
-    assert "was done" in came.detail
+    assert came.cause is Cause.RAISED
+
+
+class Odd(Rejected):
+    def __init__(self) -> None:  # the base's isn't called
+        pass
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "detail"),
+    [
+        (Odd(), None, "Odd"),
+        (Rejected(Unprintable(), code=Unprintable()), "its text can't be read", "its text can't be read"),  # type: ignore[arg-type] # untyped callers
+        (Rejected("\ud800full\x1b[2J", code=Phase.ACTION), "action", "full [2J"),
+    ],
+)
+async def test_a_no_stays_a_no_whatever_its_author_put_into_it(error: Exception, code: str | None, detail: str) -> None:
+    async def book(*_: object) -> None:
+        raise error
+
+    async with local(book) as transport:
+        found = meaning(await transport.send(ACT))
+    assert isinstance(found, SaidNo)
+    assert (found.code, found.detail) == (code, detail)
 
 
 @pytest.mark.parametrize("body", [b"[]", b"{}", b'[{"city":1},2]', b"nonsense"])
-async def test_arguments_that_cannot_be_read_are_not_sent(body: bytes) -> None:
+async def test_arguments_that_cannot_be_read_are_the_authors_error_and_no_work_begins(body: bytes) -> None:
     called = False
 
     async def book(*_: object) -> None:
@@ -134,10 +208,23 @@ async def test_arguments_that_cannot_be_read_are_not_sent(body: bytes) -> None:
         called = True
 
     async with local(book) as transport:
-        assert isinstance(await transport.send(replace(ACT, body=body)), NotSent)
-        assert isinstance(await transport.send(replace(ACT, operation="other")), NotSent)
-        assert isinstance(await transport.send(UNDO), NotSent)
+        assert isinstance(await transport.send(replace(ACT, body=body)), Faulty)
+        assert isinstance(await transport.send(replace(ACT, operation="other")), Faulty)
+        assert isinstance(await transport.send(UNDO), Faulty)
     assert not called
+
+
+async def test_arguments_may_be_as_deep_as_any_value() -> None:
+    deepest = b"[" * NESTING_MAX + b"]" * NESTING_MAX
+
+    async def book(one: object, _two: int) -> object:
+        return one
+
+    async with local(book, (Any, int)) as transport:
+        assert meaning(await transport.send(replace(ACT, body=b"[" + deepest + b",2]"))) == Succeeded(deepest)
+        said = await transport.send(replace(ACT, body=b"[" + deepest + b',"x"]'))
+        assert said == Faulty("what is logged for book can't be read: Expected `int`, got `str` at $[1]")
+        assert isinstance(await transport.send(replace(ACT, body=b"[[" + deepest + b"],2]")), Faulty)
 
 
 def envelope(request: object, reply: object, *, known: bool) -> bytes:
@@ -156,7 +243,7 @@ async def test_a_compensation_is_told_the_input_and_the_reply_if_it_is_known() -
             came = await transport.send(replace(UNDO, body=envelope([{"city": "Rome"}, 2], reply, known=known)))
             assert meaning(came, Phase.COMPENSATION) == Succeeded(b"null")
         for bad in (envelope([], None, known=False), envelope([{"city": "R"}], "x", known=True), b"[]", b"\xff"):
-            assert isinstance(await transport.send(replace(UNDO, body=bad)), NotSent)
+            assert isinstance(await transport.send(replace(UNDO, body=bad)), Faulty)
     assert told == [(Trip("Rome"), 17), (Trip("Rome"), None)]
 
 

@@ -10,6 +10,7 @@ from typing import Any, TypeGuard
 from amends.cli.errors import BadUsage
 from amends.core.errors import AmendsError
 from amends.core.saga import Saga
+from amends.core.texts import told
 
 
 def find_sagas(names: Sequence[str]) -> list[Saga[Any]]:
@@ -68,7 +69,7 @@ def _imported(name: str) -> object:
         msg = f"{name} can't be imported: {error.msg} ({error.filename}:{error.lineno})."
         raise AmendsError(msg) from error
     except Exception as error:  # whatever an author's code raises, told as what it is
-        msg = f"{name} can't be imported: {type(error).__name__}: {error}{_place(error)}."
+        msg = f"{name} can't be imported: {told(error)}{_place(error)}."
         raise AmendsError(msg) from error
 
 

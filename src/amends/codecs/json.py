@@ -22,6 +22,7 @@ import msgspec
 from amends.codecs.json_schema import Annotation, pydantic_adapter, schema_of
 from amends.core.codec import Undecodable
 from amends.core.errors import DefinitionInvalid
+from amends.core.texts import text_of, told
 
 NESTING_MAX: Final = 128
 """Levels of arrays and objects. Deeper than any message people write, far from Python's recursion limit of 1,000."""
@@ -141,24 +142,30 @@ _INNER: Final = "\x00"
 
 def _undecodable(error: Exception) -> Undecodable:
     """Whatever a reader or writer raised, as one error with detail and place."""
-    errors = getattr(error, "errors", None)
-    if callable(errors):  # pydantic: its text quotes the input, which may hold what must not be shown
-        found = cast("list[dict[str, Any]]", errors(include_url=False, include_input=False, include_context=False))
+    found = _pydantic_errors(error)
+    if found:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         return Undecodable(f"{found[0]['msg']}{more}", path=_path(found[0]["loc"]))
     if isinstance(error, RecursionError):
         return Undecodable("nested too deeply")
     if isinstance(error, UnicodeError):
-        return Undecodable(f"not UTF-8: {error.reason}" if isinstance(error, UnicodeDecodeError) else str(error))
-    text = (
-        str(error)
-        if isinstance(error, (msgspec.MsgspecError, ValueError, TypeError))
-        else f"{type(error).__name__}: {error}"
-    )
+        return Undecodable(f"not UTF-8: {error.reason}" if isinstance(error, UnicodeDecodeError) else text_of(error))
+    text = text_of(error) if isinstance(error, (msgspec.MsgspecError, ValueError, TypeError)) else told(error)
     match = _AT.fullmatch(text)
     detail, path = match.group("detail", "path") if match else (text, "$")
     detail, _, inner = detail.partition(_INNER)
     return Undecodable(detail, path=path + inner)
+
+
+def _pydantic_errors(error: Exception) -> list[dict[str, Any]]:
+    """What pydantic found, without the input, which its text quotes and which may hold what must not be shown."""
+    errors = getattr(error, "errors", None)
+    if not callable(errors):
+        return []
+    try:
+        return cast("list[dict[str, Any]]", errors(include_url=False, include_input=False, include_context=False))
+    except Exception:  # noqa: BLE001 - an exception of its author's own whose `errors` is something else
+        return []
 
 
 def _path(location: tuple[str | int, ...]) -> str:

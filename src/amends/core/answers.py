@@ -19,6 +19,7 @@ from amends.core.codec import Undecodable
 from amends.core.keys import COMPENSATION, Phase
 from amends.core.limits import DETAIL_CHARACTERS_MAX, REPLY_BYTES_MAX, RETRY_AFTER_MAX_SECONDS
 from amends.core.retry import MICROSECONDS
+from amends.core.texts import CODE_CHARACTERS_MAX, clean
 from amends.core.values import Words, value
 
 
@@ -55,13 +56,17 @@ are answers of somebody who is.
 
 @value
 class Answered:
-    """A complete answer. Header names are lower-case; `repeated` names headers that came more than once."""
+    """A complete answer. Header names are lower-case; `repeated` names headers that came more than once.
+
+    `own`: code of this process gave it, so that a reply that can't be read is a mistake in that code.
+    """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
     url: str = ""
     repeated: frozenset[str] = frozenset()
+    own: bool = False
 
 
 @value
@@ -72,11 +77,27 @@ class NotSent:
 
 
 @value
+class Faulty:
+    """Code of this process and the call don't fit: arguments that can't be read, a reply that can't be written.
+
+    The same would happen at every attempt, until the author mends the code.
+    """
+
+    detail: str
+
+
+@value
 class Lost:
     """It may have been acted on: reset, time-out, truncated, malformed, an exception of the code that does the work."""
 
     cause: Cause
     detail: str
+
+
+Came: TypeAlias = Answered | NotSent | Faulty | Lost
+
+AUTHOR_ERROR: Final = "author-error"
+"""Why a run is stuck over a mistake in its own author's code."""
 
 
 # -- what it means
@@ -133,7 +154,7 @@ Decoder: TypeAlias = Callable[[bytes], Any]
 
 
 def read_answer(
-    came: Answered | NotSent | Lost,
+    came: Came,
     *,
     phase: Phase,
     retriable: bool,
@@ -148,9 +169,11 @@ def read_answer(
     """
     match came:
         case NotSent(detail):
-            return Unknown(Cause.NOT_SENT, _clean(detail))
+            return Unknown(Cause.NOT_SENT, clean(detail))
+        case Faulty(detail):
+            return Halt(AUTHOR_ERROR, clean(detail) or _MISFIT)
         case Lost(cause, detail):
-            return Unknown(cause, _clean(detail))
+            return Unknown(cause, clean(detail))
         case Answered():
             if table is None and (plain := _plain_yes(came, phase, decode)) is not None:
                 return plain
@@ -216,7 +239,6 @@ class Seen:
 
 
 OUTCOME_HEADER: Final = "saga-outcome"
-CODE_CHARACTERS_MAX: Final = 128
 _AROUND: Final = b" \t\r\n"
 
 Verdict: TypeAlias = Callable[[Seen], Outcome]
@@ -244,7 +266,7 @@ def again(cause: Cause, text: str = "", *, counted: bool = True) -> Verdict:
     def verdict(seen: Seen) -> Outcome:
         said = seen.problem.detail
         detail = f"{seen.source}{text}" + (f": {said}" if said else "")
-        return Unknown(cause, _clean(detail), retry_after(seen.answer.headers, seen.now), counted)
+        return Unknown(cause, clean(detail), retry_after(seen.answer.headers, seen.now), counted)
 
     return verdict
 
@@ -253,7 +275,7 @@ def halt(reason: str, text: str) -> Verdict:
     """A person must look; `text` where the answer doesn't say why."""
 
     def verdict(seen: Seen) -> Outcome:
-        return Halt(reason, seen.problem.detail or _clean(f"{seen.source}: {text}"), seen.problem.code)
+        return Halt(reason, seen.problem.detail or clean(f"{seen.source}: {text}"), seen.problem.code)
 
     return verdict
 
@@ -262,13 +284,13 @@ def said_no(word: str, text: str = "") -> Verdict:
     """A no, in this word."""
 
     def verdict(seen: Seen) -> Outcome:
-        return SaidNo(seen.problem.code, seen.problem.detail or text or _clean(seen.source), word)
+        return SaidNo(seen.problem.code, seen.problem.detail or text or clean(seen.source), word)
 
     return verdict
 
 
 def succeeded(seen: Seen) -> Outcome:
-    """A yes whose reply must be complete, within the limit and of its type: else nobody can say what was answered."""
+    """A yes whose reply must be complete, within the limit and of its type: else the answer isn't known."""
     if seen.decode is None:
         return Succeeded(NULL)
     body = seen.answer.body
@@ -282,7 +304,13 @@ def succeeded(seen: Seen) -> Outcome:
 
 
 def _unreadable(seen: Seen, why: str) -> Outcome:
-    return Unknown(Cause.UNREADABLE, _clean(f"{seen.source}: the reply can't be read: {why}"))
+    if seen.answer.own:
+        return Halt(AUTHOR_ERROR, clean(f"the work was done, but its reply isn't of its declared type: {why}"))
+    return Unknown(Cause.UNREADABLE, clean(f"{seen.source}: the reply can't be read: {why}"))
+
+
+def _authors_error(seen: Seen) -> Outcome:
+    return Halt(AUTHOR_ERROR, seen.problem.detail or _MISFIT)
 
 
 def undone(word: str) -> Verdict:
@@ -302,13 +330,13 @@ def _blocked_action(seen: Seen) -> Outcome:
 
 def _nothing_yet(seen: Seen) -> Outcome:
     # Nothing here *yet*: the action may be on its way. Only a seal settles.
-    return Unknown(Cause.ABSENT, _clean(f"{seen.source}: the participant knows nothing of this call yet"))
+    return Unknown(Cause.ABSENT, clean(f"{seen.source}: the participant knows nothing of this call yet"))
 
 
 def _protocol(seen: Seen) -> Outcome:
     if OUTCOME_HEADER in seen.answer.repeated:
-        return Unknown(Cause.PROTOCOL, _clean(f"{seen.source} with Saga-Outcome more than once"))
-    return Unknown(Cause.PROTOCOL, _clean(f"{seen.source} with Saga-Outcome {seen.word!r}, no word of the contract"))
+        return Unknown(Cause.PROTOCOL, clean(f"{seen.source} with Saga-Outcome more than once"))
+    return Unknown(Cause.PROTOCOL, clean(f"{seen.source} with Saga-Outcome {seen.word!r}, no word of the contract"))
 
 
 _BLOCKED: Final = said_no("blocked", "its compensation came first: it can't act any more")
@@ -344,6 +372,10 @@ def phases(action: Verdict, compensation: Verdict, probe: Verdict, seal: Verdict
     return {Phase.ACTION: action, Phase.COMPENSATION: compensation, Phase.PROBE: probe, Phase.SEAL: seal}
 
 
+_MISFIT: Final = "code of this process and the call don't fit"
+_MISFITS: Final = frozenset({"request-invalid", "reply-invalid"})
+"""Problems of a service whose types don't fit what it was sent, or what its handler returned."""
+
 TRANSPORT_ROWS: Final[Table] = (
     Row("no status", lambda seen: not 100 <= seen.status <= 599, every(again(Cause.LOST, ", no HTTP status"))),
     Row("interim", status(100, 102, 103), every(again(Cause.LOST, " and nothing after it"))),
@@ -366,6 +398,7 @@ CONTRACT: Final[Table] = (
         every(halt("stale-epoch", "a later owner of this run has called already")),
     ),
     SUCCEEDED,
+    Row("own code", lambda seen: seen.answer.own and seen.problem.name in _MISFITS, every(_authors_error)),
     Row(
         "rejected",
         word("rejected"),
@@ -444,7 +477,7 @@ def _problem(answer: Answered) -> Problem:
         parsed = None
     if not isinstance(parsed, dict):
         plain = answer.headers.get("content-type", "").startswith("text/plain")
-        return Problem(detail=_clean(body[: 4 * DETAIL_CHARACTERS_MAX].decode(errors="replace")) if plain else "")
+        return Problem(detail=clean(body[: 4 * DETAIL_CHARACTERS_MAX].decode(errors="replace")) if plain else "")
     fields = cast("dict[str, object]", parsed)
     type_ = fields.get("type")
     name = type_.rstrip("/").replace(":", "/").rpartition("/")[2] if isinstance(type_, str) else ""
@@ -454,11 +487,4 @@ def _problem(answer: Answered) -> Problem:
     named = named or (name if name not in {"blank", answer.headers.get(OUTCOME_HEADER)} else "")
     texts = (fields.get("detail"), fields.get("title"))
     detail = next((text for text in texts if isinstance(text, str) and text), "")
-    return Problem(name=name, code=_clean(named)[:CODE_CHARACTERS_MAX] or None, detail=_clean(detail))
-
-
-def _clean(text: str) -> str:
-    """Fit for a log and a terminal: one line, nothing that steers a screen or can't be encoded, not too long."""
-    if len(text) > DETAIL_CHARACTERS_MAX:
-        text = text[: DETAIL_CHARACTERS_MAX - 1] + "\N{HORIZONTAL ELLIPSIS}"
-    return text if text.isprintable() else "".join(each if each.isprintable() else " " for each in text).strip()
+    return Problem(name=name, code=clean(named)[:CODE_CHARACTERS_MAX] or None, detail=clean(detail))

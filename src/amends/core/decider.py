@@ -24,12 +24,13 @@ from amends.core.commands import (
     Skip,
     Start,
 )
-from amends.core.definition import BuildError, Definition
+from amends.core.definition import Definition
 from amends.core.draft import Draft
 from amends.core.errors import AmendsError, InputInvalid
 from amends.core.evolve import begin
 from amends.core.follow import follow
 from amends.core.keys import CallKey
+from amends.core.mistakes import BuildError
 from amends.core.replies import on_reply
 from amends.core.state import RunRecord
 from amends.core.timers import on_due

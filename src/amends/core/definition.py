@@ -7,13 +7,13 @@ and only while deciding; every exception of a builder is caught here and becomes
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any, Final, TypeGuard, TypeVar, assert_never, cast
 
 from amends.core.check import check_saga
-from amends.core.codec import Codec, TypeForm, Value
+from amends.core.codec import Codec, TypeForm, Undecodable, Value
 from amends.core.declare import Step
 from amends.core.discover import operations_in
 from amends.core.errors import DefinitionInvalid, NoSuchReply, Rejected
@@ -22,6 +22,7 @@ from amends.core.functions import is_local, parameter_types, return_type, typed_
 from amends.core.graph import Vertex, arrange
 from amends.core.keys import decode_item, encode_item
 from amends.core.limits import DETAIL_CHARACTERS_MAX, ITEMS_MAX, REQUEST_BYTES_MAX
+from amends.core.mistakes import AuthorMistake, BuildError, raised_by, unreadable, written
 from amends.core.operation import CALLS_BUILT, Asked, Asks, Call, Operation, Slept, is_call
 from amends.core.retry import (
     BARRIER,
@@ -37,6 +38,7 @@ from amends.core.retry import (
 )
 from amends.core.saga import Saga
 from amends.core.state import ASK, LOCAL, SKIPPED, SLEEP, ItemRecord, RunRecord, StepRecord
+from amends.core.texts import clean, no_of
 
 I = TypeVar("I")  # noqa: E741 - the field's letter for a saga's input
 
@@ -63,14 +65,6 @@ class Declined:
 
 
 @dataclass(frozen=True, slots=True)
-class BuildError:
-    """The builder has a bug; `error` says which and where."""
-
-    error: str
-    exception: Exception | None = field(default=None, compare=False)
-
-
-@dataclass(frozen=True, slots=True)
 class Undoing:
     """What is sent to undo an action."""
 
@@ -78,10 +72,6 @@ class Undoing:
     operation: str
     guard: Guard
     body: bytes
-
-
-class AuthorMistake(Exception):
-    """A builder gave something that can't be sent; the message says what, for the log."""
 
 
 class StepDefinition:
@@ -126,11 +116,11 @@ class StepDefinition:
                 return Built("one", (self._local_request(record),))
             return self._built(definition, record)
         except Rejected as no:
-            return Declined(no.code, no.detail)
+            return Declined(*no_of(no))
         except AuthorMistake as mistake:
-            return BuildError(str(mistake))
-        except Exception as raised:  # noqa: BLE001 - whatever an author's code raises is the author's error, told with its place
-            return BuildError(f"the builder raised {_told(raised)}"[:DETAIL_CHARACTERS_MAX], raised)
+            return BuildError(clean(str(mistake)))
+        except BaseException as raised:  # noqa: BLE001 - whatever an author's code raises is the author's error
+            return raised_by("the builder", raised)
 
     def _local_request(self, record: RunRecord) -> Request:
         arguments = [record.input, *[_reply_json(record.steps.get(name)) for name in self.reads]]
@@ -138,8 +128,8 @@ class StepDefinition:
         return Request("", LOCAL, self.name, IDEMPOTENT, self._fits(body), self.name)
 
     def _built(self, definition: "Definition", record: RunRecord) -> Built | None:
-        arguments = [definition.input_value(record.input)]
-        arguments += [definition.reply_value(record, name) for name in self.reads]
+        arguments = [definition.given_input(record)]
+        arguments += [definition.given_reply(record, name) for name in self.reads]
         built: list[Call[Any]] = []
         token = CALLS_BUILT.set(built)
         try:
@@ -214,12 +204,12 @@ class StepDefinition:
                 if self.kind is COMPENSABLE and not undo and (self.undo_function is None or item):
                     msg = f"is compensable, but {operation.label} has no compensation. Nothing was sent."
                     raise AuthorMistake(msg)
-                body = self._fits(self._codec.encode(request))
+                body = self._fits(written(self._codec, request))
                 settles = operation.guard is BARRIER or operation.probe is not None
                 return Request(item, operation.participant, operation.name, operation.guard, body, undo, settles)
             case Asked(question=question, within=within):
                 self._must_be_neutral(ASK)
-                body = self._codec.encode(question)
+                body = self._fits(written(self._codec, question))
                 return Request(item, ASK, ASK, Guard.IDEMPOTENT, body, due_at=record.at + micros(within))
             case Slept(until=until):
                 self._must_be_neutral(SLEEP)
@@ -251,9 +241,9 @@ class StepDefinition:
             try:
                 operation, body = self._override(definition, record, item, request)
             except AuthorMistake as mistake:
-                return BuildError(str(mistake))
-            except Exception as raised:  # noqa: BLE001 - the author's code again
-                return BuildError(f"the compensation raised {_told(raised)}"[:DETAIL_CHARACTERS_MAX], raised)
+                return BuildError(clean(str(mistake)))
+            except BaseException as raised:  # noqa: BLE001 - sorted out where all errors of builders are
+                return raised_by("the compensation", raised)
         known = item.reply is not None
         reply = item.reply if item.reply is not None else b"null"
         told = json.dumps(reason, ensure_ascii=False).encode()
@@ -267,8 +257,12 @@ class StepDefinition:
         self, definition: "Definition", record: RunRecord, item: ItemRecord, request: Request
     ) -> tuple[str, bytes]:
         undo = cast("Callable[..., Any]", self.undo_function)
-        reply = None if item.reply is None else definition.item_value(request, item.reply, self.name)
-        call: object = undo(definition.input_value(record.input), reply)
+        given = definition.given_input(record)
+        try:
+            reply = None if item.reply is None else definition.item_value(request, item.reply, self.name)
+        except Undecodable as error:
+            raise unreadable("its reply, as logged, can't be read", error) from error
+        call: object = undo(given, reply)
         if not is_call(call) or not isinstance(call.what, Asks):
             msg = f"its compensation returned {type(call).__name__}, expected a Call of {request.participant}."
             raise AuthorMistake(msg)
@@ -279,7 +273,7 @@ class StepDefinition:
                 "there is nothing to undo."
             )
             raise AuthorMistake(msg)
-        return what.operation.name, self._fits(self._codec.encode(what.request))
+        return what.operation.name, self._fits(written(self._codec, what.request))
 
     # -- work done in this process
 
@@ -446,21 +440,37 @@ class Definition:
                 assert shape == "list", "a step makes one call, or many by name or in order"
                 return list(values.values())
 
+    def given_input(self, record: RunRecord) -> Value:
+        """The run's input, for a builder. An input that this version of its type can't read is the author's mistake."""
+        try:
+            return self.input_value(record.input)
+        except Undecodable as error:
+            raise unreadable("the run's input can't be read", error) from error
+
+    def given_reply(self, record: RunRecord, step: str) -> Value:
+        """The reply of a step, for a builder that reads it."""
+        try:
+            return self.reply_value(record, step)
+        except Undecodable as error:
+            raise unreadable(f"the reply of {step}, as logged, can't be read", error) from error
+
     def build_notice(self, record: RunRecord, ended: object) -> Request | BuildError | None:
         """The call that tells somebody how the run ended."""
         assert self._notice is not None, "there is a notice to build"
         try:
-            call: object = self._notice(self.input_value(record.input), ended)
+            call: object = self._notice(self.given_input(record), ended)
             if call is None:
                 return None
             if not is_call(call) or not isinstance(call.what, Asks):
                 return BuildError(f"the notice returned {type(call).__name__}, expected a Call or None")
             what = call.what
             self.learn(what.operation)
-            body = self.codec.encode(what.request)
+            body = written(self.codec, what.request)
             return Request("", what.operation.participant, what.operation.name, what.operation.guard, body)
-        except Exception as raised:  # noqa: BLE001 - the author's code; how the run ended must stay what it is
-            return BuildError(f"the notice raised {_told(raised)}"[:DETAIL_CHARACTERS_MAX], raised)
+        except AuthorMistake as mistake:
+            return BuildError(clean(f"the notice {mistake}"))
+        except BaseException as raised:  # noqa: BLE001 - how the run ended must stay what it is
+            return raised_by("the notice", raised)
 
 
 def define(saga: Saga[I], codec: Codec, defaults_of: DefaultsOf = lambda _: DEFAULTS) -> Definition:
@@ -508,14 +518,3 @@ def _canonical(value: object) -> bytes:
 
 def _article(word: str) -> str:
     return "an" if word[:1].lower() in "aeiou" else "a"
-
-
-def _told(raised: BaseException) -> str:
-    """`KeyError: 'zip' (shop/sagas.py:47)`: the exception and the innermost place in it."""
-    place = ""
-    trace = raised.__traceback__
-    while trace is not None:
-        code = trace.tb_frame.f_code
-        place = f" ({code.co_filename}:{trace.tb_lineno})"
-        trace = trace.tb_next
-    return f"{type(raised).__name__}: {raised}{place}"

@@ -4,11 +4,12 @@ it.
 
 from amends.core import events as e
 from amends.core.answers import Cause, Unknown
-from amends.core.definition import BuildError, Definition, StepDefinition
+from amends.core.definition import Definition, StepDefinition
 from amends.core.evolve import apply
 from amends.core.folding import NEVER_LEFT
 from amends.core.keys import CallKey, Phase, make_key
 from amends.core.limits import EVENTS_MAX, MISROUTED_MAX
+from amends.core.mistakes import BuildError
 from amends.core.retry import Guard, Kind, OnUnknown, Patience, delay
 from amends.core.state import ItemRecord, RunRecord, StepState, Tries
 

@@ -8,10 +8,11 @@ ends the loop, so the order of the rules in it doesn't matter for what is true i
 from typing import assert_never
 
 from amends.core import events as e
-from amends.core.answers import Cause, Unknown
-from amends.core.definition import BuildError, Built, Declined, StepDefinition
+from amends.core.answers import AUTHOR_ERROR, Cause, Unknown
+from amends.core.definition import Built, Declined, StepDefinition
 from amends.core.draft import Draft, give_up_action
 from amends.core.keys import Phase
+from amends.core.mistakes import BuildError
 from amends.core.replies import undo_failed
 from amends.core.retry import Guard, Kind
 from amends.core.state import CLEAR, COMPLETED, ItemRecord, RunState, StepState, Tries
@@ -143,7 +144,7 @@ def _advance(draft: Draft) -> bool:
                 only_calls = False
                 draft.bug = draft.bug or (result, step.name)
                 draft.emit(e.BuildFailed(draft.at, draft.epoch, step.name, "", Phase.ACTION, error))
-                draft.mark(step.name, "", Phase.ACTION, "author-error", error)
+                draft.mark(step.name, "", Phase.ACTION, AUTHOR_ERROR, error)
             case _ as never:
                 assert_never(never)
     return only_calls
@@ -255,7 +256,7 @@ def _request_undo(draft: Draft, item: ItemRecord) -> None:
     undoing = draft.step(item.step).build_undo(draft.definition, draft.record, item, reason)
     if isinstance(undoing, BuildError):
         draft.emit(e.BuildFailed(draft.at, draft.epoch, item.step, item.item, Phase.COMPENSATION, undoing.error))
-        draft.mark(item.step, item.item, Phase.COMPENSATION, "author-error", undoing.error)
+        draft.mark(item.step, item.item, Phase.COMPENSATION, AUTHOR_ERROR, undoing.error)
         return
     draft.emit(
         e.CompensationRequested(

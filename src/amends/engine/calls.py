@@ -9,12 +9,12 @@ import logging
 from collections.abc import Callable, Iterable
 
 from amends.core import commands as c
-from amends.core.answers import Answered, Cause, Lost, NotSent, Outcome, Unknown, read_answer
+from amends.core.answers import Came, Cause, Outcome, Unknown, read_answer
 from amends.core.definition import Definition
 from amends.core.keys import ACTION, COMPENSATION, CallKey, make_key
-from amends.core.limits import DETAIL_CHARACTERS_MAX
 from amends.core.owed import Send, deadline_of, withdrawable
 from amends.core.retry import MICROSECONDS, RETRIABLE, Guard
+from amends.core.texts import clean, told
 from amends.engine.driven import Asked, Driven, Ready
 from amends.engine.lanes import Lane
 from amends.engine.outages import Outages
@@ -209,10 +209,10 @@ class Calls:
             outcome = Unknown(Cause.LOST, "the transport gave the call up")
         except Exception as error:  # a bug there must not lose the call: nobody knows what became of it
             _LOGGER.exception("%s: the transport failed", outgoing.key)
-            outcome = Unknown(Cause.LOST, f"the transport failed: {error}"[:DETAIL_CHARACTERS_MAX])
+            outcome = Unknown(Cause.LOST, clean(f"the transport failed: {told(error)}"))
         self._answered(ready, outcome)
 
-    def _understood(self, driven: Driven, send: Send, came: Answered | NotSent | Lost) -> Outcome:
+    def _understood(self, driven: Driven, send: Send, came: Came) -> Outcome:
         decode = None
         if send.phase is not COMPENSATION and send.seal != "undone":
             decode = driven.definition.reply_decoder(send.participant, send.operation, send.step)

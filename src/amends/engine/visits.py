@@ -12,7 +12,7 @@ from typing import Final
 
 from amends.core import commands as c
 from amends.core import events as e
-from amends.core.answers import Answered, Lost, NotSent, Outcome, Unknown, read_answer
+from amends.core.answers import Answered, Came, Outcome, Unknown, read_answer
 from amends.core.decider import decide
 from amends.core.definition import Definition
 from amends.core.errors import AmendsError, Changed, LogUnavailable, Overloaded, PastPivot, Refused
@@ -66,7 +66,7 @@ class Probed:
     key: str
     participant: str
     operation: str
-    came: Answered | NotSent | Lost
+    came: Came
     outcome: Outcome
 
 
@@ -226,9 +226,7 @@ class Visits:
 
         return await self._write(entry, follow) is Written.ACCEPTED
 
-    def _understood(
-        self, definition: Definition, item: ItemRecord, phase: Phase, came: Answered | NotSent | Lost
-    ) -> Outcome:
+    def _understood(self, definition: Definition, item: ItemRecord, phase: Phase, came: Came) -> Outcome:
         request, decode = item.request, None
         assert request is not None, "an answer is to a call"
         if phase is not Phase.COMPENSATION:

@@ -22,6 +22,7 @@ from amends.core.keys import CallKey
 from amends.core.owed import Owed, owed
 from amends.core.retry import MICROSECONDS
 from amends.core.state import RunRecord
+from amends.core.texts import told
 from amends.engine.alarm import Alarm
 from amends.engine.appends import append_ids, stored
 from amends.engine.calls import Calls, LaneOf
@@ -349,7 +350,7 @@ class Worker:
         _LOGGER.error("%s: deciding failed; the run is left as it is", driven.run, exc_info=error)
         for each in asked:
             if each.answer is not None and not each.answer.done():
-                each.answer.set_exception(AmendsError(f"{driven.run}: deciding failed: {error}"))
+                each.answer.set_exception(AmendsError(f"{driven.run}: deciding failed: {told(error)}"))
         driven.commands.clear()
 
     # -- paying what is owed

@@ -17,12 +17,13 @@ from amends.core.codec import Codec, Undecodable
 from amends.core.errors import CannotCompensate, Later, Rejected
 from amends.core.limits import REPLY_BYTES_MAX
 from amends.core.operation import Operation, Undo
+from amends.core.texts import text_of
 from amends.participant.answer import NULL
 from amends.participant.driver import Unfit, UnfitReply
 from amends.participant.incoming import Incoming
 from amends.participant.steps import Done, Ended, Postponed, Refused, TooMuch
 from amends.ports.inbox import Row
-from amends.ports.interrupts import contained, text_of
+from amends.ports.interrupts import contained
 from amends.ports.this_call import CURRENT_CALL, Answering, CallInfo
 
 _ENVELOPE: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])

@@ -11,12 +11,14 @@ import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 
+from amends.core.texts import told
+
 
 class Interrupted(Exception):
     """The author's code raised what isn't an `Exception`; `__cause__` has it. A failure like any other."""
 
     def __init__(self, error: BaseException) -> None:
-        super().__init__(f"{type(error).__name__}: {text_of(error)}")
+        super().__init__(told(error))
 
 
 def ends_the_caller(error: BaseException) -> bool:
@@ -44,11 +46,3 @@ def contained() -> Generator[None]:
         if ends_the_caller(error):
             raise
         raise Interrupted(error) from error
-
-
-def text_of(error: BaseException) -> str:
-    """The exception's text, also where its own `__str__` raises."""
-    try:
-        return str(error)
-    except BaseException:  # noqa: BLE001 - the author's `__str__` may raise anything, and the failure must be told
-        return "its text can't be read"

@@ -1,14 +1,14 @@
 """The way to a participant: one request out, what came back in. A transport knows nothing of sagas and judges nothing.
 
 What came back is a value, also when nothing did: `NotSent` where provably no byte of the request left, `Lost` where it
-may have been acted on. Turning these into outcomes is the core's (`amends.core.answers`), so that every transport
-agrees.
+may have been acted on, `Faulty` where code of this process and the call don't fit. Turning these into outcomes is the
+core's (`amends.core.answers`), so that every transport agrees.
 """
 
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
-from amends.core.answers import Answered, Lost, NotSent
+from amends.core.answers import Came
 from amends.core.keys import Phase
 from amends.core.retry import Guard, Kind
 from amends.core.values import value
@@ -45,7 +45,7 @@ class Outgoing:
 class Transport(Protocol):
     """Sends calls to one participant. Closing is the business of whoever opened it."""
 
-    async def send(self, call: Outgoing) -> Answered | NotSent | Lost:
+    async def send(self, call: Outgoing) -> Came:
         """Send once and wait for the answer, within the call's time-out. Raises nothing but `CancelledError`."""
         ...
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from hashlib import sha256
 from typing import Final
 
-from amends.core.answers import Answered, Lost, NotSent
+from amends.core.answers import Came
 from amends.core.keys import BadKey, Key, Phase, parse_key
 from amends.ports.log import TransactionLog
 from amends.ports.transport import Outgoing, Reloadable, Transport
@@ -79,7 +79,7 @@ class CallingBack:
         self._tokens = tokens
         self._base = f"{public_url.rstrip('/')}/v1/callbacks/"
 
-    async def send(self, call: Outgoing) -> Answered | NotSent | Lost:
+    async def send(self, call: Outgoing) -> Came:
         """Send it, with its callback."""
         if call.phase in ANSWERED_LATER:
             await self._tokens.opened()

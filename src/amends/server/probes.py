@@ -6,7 +6,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from amends.core.answers import Answered, Cause, Halt, Lost, NotSent, Outcome, Pending, SaidNo, Succeeded, Unknown
+from amends.core.answers import Answered, Came, Cause, Halt, Outcome, Pending, SaidNo, Succeeded, Unknown
 from amends.engine.visits import Probed
 from amends.server.access import Caller
 from amends.server.context import Context
@@ -87,5 +87,5 @@ def _read(outcome: Outcome) -> tuple[str, str | None, str | None, bytes | None]:
             assert_never(outcome)
 
 
-def _status(came: Answered | NotSent | Lost) -> int | None:
+def _status(came: Came) -> int | None:
     return came.status if isinstance(came, Answered) else None

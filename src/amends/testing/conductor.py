@@ -15,9 +15,9 @@ from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from contextvars import Context
 from dataclasses import dataclass, field, replace
-from typing import Final, TypeAlias
+from typing import Final
 
-from amends.core.answers import Answered, Cause, Lost, NotSent
+from amends.core.answers import Came, Cause, Lost
 from amends.ports.transport import Outgoing, Transport
 
 PATIENCE_SECONDS: Final = 60.0
@@ -32,7 +32,6 @@ SETTLE_SECONDS: Final = 30.0
 SPINS: Final = 12
 """Rounds of the event loop without anything new: the engine's longest way from one of its ports to another is four."""
 
-Came: TypeAlias = Answered | NotSent | Lost
 
 _CLOSED: Final = Lost(Cause.LOST, "the workshop was closed")
 

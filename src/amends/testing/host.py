@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from amends.compose import Orchestrator, open_log
-from amends.core.answers import Cause, Lost, NotSent
+from amends.core.answers import Came, Cause, Lost, NotSent
 from amends.core.errors import AmendsError
 from amends.core.operation import Route
 from amends.core.saga import Saga
@@ -21,7 +21,7 @@ from amends.logs.memory import MemoryLog, MemoryStore
 from amends.ports.log import TransactionLog
 from amends.ports.transport import Outgoing, Transport
 from amends.testing.clock import VirtualTime
-from amends.testing.conductor import Activity, Came, Conductor, Delivery
+from amends.testing.conductor import Activity, Conductor, Delivery
 from amends.testing.faults import Fate, Faults
 from amends.testing.sent import Sent, sent
 from amends.testing.watched_log import Mortal, Point, WatchedLog

@@ -11,6 +11,7 @@ from urllib.parse import quote, unquote
 
 from amends.core.answers import OUTCOME_HEADER, Answered, Cause, Lost, NotSent
 from amends.core.limits import REPLY_BYTES_MAX
+from amends.core.texts import told
 from amends.ports.transport import Outgoing
 from amends.ports.wire import call_headers
 
@@ -48,7 +49,7 @@ class AsgiTransport:
                 try:
                     request = self._request(call)
                 except Exception as error:  # noqa: BLE001 - a mapping that fetches a token runs its author's code
-                    return NotSent(f"the headers of the route to {call.participant} can't be had: {error}")
+                    return NotSent(f"the headers of the route to {call.participant} can't be had: {told(error)}")
                 exchange = _Exchange(request, call.body)
                 task = asyncio.create_task(exchange.run(self._app), name=call.key)
                 self._calls.add(task)
@@ -119,7 +120,7 @@ class _Exchange:
     async def answer(self, shown: str) -> Answered | Lost:
         await self._over.wait()
         if not self._complete or self._status is None:
-            why = "nothing" if self._error is None else f"{type(self._error).__name__}: {self._error}"
+            why = "nothing" if self._error is None else told(self._error)
             return Lost(Cause.LOST, f"no complete answer from {shown}: {why}")
         outcomes = sum(name == OUTCOME_HEADER for name, _ in self._headers)
         repeated = frozenset({OUTCOME_HEADER} if outcomes > 1 else ())

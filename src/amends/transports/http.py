@@ -24,6 +24,7 @@ from yarl import URL
 from amends.core.answers import Answered, Cause, Lost, NotSent
 from amends.core.errors import NoRoute
 from amends.core.operation import Tls
+from amends.core.texts import told
 from amends.ports.transport import Outgoing
 from amends.ports.wire import CALL_HEADERS, call_head
 from amends.transports.http_connection import ExchangeFailed, HttpConnection
@@ -266,4 +267,4 @@ def _why(error: Exception) -> str:
         said = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
         if said:
             return said
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return told(error)

@@ -19,17 +19,18 @@ from typing import Any, Final, Protocol, TypeAlias, cast
 
 import msgspec
 
-from amends.core.answers import NULL, OUTCOME_HEADER, Answered, Cause, Lost, NotSent
+from amends.core.answers import NULL, OUTCOME_HEADER, Answered, Came, Cause, Faulty, Lost, NotSent
 from amends.core.codec import Codec, Undecodable
 from amends.core.errors import CannotCompensate, Later, Rejected
 from amends.core.keys import COMPENSATION, Phase
 from amends.core.limits import REPLY_BYTES_MAX
 from amends.core.operation import AT_ONCE_DEFAULT, Blocking
+from amends.core.texts import no_of, told
+from amends.ports.interrupts import ends_the_caller
 from amends.ports.this_call import CURRENT_CALL, CallInfo, call_info
 from amends.ports.transport import Outgoing
 from amends.ports.wire import call_headers
 
-Came: TypeAlias = Answered | NotSent | Lost
 Annotation: TypeAlias = Any
 """A type as annotations write it: a class, a generic alias, a union; Python has no type for these."""
 
@@ -52,7 +53,34 @@ class LocalWork:
 def local_action(function: Callable[..., Awaitable[Any]], codec: Codec, arguments: Sequence[Annotation]) -> LocalWork:
     """Work whose body is the JSON array of its arguments."""
     types: Any = tuple
-    return LocalWork(function, codec.decoder(types[tuple(arguments)] if arguments else types[()]), codec.encode)
+    at_once = codec.decoder(types[tuple(arguments)] if arguments else types[()])
+    one_by_one = [codec.decoder(each) for each in arguments]
+
+    def read(body: bytes) -> Sequence[object]:
+        try:
+            return cast("Sequence[object]", at_once(body))
+        except Undecodable:
+            # Each of them may be nested as deeply as any value; the array around them is ours and doesn't count.
+            parts = _parts(body)
+            if len(parts) != len(one_by_one):
+                raise
+        return [_argument(decode, part, n) for n, (decode, part) in enumerate(zip(one_by_one, parts, strict=True))]
+
+    return LocalWork(function, read, codec.encode)
+
+
+def _parts(body: bytes) -> Sequence[bytes]:
+    try:
+        return [bytes(each) for each in _ARRAY.decode(body)]
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise Undecodable(str(error)) from error
+
+
+def _argument(decode: Callable[[bytes], object], part: bytes, number: int) -> object:
+    try:
+        return decode(part)
+    except Undecodable as error:
+        raise Undecodable(error.detail, path=f"$[{number}]{error.path[1:]}") from error
 
 
 def local_compensation(
@@ -83,6 +111,7 @@ class _Envelope(msgspec.Struct):
             raise ValueError(msg)
 
 
+_ARRAY: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _ENVELOPE: Final = msgspec.json.Decoder(_Envelope)
 
 
@@ -104,11 +133,11 @@ class LocalTransport:
         if attempt is None:
             work = self._find(call.operation, call.phase)
             if work is None:
-                return NotSent(f"no work for {call.operation}, {call.phase.value}, is loaded in this process")
+                return Faulty(f"no work for {call.operation}, {call.phase.value}, is loaded in this process")
             try:
                 arguments = work.arguments(call.body)
             except Undecodable as error:
-                return NotSent(f"the arguments of {call.operation} can't be read: {error.detail} at {error.path}")
+                return Faulty(f"what is logged for {_named(call)} can't be read: {error.detail} at {error.path}")
             if not _blocks(work.function):
                 return await _do_here(call, work, arguments)
             attempt = self._start(call, work, arguments)
@@ -203,6 +232,10 @@ async def _do_here(call: Outgoing, work: LocalWork, arguments: Sequence[object])
         if task is not None and task.cancelling():
             raise
         return Lost(Cause.RAISED, f"{call.operation} gave itself up before it was done")
+    except BaseException as error:
+        if ends_the_caller(error):
+            raise
+        return _raised(call, work.function, error)
     finally:
         CURRENT_CALL.reset(token)
 
@@ -231,7 +264,9 @@ def _do_blocking(call: Outgoing, work: LocalWork, function: Callable[..., Any], 
     CURRENT_CALL.set(_Answering(call))
     try:
         return _done(call, work, function(*arguments))
-    except Exception as error:  # noqa: BLE001 - as above
+    except BaseException as error:  # on this thread nothing is for the caller
+        if ends_the_caller(error):
+            raise
         return _raised(call, function, error)
 
 
@@ -241,10 +276,10 @@ def _done(call: Outgoing, work: LocalWork, value: object) -> Came:
     try:
         return _answer(call, 200, _SUCCEEDED, work.reply(value))
     except Undecodable as error:
-        return Lost(Cause.RAISED, f"{call.step} was done, but its reply can't be written: {error.detail}")
+        return Faulty(f"the work was done, but its reply can't be written: {error.detail} at {error.path}")
 
 
-def _raised(call: Outgoing, function: object, error: Exception) -> Came:
+def _raised(call: Outgoing, function: object, error: BaseException) -> Came:
     match error, call.phase:
         case Rejected(), Phase.ACTION:
             return _answer(call, 409, {OUTCOME_HEADER: "rejected"}, _problem("rejected", error))
@@ -261,16 +296,21 @@ _SUCCEEDED: Final[Mapping[str, str]] = {OUTCOME_HEADER: "succeeded"}
 
 
 def _answer(call: Outgoing, status: int, headers: Mapping[str, str], body: bytes = NULL) -> Answered:
-    return Answered(status, headers, body, f"local:{call.step}")
+    return Answered(status, headers, body, f"local:{call.step}", own=True)
+
+
+def _named(call: Outgoing) -> str:
+    return call.step if call.phase is not COMPENSATION else f"the compensation of {call.step}"
 
 
 def _problem(name: str, error: Rejected | CannotCompensate) -> bytes:
-    return json.dumps({"type": f"urn:amends:{name}", "code": error.code, "detail": str(error.detail)}).encode()
+    code, detail = no_of(error)
+    return json.dumps({"type": f"urn:amends:{name}", "code": code, "detail": detail}).encode()
 
 
-def _where(function: object, error: Exception) -> str:
+def _where(function: object, error: BaseException) -> str:
     """`ValueError: bad date (trip.py:12)`: the last line of the author's own file that was on its way to the error."""
-    said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    said = told(error)
     frames = extract_tb(error.__traceback__)
     code = getattr(function, "__code__", None)
     own = [frame for frame in frames if code is not None and frame.filename == code.co_filename]
@@ -342,7 +382,7 @@ class ServiceTransport:
         try:
             headers = {**{name.lower(): value for name, value in self._given.items()}, **call_headers(call)}
         except Exception as error:  # noqa: BLE001 - a mapping that fetches a token runs its author's code
-            return NotSent(f"the headers of the route to {call.participant} can't be had: {error}")
+            return NotSent(f"the headers of the route to {call.participant} can't be had: {told(error)}")
         try:
             async with asyncio.timeout(call.timeout_seconds):
                 said = await self._service.handle(headers, call.operation, call.body)
@@ -350,7 +390,7 @@ class ServiceTransport:
             return Lost(Cause.TIMED_OUT, f"no answer from {shown} within {call.timeout_seconds:g} s")
         except Exception as error:  # noqa: BLE001 - over a wire nobody would see what it was either
             return Lost(Cause.RAISED, f"no answer from {shown}: {_where(None, error)}")
-        return Answered(said.status, said.headers, said.body[: REPLY_BYTES_MAX + 1], shown)
+        return Answered(said.status, said.headers, said.body[: REPLY_BYTES_MAX + 1], shown, own=True)
 
     async def close(self) -> None:
         """The service belongs to whoever made it."""

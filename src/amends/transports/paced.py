@@ -6,7 +6,7 @@ queues behind it is still put in order by the lane, undo first.
 
 import asyncio
 
-from amends.core.answers import Answered, Lost, NotSent
+from amends.core.answers import Came
 from amends.ports.transport import Outgoing, Reloadable, Transport
 
 
@@ -18,7 +18,7 @@ class Paced:
         self._apart = 1 / per_second
         self._free_at = 0.0
 
-    async def send(self, call: Outgoing) -> Answered | NotSent | Lost:
+    async def send(self, call: Outgoing) -> Came:
         now = asyncio.get_running_loop().time()
         leaves = max(now, self._free_at)
         self._free_at = leaves + self._apart

@@ -5,6 +5,7 @@ from typing import Final
 
 from msgspec import UNSET
 
+from amends.core.answers import AUTHOR_ERROR
 from amends.core.keys import Phase
 from amends.server.views import RunView, StepView, StuckView
 
@@ -17,7 +18,7 @@ WHY_NOT_AGAIN: Final[Mapping[str, str]] = {
     "misrouted": "Nothing was undone for it. Is the base URL right, is the token valid?",
     "spent": "It was tried for as long as its policy allows.",
     "outcome-unknown": "Nobody can tell whether it happened, so nothing is assumed.",
-    "author-error": "Nothing was sent. Deploy a fix (same version), then: amends retry {run} --step {step}",
+    AUTHOR_ERROR: "Nothing was sent. Deploy a fix (same version), then: amends retry {run} --step {step}",
     "key-reused": "Something else used this key, or the request was changed: look in the service.",
     "barrier-expired": "The service has purged rows that old: it can't tell any more whether it acted.",
     "blocked": "This step is never undone, and yet its undo came first.",
@@ -32,6 +33,20 @@ WHY_NOT_AGAIN: Final[Mapping[str, str]] = {
     "crash-loop": "Its workers died over it again and again.",
     "unreadable": "Its history can't be read here: was it written by a newer version?",
 }
+
+
+CODE_AND_CALL = (
+    "The code and this call don't fit, so it would fail each time. Deploy a fix (same version), then: "
+    "amends retry {run} --step {step}"
+)
+"""Instead, where the call was made: its arguments couldn't be read, or its reply couldn't be written."""
+
+
+def why_not_again(run: RunView, mark: StuckView) -> str:
+    """Why nothing more is tried by itself, in one line; empty where there is nothing to add."""
+    made = mark.reason == AUTHOR_ERROR and mark.attempts
+    text = CODE_AND_CALL if made else WHY_NOT_AGAIN.get(mark.reason, "")
+    return text.format(run=run.id, step=mark.step)
 
 
 def commands(run: RunView, mark: StuckView, made: str = "") -> list[CommandLine]:
@@ -53,7 +68,7 @@ def _commands(run: RunView, mark: StuckView, at: str, step: StepView | None, mad
     probe = (f"amends probe   {at}", f"ask {who} what it knows about the key; changes nothing", "")
     retry = (f"amends retry   {at}", "send it again: same key, same bytes", "")
     match mark.reason:
-        case "author-error":
+        case "author-error" if not mark.attempts:
             yield f"amends retry   {at}", "build its request again, with the fix deployed", ""
         case "contradiction" | "late-success":
             yield probe

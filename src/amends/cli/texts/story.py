@@ -8,7 +8,7 @@ from msgspec import UNSET
 
 from amends.cli.texts.calls import Doing, doing, is_settling, where
 from amends.cli.texts.facts import History, name_of, named, quoted, shortly, signed
-from amends.cli.texts.remedies import WHY_NOT_AGAIN, commands, reasoned
+from amends.cli.texts.remedies import commands, reasoned, why_not_again
 from amends.cli.texts.tables import aligned, counted
 from amends.cli.texts.times import age, clock, span, took
 from amends.core.state import RunState, StepState
@@ -207,15 +207,14 @@ class _Telling:
         tried = f", attempt {mark.attempts}" if mark.attempts else ""
         yield self._line("stuck", f"{mark.step}, {mark.phase}{tried}: {_said(mark)}")
         came = self._came_from(mark)
-        why = WHY_NOT_AGAIN.get(mark.reason, "").format(run=self.run.id, step=mark.step)
+        why = why_not_again(self.run, mark)
         if came or why:
             yield self._line("", f"{came} {why}".strip())
         yield self._line("known", self._known(mark))
 
-    @staticmethod
-    def _why_aside(mark: StuckView) -> str:
+    def _why_aside(self, mark: StuckView) -> str:
         """What is known of the cause; else what the reason means."""
-        return f"{mark.detail}." if mark.detail else WHY_NOT_AGAIN.get(mark.reason, "")
+        return f"{mark.detail}." if mark.detail else why_not_again(self.run, mark)
 
     def _came_from(self, mark: StuckView) -> str:
         call = self._call(mark)

@@ -10,7 +10,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
-from amends.core.answers import NULL, Answered, Cause, Halt, Lost, NotSent, Outcome, Pending, SaidNo, Succeeded, Unknown
+from amends.core.answers import (
+    NULL,
+    Answered,
+    Came,
+    Cause,
+    Halt,
+    Lost,
+    NotSent,
+    Outcome,
+    Pending,
+    SaidNo,
+    Succeeded,
+    Unknown,
+)
 from amends.core.keys import Phase
 from amends.core.retry import MICROSECONDS, Guard
 from amends.core.state import LOCAL
@@ -22,8 +35,6 @@ from amends.testing.simulation.books import Books
 from amends.testing.simulation.disk import Machine
 from amends.testing.simulation.processes import Process, Timeline
 from amends.testing.simulation.weather import Fault, Weather
-
-Came: TypeAlias = Answered | NotSent | Lost
 
 WIRE_MICROS: Final = (300, 20_000)
 """One way over the network on a good day."""

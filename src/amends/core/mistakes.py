@@ -1,0 +1,53 @@
+"""Mistakes in an author's code that show only while a run goes on, and how they are told.
+
+They are values to the core: a run with one is stuck (`author-error`) until the code is mended, and loses nothing.
+"""
+
+from dataclasses import dataclass, field
+
+from amends.core.codec import Codec, Undecodable, Value
+from amends.core.texts import clean, told
+
+
+@dataclass(frozen=True, slots=True)
+class BuildError:
+    """The builder has a bug; `error` says which and where."""
+
+    error: str
+    exception: Exception | None = field(default=None, compare=False)
+
+
+class AuthorMistake(Exception):
+    """A builder gave something that can't be sent; the message says what, for the log."""
+
+
+def written(codec: Codec, value: Value) -> bytes:
+    """What a builder gave, as JSON. What can't be written is the author's mistake."""
+    try:
+        return codec.encode(value)
+    except Undecodable as error:
+        raise unreadable("built a request that can't be written as JSON", error) from error
+
+
+def unreadable(what: str, error: Undecodable) -> AuthorMistake:
+    """What the codec refused, told with its place."""
+    return AuthorMistake(f"{what}: {error.detail} at {error.path}")
+
+
+def raised_by(what: str, raised: BaseException) -> BuildError:
+    """Whatever the author's code raises is the author's error, told with its place; only a Ctrl-C is not."""
+    if isinstance(raised, KeyboardInterrupt):
+        raise raised
+    said = clean(f"{what} raised {told(raised)}{_place(raised)}")
+    return BuildError(said, raised if isinstance(raised, Exception) else None)
+
+
+def _place(raised: BaseException) -> str:
+    """` (shop/sagas.py:47)`: the innermost place in it."""
+    place = ""
+    trace = raised.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        place = f" ({code.co_filename}:{trace.tb_lineno})"
+        trace = trace.tb_next
+    return place

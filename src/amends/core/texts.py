@@ -1,0 +1,50 @@
+"""Texts of exceptions that an author's code raises, fit for the log and for terminals.
+
+Nothing here raises: an exception whose `__str__` fails, or whose text can't be encoded, is still a failure to tell.
+"""
+
+from typing import Any, Final
+
+from amends.core.limits import DETAIL_CHARACTERS_MAX
+
+CODE_CHARACTERS_MAX: Final = 128
+UNREADABLE: Final = "its text can't be read"
+
+
+def text_of(error: BaseException) -> str:
+    """The exception's text, also where its own `__str__` raises."""
+    return _text(error)
+
+
+def told(error: BaseException) -> str:
+    """`ValueError: bad date`; the type's name alone where there is no text."""
+    text = text_of(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def no_of(error: BaseException) -> tuple[str | None, str]:
+    """Code and detail of a `Rejected` or `CannotCompensate`, whatever its author put into them."""
+    code, detail = _attribute(error, "code"), _attribute(error, "detail")
+    named = None if code is None else clean(_text(code))[:CODE_CHARACTERS_MAX] or None
+    return named, clean(told(error) if detail is None else _text(detail))
+
+
+def clean(text: str) -> str:
+    """Fit for a log and a terminal: one line, nothing that steers a screen or can't be encoded, not too long."""
+    if len(text) > DETAIL_CHARACTERS_MAX:
+        text = text[: DETAIL_CHARACTERS_MAX - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    return text if text.isprintable() else "".join(each if each.isprintable() else " " for each in text).strip()
+
+
+def _text(value: object) -> str:
+    try:
+        return str(value)
+    except BaseException:  # noqa: BLE001 - the author's `__str__` may raise anything, and the failure must be told
+        return UNREADABLE
+
+
+def _attribute(error: BaseException, name: str) -> Any:  # noqa: ANN401 - an author's class may hold anything there
+    try:
+        return getattr(error, name, None)
+    except Exception:  # noqa: BLE001 - a property of an author's class
+        return None

@@ -1,0 +1,120 @@
+"""Whatever an author's code raises or says, it can be told, logged and read again."""
+
+from enum import Enum
+from typing import Any
+
+import pytest
+
+from amends.codecs.events import EventCodec
+from amends.core.errors import Rejected
+from amends.core.limits import DETAIL_CHARACTERS_MAX
+from amends.core.texts import UNREADABLE, clean, no_of, text_of, told
+from tests.support.stories import Barrier, Story, c, gives, n, p
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+
+class Endless(Exception):
+    def __str__(self) -> str:
+        return str(self)
+
+
+class Full(Enum):
+    FULL = 1
+
+
+class Bare(Rejected):
+    def __init__(self) -> None:  # the base's isn't called, so there is neither code nor detail
+        pass
+
+
+class Hiding(Rejected):
+    @property
+    def code(self) -> str:
+        raise KeyError("code")
+
+    @code.setter
+    def code(self, _: object) -> None:
+        pass
+
+
+ODD: list[BaseException] = [
+    Unprintable(),
+    Endless(),
+    ValueError("\ud800 \x1b[2J \u202egnp"),
+    ValueError("x" * 100_000),
+    SystemExit(4),
+    GeneratorExit(),
+]
+
+
+def logged(story: Story) -> str:
+    """All its events, written and read again."""
+    codec = EventCodec()
+    for event in story.events:
+        kind, body = codec.encode(event)
+        assert codec.decode(kind, body, event.at, event.epoch) == event
+    return " ".join(mark.detail for mark in story.record.marks.values())
+
+
+@pytest.mark.parametrize("raised", ODD, ids=lambda each: type(each).__name__)
+def test_a_builder_may_raise_anything(raised: Any) -> None:  # noqa: ANN401 - `gives` takes exceptions and values
+    story = Story(n("a"), c("b", gives(raised), after="a")).yes("a").then(marks="b:action:author-error")
+    detail = logged(story)
+    assert type(raised).__name__ in detail
+    assert detail.isprintable()
+    assert len(detail) <= DETAIL_CHARACTERS_MAX
+
+
+@pytest.mark.parametrize("raised", ODD, ids=lambda each: type(each).__name__)
+def test_an_undo_may_raise_anything(raised: Any) -> None:  # noqa: ANN401 - as above
+    def undo(_input: str, _reply: object) -> object:
+        raise raised
+
+    story = Story(c("a", undo=undo), p()).yes("a").no("p").then(marks="a:compensation:author-error")
+    assert type(raised).__name__ in logged(story)
+
+
+@pytest.mark.parametrize(
+    ("no", "code", "detail"),
+    [
+        (Rejected(Unprintable(), code=Unprintable()), UNREADABLE, UNREADABLE),  # type: ignore[arg-type] # untyped code
+        (Rejected("\ud800full\x1b[2J", code="a\nb"), "a b", "full [2J"),
+        (Rejected("x", code=Full.FULL), "Full.FULL", "x"),  # type: ignore[arg-type] # untyped code
+        (Bare(), None, "Bare"),
+        (Hiding("no"), None, "no"),
+        (Rejected("no", code="c" * 1_000), "c" * 128, "no"),
+    ],
+    ids=["unprintable", "unencodable", "enum", "bare", "hiding", "long"],
+)
+def test_a_no_may_say_anything(no: Rejected, code: str | None, detail: str) -> None:
+    assert no_of(no) == (code, detail)
+    story = Story(n("a"), c("b", gives(no), after="a")).yes("a").then(run="compensated")
+    logged(story)
+    assert story.record.turned is not None
+    assert story.record.turned.reason == f"b said no: {code or detail}"
+
+
+def test_a_request_that_cannot_be_written_is_told_as_one() -> None:
+    def builds(_input: str, *_: object) -> object:
+        return Barrier.act({1: object()})  # type: ignore[arg-type] # the mistake
+
+    story = Story(n("a"), c("b", builds, after="a")).yes("a").then(marks="b:action:author-error")
+    assert logged(story).startswith("built a request that can't be written as JSON: ")
+
+
+def test_a_key_press_is_not_the_authors() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        Story(n("a"), c("b", gives(KeyboardInterrupt()), after="a")).yes("a")
+
+
+def test_texts_of_exceptions() -> None:
+    assert told(ValueError("bad date")) == "ValueError: bad date"
+    assert told(ValueError()) == "ValueError"
+    assert told(Unprintable()) == f"Unprintable: {UNREADABLE}"
+    assert text_of(Endless()) == UNREADABLE
+    assert clean("a" * DETAIL_CHARACTERS_MAX) == "a" * DETAIL_CHARACTERS_MAX
+    assert clean("a" * (DETAIL_CHARACTERS_MAX + 1)).endswith("a\N{HORIZONTAL ELLIPSIS}")
