@@ -26,6 +26,7 @@ from amends.engine.worker import Changed, Worker
 from amends.engine.writer import Writer
 from amends.ports.clock import LOOP_TIMERS, Clock, Timers, timeout
 from amends.ports.events import EventCodec
+from amends.ports.interrupts import contained
 from amends.ports.log import Exonerating, SagaKey, StoredRun, TransactionLog
 from amends.ports.rows import UNREADABLE
 
@@ -122,8 +123,9 @@ class Claims:
         while True:
             self._look.clear()
             try:
-                again = await self.sweep()
-                due = None if again else await self._log.next_due(list(self._definitions))
+                with contained():
+                    again = await self.sweep()
+                    due = None if again else await self._log.next_due(list(self._definitions))
                 wait = self._poll_seconds
                 self._complaint.fine()
             except LogBroken:

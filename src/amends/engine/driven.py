@@ -47,7 +47,8 @@ class Ready(Waiting):
 class Driven:
     """`record` is what is durable; what it becomes if the append in flight is accepted goes along with that append.
 
-    `moving`: that append is progress. `urged`: calls that a person asked for, to be made at once even if their participant is taken for down.
+    `moving`: the append in flight is progress. `urged`: calls that a person asked for, to be made at once even if their
+    participant is taken for down.
     """
 
     __slots__ = (

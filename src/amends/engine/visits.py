@@ -30,6 +30,7 @@ from amends.engine.driven import changed
 from amends.engine.projection import Projector
 from amends.ports.clock import Clock
 from amends.ports.events import EventCodec
+from amends.ports.interrupts import contained
 from amends.ports.log import Append, StoredRun, Written
 from amends.ports.transport import Outgoing
 
@@ -201,7 +202,8 @@ class Visits:
             timeout_seconds=definition.steps[item.step].policy.timeout / MICROSECONDS,
             deadline=deadline_of(record),
         )
-        came = await self._lane_of(definition, request.participant).transport.send(outgoing)
+        with contained():
+            came = await self._lane_of(definition, request.participant).transport.send(outgoing)
         outcome = self._understood(definition, item, Phase.PROBE, came)
         return Probed(definition, record, outgoing.key, request.participant, request.operation, came, outcome)
 

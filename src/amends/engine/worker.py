@@ -299,8 +299,8 @@ class Worker:
         try:
             released = await self._log.release(driven.run, driven.epoch, driven.record.length, wake)
             row = None if released else await self._log.read_row(driven.run)
-        except LogUnavailable as error:
-            _LOGGER.warning("%s can't be released, and stays: %s", driven.run, error)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the run must not wait for this for ever
+            _LOGGER.warning("%s can't be released, and stays: %s", driven.run, told(error))
             driven.appending = False
             if not self._closing:
                 again = self._clock.now() + EVICT_AFTER_CROWDED
