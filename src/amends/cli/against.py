@@ -59,7 +59,8 @@ class Findings:
 async def findings(log: "LogReader", definitions: "Sequence[Definition]") -> Findings:
     """Hold definitions against a log."""
     from amends.core.difference import differences
-    from amends.engine.needs import another_graph_text, loaded_by_workers, needed
+    from amends.core.readable import unfit_types
+    from amends.engine.needs import another_graph_text, loaded_by_workers, needed, unreadable_text
     from amends.ports.log import Find, SagaKey
 
     given = {SagaKey(each.saga, each.version, each.digest): each for each in definitions}
@@ -81,6 +82,11 @@ async def findings(log: "LogReader", definitions: "Sequence[Definition]") -> Fin
         runs = [run for run in await log.find(live) if run.digest == key.digest]
         changes = differences(kept, newest.graph())
         missing.append(Needed(key, count, runs[::-1], newest.version, changes, key in elsewhere))
+    for key, definition in given.items():
+        kept_now = await log.graph(key) if key in wanted else None
+        unfit = () if kept_now is None else unfit_types(kept_now, definition.graph())
+        if unfit:
+            refusals.append(unreadable_text(key, unfit, wanted[key]))
     known = frozenset([key for key in given if await log.graph(key) is not None])
     strange = {key: (count, key in elsewhere) for key, count in in_order if key.name not in names}
     return Findings({key: wanted.get(key, 0) for key in given}, known, missing, refusals, strange)

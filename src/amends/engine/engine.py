@@ -17,6 +17,7 @@ from amends.core import commands as c
 from amends.core import decider
 from amends.core.codec import Undecodable
 from amends.core.definition import EPOCH_START, Definition
+from amends.core.difference import UNREADABLE
 from amends.core.errors import (
     AmendsError,
     DefinitionInvalid,
@@ -33,6 +34,7 @@ from amends.core.errors import (
 from amends.core.keys import RUN_ID
 from amends.core.limits import REASON_CHARACTERS_MAX, REQUEST_BYTES_MAX, TAG_CHARACTERS_MAX, TAGS_MAX
 from amends.core.owed import Owed, owed
+from amends.core.readable import unfit_types
 from amends.core.state import RunRecord
 from amends.engine.appends import append_ids, stored
 from amends.engine.audience import Audience, is_settled
@@ -45,7 +47,7 @@ from amends.engine.lanes import Standing
 from amends.engine.late import LateAnswers
 from amends.engine.lease import LeaseKeeper
 from amends.engine.log_clock import LogClock
-from amends.engine.needs import another_graph_text, missing_text, needed, unclaimable
+from amends.engine.needs import another_graph_text, missing_text, needed, unclaimable, unreadable_text
 from amends.engine.projection import Projector
 from amends.engine.reading import record_of
 from amends.engine.visits import VISITS_MAX, Ask, Preview, Visits, keeps_changing, refused
@@ -210,6 +212,10 @@ class Engine:
             other = await self.log.define(key, graph)
             if other is not None:
                 mistakes.append(another_graph_text(key, other, graph, wanted))
+            elif key in wanted and (kept := await self.log.graph(key)) is not None and kept != graph:
+                unfit = [change for change in unfit_types(kept, graph) if change.note == UNREADABLE]
+                if unfit:
+                    mistakes.append(unreadable_text(key, unfit, wanted[key]))
         if mistakes:
             raise DefinitionInvalid(mistakes)
 

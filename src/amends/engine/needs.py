@@ -52,6 +52,19 @@ def another_graph_text(key: SagaKey, kept: bytes, given: bytes, needed: Mapping[
     )
 
 
+def unreadable_text(key: SagaKey, changes: Sequence[Change], count: int) -> str:
+    """Why a graph is refused whose types aren't those that live runs were written with, what changed, what to do."""
+    began = f"{count} live {'run' if count == 1 else 'runs'}"
+    return "\n".join(
+        [
+            f"{key.name} v{key.version} has other types than the {key.name} v{key.version} that {began} began with.",
+            *(f"{_line(change)}: {change.note}" for change in changes),
+            f"Set version={key.version + 1} on this one and keep the old file loaded, or take the change back.",
+            "A new field that has a default needs no new version.",
+        ]
+    )
+
+
 def _line(change: Change) -> str:
     """Of a step that came or went its name says enough: it must not be there, or not be gone."""
     detail = "" if change.what == "step" else f" {change.detail}"
