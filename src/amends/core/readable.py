@@ -35,6 +35,8 @@ _HOPS_MAX: Final = 32
 def unfit_types(old: bytes, new: bytes) -> Sequence[Change]:
     """Changes of types that need a new version; those with the note `UNREADABLE` break runs that began before."""
     told: dict[tuple[str, str], Change] = {}
+    if old == new:
+        return ()
     for what, name, before, after in schemas_of_both(json.loads(old), json.loads(new)):
         place = _Place(what, name, before, after, set())
         for change in _unread(before, after, place):
