@@ -105,7 +105,7 @@ def _postgres() -> tuple[Callable[..., TransactionLog], Callable[[str], Abstract
     except ModuleNotFoundError as error:
         if error.name != "asyncpg":
             raise
-        msg = 'a log on PostgreSQL has an extra: pip install "amends[postgres]"'
+        msg = "A log on PostgreSQL requires the 'postgres' extra: pip install \"amends[postgres]\""
         raise AmendsError(msg) from error
     return PostgresLog, open_readonly
 
@@ -118,7 +118,7 @@ def open_events(settings: Settings) -> EventCodec:
     try:
         from amends.codecs.encrypted import EncryptedEvents
     except ModuleNotFoundError as error:
-        msg = 'privacy.encrypt needs an extra: pip install "amends[crypto]"'
+        msg = "privacy.encrypt requires the 'crypto' extra: pip install \"amends[crypto]\""
         raise AmendsError(msg) from error
     return EncryptedEvents(PlainEvents(), [each.look_up() for each in (privacy.encrypt, *privacy.decrypt)])
 

@@ -13,6 +13,7 @@ from amends.core.outcomes import Completed, Stuck
 from amends.engine.quarantine import CLAIMS_MAX
 from amends.logs.memory import MemoryLog, MemoryStore
 from amends.ports.log import Append, RunRow, Start, StoredRun, Written
+from amends.ports.rows import facts_of
 from tests.engine.support import Pretend, Script, busy, opened, order_saga, until, virtually
 
 RUN = "run-1"
@@ -96,7 +97,7 @@ def test_a_history_that_cannot_be_read_is_left_as_it_is_and_its_row_says_so() ->
         assert (row.state, row.owner, row.due_at, row.ended_at) == ("stuck", None, None, None)
         assert (row.steps, row.current, row.by_hand) == (before.steps, before.current, before.by_hand)
         (mark,) = json.loads(row.stuck)
-        assert mark == {"step": None, "phase": None, "reason": "unreadable", "attempts": 1, "since": mark["since"]}
+        assert mark == {"step": "", "phase": "run", "reason": "unreadable", "attempts": 1, "since": mark["since"]}
         assert mark["since"] == row.updated_at
         assert store.runs[RUN].events[0].body == b"{"
         assert not shop.sent
@@ -113,6 +114,49 @@ def test_what_has_ended_stays_as_it_ended_though_nobody_can_read_how() -> None:
         row = store.runs[RUN].row
         assert (row.state, row.stuck, row.ended_at) == ("completed", before.stuck, before.ended_at)
         assert (row.owner, row.due_at) == (None, None)
+
+    virtually(test)
+
+
+@pytest.mark.parametrize("hole", [0, 1])
+def test_a_history_with_a_hole_in_it_costs_one_run(hole: int) -> None:
+    """Its events can be decoded, and don't fit together: whoever claims it beside others drives the others."""
+
+    async def test() -> None:
+        store = await left(claims=0)
+        shop = Pretend()
+        saga = order_saga()
+        async with opened([saga], MemoryLog(store), shop=Pretend(Script(reserve=busy()))) as runs:
+            await runs.start(saga, "thing", id="other")
+        del store.runs[RUN].events[hole]
+        for kept in store.runs.values():
+            kept.row = replace(kept.row, owner=None, due_at=0)
+        async with opened([order_saga()], MemoryLog(store), shop=shop) as runs:
+            assert isinstance(await runs.get("other").outcome(), Completed)
+            await until(lambda: kinds(store)[-1] == "Quarantined")
+
+    virtually(test)
+
+
+def test_a_row_that_cannot_be_read_is_mended_when_its_run_is_set_aside() -> None:
+    async def test() -> None:
+        store = await left(claims=0, broken=True)
+        store.runs[RUN].row = replace(store.runs[RUN].row, current=b"\xff", steps=b"{", stuck=b"7")
+        async with opened([order_saga()], MemoryLog(store), shop=Pretend()):
+            await until(lambda: kinds(store)[-1] == "Quarantined")
+        facts = facts_of(store.runs[RUN].row)
+        assert (facts.unreadable, [mark.reason for mark in facts.marks]) == ((), ["unreadable"])
+
+    virtually(test)
+
+
+def test_it_is_told_that_a_run_was_set_aside_whose_history_nobody_can_read() -> None:
+    async def test() -> None:
+        store, seen = await left(claims=0, broken=True), list[tuple[str, str | None]]()
+        async with opened([order_saga()], MemoryLog(store), shop=Pretend()) as runs:
+            runs.engine.audience.observe(lambda _, record: seen.append((record.run, record.quarantined)))
+            await until(lambda: bool(seen))
+        assert seen == [(RUN, "unreadable")]
 
     virtually(test)
 

@@ -5,8 +5,9 @@
 import asyncio
 import json
 import logging
+import sqlite3
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,30 @@ async def test_a_server_tells_how_runs_end_and_what_is_stuck(
         again = {headers["webhook-id"]: body["type"] for headers, body in got}
         assert sorted(again.values()) == ["alert", "run.stuck"]
         assert set(again) <= set(by_id)
+
+
+async def test_a_stuck_run_whose_history_cannot_be_read_is_told_beside_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(observing, "GATHER_SECONDS", 0.05)
+    async with receiver() as (url, got), stage(tmp_path) as on:
+        on.participants.tell("hold", DECLINED)
+        on.participants.tell("release", CANNOT)
+        for id in ("order-1", "order-2", "order-3"):
+            await on.runs.start(place_order, order(id), id=id)
+            assert isinstance(await on.runs.get(id).outcome(), Stuck)
+        with closing(sqlite3.connect(tmp_path / "shop.db")) as file, file:
+            file.execute("UPDATE events SET body = '{' WHERE run = 'order-2' AND version = 2")
+        async with Observing(on.runs.engine, [Webhook(url, ("stuck", "alert"), "secret")]):
+            await until(lambda: len(got) == 5)
+        alerts = {(body["reason"], body["step"], body["phase"]): body["runs"] for _, body in got if "reason" in body}
+        assert alerts == {
+            ("unreadable", "", "run"): ["order-2"],
+            ("cannot-compensate", "reserve", "compensation"): ["order-1", "order-3"],
+        }
+        told = {body["run"]["id"]: body["run"] for _, body in got if "run" in body}
+        assert set(told) == {"order-1", "order-2", "order-3"}
+        assert told["order-2"]["history"] == "unreadable"
 
 
 async def test_who_waits_for_a_participant_that_is_down_is_counted(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ async def test_a_new_run_is_created_and_says_where_it_is(caller: Caller) -> None
     body = answer.json()
     assert set(body) == {
         *("id", "saga", "version", "state", "by_hand", "current", "steps", "input", "outcome", "stuck"),
-        *("created_at", "updated_at", "deadline", "tags"),
+        *("created_at", "updated_at", "deadline", "tags", "ended_at"),
     }
     assert (body["id"], body["saga"], body["version"], body["state"]) == ("q-1", "quick", 1, "running")
     assert body["current"] == ["first"]

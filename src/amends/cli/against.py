@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from amends.core.definition import Definition
@@ -164,10 +164,9 @@ def _old_module(module: str, version: str) -> str:
 
 def since(run: "StoredRun") -> int:
     """When it came to stand as it stands."""
-    import json
+    from amends.ports.rows import facts_of
 
-    marks: list[dict[str, Any]] = json.loads(run.stuck)
-    return min((mark["since"] for mark in marks), default=run.updated_at)
+    return min((mark.since for mark in facts_of(run).marks), default=run.updated_at)
 
 
 def age(micros: int) -> str:
@@ -179,11 +178,11 @@ def age(micros: int) -> str:
 
 def trouble(run: "StoredRun") -> str:
     """Why it is stuck: the step, and what went wrong there last."""
-    import json
+    from amends.ports.rows import facts_of
 
-    marks: list[dict[str, Any]] = json.loads(run.stuck)
-    errors = {step["name"]: step["error"] for step in json.loads(run.steps)}
-    return ", ".join(f"{mark['step'] or 'the run'}: {errors.get(mark['step']) or mark['reason']}" for mark in marks)
+    facts = facts_of(run)
+    errors = {step.name: step.error for step in facts.steps}
+    return ", ".join(f"{mark.step or 'the run'}: {errors.get(mark.step) or mark.reason}" for mark in facts.marks)
 
 
 def as_told(found: Findings) -> dict[str, object]:

@@ -255,12 +255,12 @@ async def _runbook(source: Source, run: "RunView") -> str | None:
 async def _same(source: Source, run: "RunView") -> int:
     """How many other runs are stuck for the same reason."""
     oldest = min(run.stuck, key=lambda mark: mark.since)
-    step = None if oldest.step is None else oldest.step.partition("/")[0]
+    step = oldest.step.partition("/")[0]
     return (
         sum(
             each.count
             for each in await stuck_causes(source)
-            if (each.saga, (each.step or "").partition("/")[0] or None, each.phase, each.reason, each.code)
+            if (each.saga, each.step.partition("/")[0], each.phase, each.reason, each.code)
             == (run.saga, step, oldest.phase, oldest.reason, oldest.code)
         )
         - 1

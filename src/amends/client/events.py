@@ -14,6 +14,9 @@ BREAKS_MAX: Final = 5
 
 PAUSE_SECONDS: Final = 0.1
 
+LAST: Final = frozenset({"RunEnded", "HistoryPurged", "HistoryUnreadable"})
+"""Kinds after which nothing follows: the run's end; or in place of its history, that it isn't there to be read."""
+
 
 class EventsRead:
     """Reads one run's stream, line by line, over as many connections as it takes."""
@@ -60,5 +63,5 @@ class EventsRead:
         self._data.clear()
         self._breaks = 0
         yield event
-        if event.get("kind") == "RunEnded":
+        if event.get("kind") in LAST:
             self.is_over = True

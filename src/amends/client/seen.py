@@ -12,6 +12,7 @@ from amends.core.errors import NoSuchReply
 from amends.core.functions import is_local, return_type, typed_reply
 from amends.core.outcomes import Abandoned, Compensated, Completed, Outcome, Stuck, Unfinished
 from amends.core.state import RunState, StepState
+from amends.core.summary import PURGED
 
 _NULL: Final = msgspec.Raw(b"null")
 
@@ -58,6 +59,7 @@ class SeenRun(msgspec.Struct, frozen=True):
     steps: list[SeenStep]
     stuck: list[SeenMark]
     outcome: SeenEnd | None = None
+    history: str | None = None
 
     @property
     def is_settled(self) -> bool:
@@ -88,7 +90,7 @@ def outcome_of(run: SeenRun, codec: JsonCodec) -> Outcome:
 
 
 def _stuck(run: SeenRun) -> Stuck:
-    oldest = min(run.stuck, key=lambda mark: mark.since)
+    oldest = min(run.stuck, key=lambda mark: mark.since, default=SeenMark(None, None, "stuck"))
     reason = f"{oldest.reason}: {oldest.detail}" if oldest.detail else oldest.reason
     match oldest.phase:
         case "compensation" | "probe" | "seal":
@@ -98,6 +100,10 @@ def _stuck(run: SeenRun) -> Stuck:
 
 
 def _reply(run: SeenRun, end: SeenEnd, step: Step[Any, Any], codec: JsonCodec) -> object:
+    if run.history is not None:
+        why = PURGED if run.history == "purged" else "its history can't be read"
+        msg = f"{run.id} is {run.state}, and {why}: there is no reply of {step.name}."
+        raise NoSuchReply(msg)
     known = next((each for each in run.steps if each.name == step.name), None)
     if known is None:
         msg = f"{run.id} is {run.saga} v{run.version}, which has no step {step.name}."

@@ -242,7 +242,10 @@ class TurnedBack:
 
 @dataclass(slots=True)
 class RunRecord:
-    """The folded state of one run. `length` is the number of its events: the version of its history."""
+    """The folded state of one run. `length` is the number of its events: the version of its history.
+
+    `purged`: the events are gone. Of such a run only its end is known, and it owes nothing.
+    """
 
     run: str
     saga: str
@@ -269,6 +272,7 @@ class RunRecord:
     notice_delivered: bool = False
     notice_failed: bool = False
     quarantined: str | None = None
+    purged: bool = False
 
     def copy(self) -> Self:
         """A record that can be folded further without touching this one; items are copied when they change."""

@@ -5,8 +5,12 @@ from typing import Any
 
 from amends.core.declare import Step
 from amends.core.definition import Definition
+from amends.core.errors import NoSuchReply
 from amends.core.outcomes import Abandoned, Compensated, Completed, Ended, Outcome, Stuck, Unfinished
 from amends.core.state import DONE, RunRecord, RunState, StepState
+
+PURGED = "its history was purged"
+"""The reason of an end of which nothing else is kept."""
 
 _CURRENT = frozenset({StepState.ACTING, StepState.UNKNOWN, StepState.COMPENSATING})
 
@@ -18,6 +22,9 @@ def ended_outcome(definition: Definition, record: RunRecord) -> Ended:
             steps = tuple(name for name in definition.steps if record.step_state(name) is DONE)
 
             def read(step: Step[Any, Any]) -> object:
+                if record.purged:
+                    msg = f"{record.run} is completed, and {PURGED}: the reply of {step.name} isn't kept any more."
+                    raise NoSuchReply(msg)
                 return definition.reply_value(record, step.name)
 
             return Completed(record.run, record.by_hand, steps, read)
@@ -28,7 +35,7 @@ def ended_outcome(definition: Definition, record: RunRecord) -> Ended:
                 by_hand=record.by_hand,
                 step=None if turned is None else turned.step,
                 code=None if turned is None else turned.code,
-                reason="" if turned is None else turned.reason,
+                reason=reason_of(record) or "",
                 undone=undone_steps(definition.steps, record),
             )
         case RunState.ABANDONED:
@@ -37,6 +44,13 @@ def ended_outcome(definition: Definition, record: RunRecord) -> Ended:
         case _:
             msg = f"{record.run} has not ended"
             raise ValueError(msg)
+
+
+def reason_of(record: RunRecord) -> str | None:
+    """Why a run turned back, where it did; of a purged run that didn't complete, that this isn't known any more."""
+    if record.turned is not None:
+        return record.turned.reason
+    return PURGED if record.purged and record.ended is not RunState.COMPLETED else None
 
 
 def outcome(definition: Definition, record: RunRecord) -> Outcome:
@@ -72,6 +86,8 @@ def undone_steps(names: Iterable[str], record: RunRecord) -> tuple[str, ...]:
 
 def left_by(record: RunRecord) -> tuple[str, str]:
     """Who abandoned a run and why; where nobody said so, what was left."""
+    if record.purged:
+        return "", PURGED
     if record.ended_by is not None:
         return record.ended_by.by, record.ended_by.reason
     return "", f"left: {', '.join(record.effects)}" if record.effects else "left as it is"

@@ -18,13 +18,14 @@ from amends.core.errors import LogBroken, LogDamaged, LogUnavailable, LogUnclear
 from amends.core.retry import MICROSECONDS
 from amends.engine.complaint import Complaint
 from amends.engine.lease import BEATS
-from amends.engine.quarantine import CLAIMS_MAX, CRASH_LOOP, SUSPECT_CLAIMS, UNREADABLE, Quarantine
+from amends.engine.quarantine import CLAIMS_MAX, CRASH_LOOP, SUSPECT_CLAIMS, Quarantine
 from amends.engine.reading import asked_for, record_of
 from amends.engine.worker import Changed, Worker
 from amends.engine.writer import Writer
 from amends.ports.clock import LOOP_TIMERS, Clock, Timers, timeout
 from amends.ports.events import EventCodec
 from amends.ports.log import SagaKey, StoredRun, TransactionLog
+from amends.ports.rows import UNREADABLE
 
 POLL_SECONDS: Final = 1.0
 SLICE_MAX: Final = 200
@@ -173,7 +174,7 @@ class Claims:
         except LogDamaged as error:
             self.unreadable[stored.run] = str(error)
             _LOGGER.exception("%s can't be driven", stored.run)
-            self._quarantine.unread(stored, UNREADABLE)
+            self._quarantine.unread(stored, definition, UNREADABLE)
             return
         if stored.claims >= CLAIMS_MAX and record.ended is None:
             _LOGGER.error("%s was left by %d owners in a row that were gone: nobody drives it", stored.run, CLAIMS_MAX)

@@ -13,6 +13,7 @@ from amends.core.retry import Kind
 from amends.core.state import ACTING, DONE, ItemRecord, RunRecord, StepRecord, StepState
 from amends.ports.events import EventCodec
 from amends.ports.log import RunRow
+from amends.ports.rows import whole_run_mark
 
 _EMPTY = b"[]"
 _CURRENT = frozenset({StepState.ACTING, StepState.UNKNOWN, StepState.COMPENSATING})
@@ -84,10 +85,10 @@ class Projector:
         return self._codec.plain({"name": name, "kind": kind, "state": state, "attempts": attempts, "error": error})
 
     def _stuck(self, record: RunRecord) -> bytes:
-        aside = {"step": None, "phase": None, "reason": record.quarantined, "attempts": 0, "since": record.at}
+        aside = record.quarantined
         return self._codec.plain(
             [
-                *([] if record.quarantined is None else [aside]),
+                *([] if aside is None else [whole_run_mark(aside, 0, record.at)]),
                 *(
                     {
                         "step": mark.name,

@@ -16,10 +16,12 @@ from amends.core.evolve import apply
 from amends.core.state import RunRecord
 from amends.engine.appends import append_ids, stored
 from amends.engine.projection import Projector
+from amends.engine.reading import bare_record
 from amends.engine.writer import Writer
 from amends.ports.clock import Clock
 from amends.ports.events import EventCodec
 from amends.ports.log import Append, RunRow, StoredRun, Written
+from amends.ports.rows import EMPTY, facts_of, whole_run_mark
 
 SUSPECT_CLAIMS: Final = 2
 """Taken over so often in a row, a run is driven with no other suspect beside it."""
@@ -28,13 +30,12 @@ CLAIMS_MAX: Final = 5
 """Taken over so often in a row, it isn't driven any more."""
 
 CRASH_LOOP: Final = "crash-loop"
-UNREADABLE: Final = "unreadable"
 
 _LOGGER = logging.getLogger("amends.engine")
 
 
 class Quarantine:
-    """Puts runs aside. `changed` is told of each whose history is known, once that is durable: people must hear it."""
+    """Sets runs aside. `changed` is told of each, once that is durable: people must hear it."""
 
     def __init__(
         self, writer: Writer, events: EventCodec, clock: Clock, changed: Callable[[Definition, RunRecord], None]
@@ -54,21 +55,25 @@ class Quarantine:
         row = self._projector.row(definition, after, None)
         self._write(run, event, row, lambda: self._changed(definition, after))
 
-    def unread(self, run: StoredRun, reason: str) -> None:
-        """Put a run aside of which only the row is known; one that has ended stays as it ended."""
+    def unread(self, run: StoredRun, definition: Definition, reason: str) -> None:
+        """Set a run aside of which only the row is known; one that has ended stays as it ended."""
         at = max(self._clock.now(), run.updated_at)
-        mark = {"step": None, "phase": None, "reason": reason, "attempts": run.claims, "since": at}
+        mark = whole_run_mark(reason, run.claims, at)
         ended = run.ended_at is not None
+        bad = facts_of(run).unreadable
         row = RunRow(
             state=run.state if ended else "stuck",
             by_hand=run.by_hand,
             due_at=None,
-            current=run.current,
-            steps=run.steps,
-            stuck=run.stuck if ended else self._events.plain([mark]),
+            current=EMPTY if "current" in bad else run.current,
+            steps=EMPTY if "steps" in bad else run.steps,
+            stuck=(EMPTY if "stuck" in bad else run.stuck) if ended else self._events.plain([mark]),
             ended_at=run.ended_at,
         )
-        self._write(run, e.Quarantined(at, run.epoch, reason), row, lambda: None)
+        record = bare_record(run)
+        record.at, record.quarantined = at, reason
+        then = partial(self._changed, definition, record)
+        self._write(run, e.Quarantined(at, run.epoch, reason), row, _nothing if ended else then)
 
     def _write(self, run: StoredRun, event: e.Quarantined, row: RunRow, then: Callable[[], None]) -> None:
         entry = Append(
@@ -88,3 +93,7 @@ class Quarantine:
             then()
         else:
             _LOGGER.warning("%s can't be put aside now, it will be tried again: %s", run, verdict)
+
+
+def _nothing() -> None:
+    """A run that has ended stays as it ended: there is nothing to tell."""

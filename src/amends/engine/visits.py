@@ -21,8 +21,9 @@ from amends.core.keys import CallKey, Key, Phase, make_key
 from amends.core.owed import Owed, Send, deadline_of, owed
 from amends.core.retry import MICROSECONDS, Guard, Kind
 from amends.core.state import BUILT_IN, LOCAL, ItemRecord, RunRecord
+from amends.core.summary import PURGED
 from amends.core.values import value
-from amends.core.verbs import find_item
+from amends.core.verbs import ENDED, find_item
 from amends.engine.appends import stored
 from amends.engine.calls import LaneOf
 from amends.engine.driven import changed
@@ -102,7 +103,7 @@ class Visits:
         held = _held(row, owed(definition, record, at, row.epoch))
         decided = decide(definition, record, verb(at, 0), held)
         if isinstance(decided, c.Refusal):
-            raise refused(decided)
+            raise refused(_of(record, decided))
         if not decided.events:
             return record
         if await self._append(row, definition, decided.record, decided.events):
@@ -122,6 +123,8 @@ class Visits:
             raise Refused("other-call", f"this is the answer of {named[:300]}, but the callback is of {key}.")
         for _ in range(VISITS_MAX):
             row, definition, record = await self._read(key.run)
+            if record.purged:
+                return Heard.OVER
             item = record.item(key.step, key.item)
             if item is None or item.request is None or item.tries(key.phase) is None:
                 return None
@@ -160,7 +163,7 @@ class Visits:
             held = _held(row, owed(definition, record, at, row.epoch))
         decided = decide(definition, record, verb(at, row.epoch), held)
         if isinstance(decided, c.Refusal):
-            raise refused(decided)
+            raise refused(_of(record, decided))
         after = decided.record
         now = max(at, after.at)
         before = {_name(each) for each in owed(definition, record, record.at, row.epoch).sends}
@@ -170,6 +173,8 @@ class Visits:
     async def probe(self, run: str, step: str, name: str | None) -> Probed:
         """Ask the participant what it knows of a step's action; changes nothing, here or there."""
         row, definition, record = await self._read(run)
+        if record.purged:
+            raise refused(_of(record, ENDED))
         item = find_item(definition, record, step, name)
         if isinstance(item, c.Refusal):
             raise refused(item)
@@ -237,6 +242,13 @@ def refused(refusal: c.Refusal) -> AmendsError:
     if refusal.problem == "changed":
         return Changed(refusal.detail)
     return Refused(refusal.problem, refusal.detail, status=refusal.status)
+
+
+def _of(record: RunRecord, refusal: c.Refusal) -> c.Refusal:
+    """What a purged run refuses says how it ended, for nothing else of it can be shown."""
+    if not record.purged:
+        return refusal
+    return replace(refusal, detail=f"{refusal.detail}: {record.run} is {record.state.value}, and {PURGED}")
 
 
 def keeps_changing(run: str) -> Overloaded:

@@ -7,7 +7,6 @@ process that hung for a while would, and its appends meet the same conditions as
 No method waits for anything, so each is atomic as it stands.
 """
 
-import json
 import os
 import socket
 from collections import Counter
@@ -28,6 +27,7 @@ from amends.ports.log import (
     WorkerState,
     Written,
 )
+from amends.ports.rows import facts_of
 
 
 @dataclass(slots=True)
@@ -376,5 +376,6 @@ def answers(question: Find, row: StoredRun) -> bool:
 
 
 def steps_at_work(row: StoredRun) -> set[str]:
-    """The names of the steps that are current or stuck."""
-    return {*json.loads(row.current), *(mark["step"] for mark in json.loads(row.stuck))}
+    """The names of the steps that are current or stuck, where the row can be read."""
+    facts = facts_of(row)
+    return {*facts.current, *(mark.step for mark in facts.marks)}

@@ -17,6 +17,7 @@ from amends.core.keys import Phase
 from amends.core.retry import MICROSECONDS, Kind
 from amends.core.state import ItemRecord, Mark, RunRecord, StepState
 from amends.core.values import value
+from amends.ports.rows import RUN_PHASE, WHOLE_RUN
 
 GATHER_SECONDS: Final = 2.0
 """How long after the first mark of a cause it is told: an outage of one service marks many runs at once."""
@@ -148,8 +149,8 @@ def marks_of(definition: Definition, record: RunRecord, shown: Shown) -> list[St
             StuckMark(
                 saga=record.saga,
                 run=record.run,
-                step="",
-                phase="",
+                step=WHOLE_RUN,
+                phase=RUN_PHASE,
                 reason=record.quarantined,
                 code=None,
                 detail="",
@@ -207,8 +208,8 @@ def stuck_alert(marks: Sequence[StuckMark], links: Links) -> Alert:
         told.append(f"Book:   {book}" + (f"#{step}-{first.phase}" if step else ""))
     fields: dict[str, Any] = {
         "saga": first.saga,
-        "step": step or None,
-        "phase": first.phase or None,
+        "step": step,
+        "phase": first.phase,
         "reason": first.reason,
         "code": first.code,
         "detail": first.detail or None,
@@ -221,7 +222,7 @@ def stuck_alert(marks: Sequence[StuckMark], links: Links) -> Alert:
 
 def _at(mark: StuckMark) -> str:
     match mark.phase:
-        case "":
+        case _ if mark.phase == RUN_PHASE:
             return ""
         case Phase.COMPENSATION.value:
             return f" undoing {mark.step.partition('/')[0]}"

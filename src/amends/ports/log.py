@@ -41,7 +41,8 @@ class RunRow:
     """What the log shows of a run without reading its events; written anew with every append.
 
     `current`, `steps` and `stuck` are JSON: names of steps; `[{name, kind, state, attempts, error}]`;
-    `[{step, phase, reason, code, attempts, since}]`. `due_at` is when the run needs somebody next; `None`: never by
+    `[{step, phase, reason, code, attempts, since}]`, where a run that was set aside as a whole has step `""` and phase
+    `run` (older versions wrote `null` for both). `due_at` is when the run needs somebody next; `None`: never by
     itself.
     """
 
@@ -120,7 +121,8 @@ class StoredRun:
     """A run as the log has it. `events` is empty where only the row was asked for, and once they are purged.
 
     `claims` counts how often the run was taken over from an owner that was gone, since an owner last appended to it or
-    let go of it.
+    let go of it. `current`, `steps` and `stuck` are given as they are kept, whatever they hold: `ports.rows` reads
+    them. `unreadable` names columns that the log itself must decode and can't (`tags`): they are given as empty.
     """
 
     run: str
@@ -144,6 +146,7 @@ class StoredRun:
     updated_at: int
     ended_at: int | None
     events: Sequence[StoredEvent] = ()
+    unreadable: Sequence[str] = ()
 
 
 @value
@@ -232,7 +235,7 @@ class LogReader(Protocol):
         ...
 
     async def find(self, question: Find) -> Sequence[StoredRun]:
-        """Rows without events."""
+        """Rows without events. A row that holds what no row should is given like any other, and hides none."""
         ...
 
     async def count(self) -> Mapping[str, int]:

@@ -21,6 +21,7 @@ from amends.core.keys import STEP_NAME
 from amends.core.limits import REASON_CHARACTERS_MAX
 from amends.engine.visits import Ask
 from amends.ports.log import StoredRun
+from amends.ports.rows import WHOLE_RUN
 from amends.server.access import Caller
 from amends.server.context import Context
 from amends.server.problems import Faulty, Problem, bad_request, problem_of
@@ -194,6 +195,8 @@ def _asks(row: StoredRun, where: Where, verb: BulkVerb, signed: Who) -> list[Ask
 
 
 def _retry(name: str, signed: Who) -> Ask:
+    if name == WHOLE_RUN:
+        return lambda at, epoch: c.Retry(at, epoch, signed)
     step, _, item = name.partition("/")
     return lambda at, epoch: c.Retry(at, epoch, signed, step, item or None)
 

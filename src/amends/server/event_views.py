@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from datetime import datetime
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -17,6 +17,8 @@ from amends.core import events as e
 from amends.core.keys import Phase, make_key
 from amends.core.owed import Send
 from amends.core.state import RunRecord
+from amends.ports.log import StoredEvent, StoredRun
+from amends.ports.rows import UNREADABLE
 from amends.server.graph import Graph
 from amends.server.redaction import HIDDEN, SHOWS_ALL, Redaction
 from amends.server.views import RunView, moment
@@ -37,11 +39,15 @@ class EventView(msgspec.Struct, frozen=True):
 
 
 class EventsView(msgspec.Struct, frozen=True):
-    """A run's history, or the part of it asked for; `next` is the `after` of the part that follows, if there is one."""
+    """A run's history, or the part of it asked for; `next` is the `after` of the part that follows, if there is one.
+
+    `history`: `purged`, and there are no events; or `unreadable`, and of each event only its kind and time are shown.
+    """
 
     run: str
     events: list[EventView]
     next: int | None
+    history: Literal["purged", "unreadable"] | msgspec.UnsetType = msgspec.UNSET
 
 
 class SendView(msgspec.Struct, frozen=True):
@@ -153,6 +159,22 @@ class EventViews:
             return SHOWS_ALL, SHOWS_ALL
         named = (step, found.request.participant, found.request.operation)
         return self._graph.request(*named), self._graph.reply(*named)
+
+
+def bare_views(events: Iterable[StoredEvent], first: int) -> list[EventView]:
+    """Events of a history that can't be read: when and what kind. What a body holds, and must not show, isn't known."""
+    return [
+        EventView(version, moment(each.at), each.epoch, each.kind, {UNREADABLE: True})
+        for version, each in enumerate(events, first)
+    ]
+
+
+def end_of_stream(row: StoredRun, history: Literal["purged", "unreadable"]) -> EventView:
+    """What a live stream gives in place of a history that isn't there: how the run stands."""
+    kind = "HistoryPurged" if history == "purged" else "HistoryUnreadable"
+    ended_at = None if row.ended_at is None else moment(row.ended_at)
+    data = {"state": row.state, "by_hand": row.by_hand, "ended_at": ended_at}
+    return EventView(row.version, moment(row.updated_at), row.epoch, kind, data)
 
 
 def _hidden(views: EventViews, event: e.Event, body: bytes) -> bytes:

@@ -16,12 +16,12 @@ from amends.core.errors import LogDamaged, LogUnavailable
 from amends.core.events import Event
 from amends.core.evolve import apply
 from amends.core.state import RunRecord
-from amends.engine.reading import record_of
+from amends.engine.reading import is_purged, record_of
 from amends.ports.log import StoredRun
 from amends.server.access import Caller
 from amends.server.context import Context
 from amends.server.endpoints import EVENT_STREAM
-from amends.server.event_views import EventsView, EventView, EventViews
+from amends.server.event_views import EventsView, EventView, EventViews, bare_views, end_of_stream
 from amends.server.graph import Graph
 from amends.server.problems import bad_request, overloaded
 from amends.server.requests import PAGE_DEFAULT, PAGE_MAX, run_id, whole
@@ -44,7 +44,8 @@ async def history(context: Context, request: Request, caller: Caller) -> Respons
     """`GET /v1/runs/{id}/events`: what happened to it; live with `Accept: text/event-stream`.
 
     A live stream is resumed by `Last-Event-ID`. It ends when the run has ended or the server stops; asked again after
-    the last event of an ended run it is 204, so that browsers stop asking.
+    the last event of an ended run it is 204, so that browsers stop asking. Where the history was purged, or can't be
+    read, the stream is one event (`HistoryPurged`, `HistoryUnreadable`) that says how the run stands.
     """
     run = run_id(request)
     await check_sees(context, caller, run)
@@ -52,18 +53,27 @@ async def history(context: Context, request: Request, caller: Caller) -> Respons
     row = await context.engine.log.read(run)
     if row is None:
         raise no_such_run(run)
-    graph = await context.graphs.of_run(row)
+    readable = await _readable(context, row)
     if EVENT_STREAM in request.headers.get("accept", ""):
-        if row.ended_at is not None and after >= row.version:
+        if (row.ended_at is not None or isinstance(readable, str)) and after >= row.version:
             return Response(status_code=204)
+        if isinstance(readable, str):
+            told = b": " + row.run.encode() + b"\n\n" + _sse(end_of_stream(row, readable))
+            return Response(told, 200, {"X-Accel-Buffering": "no"}, EVENT_STREAM)
         if context.streams >= context.limits.streams:
             raise overloaded(f"{context.streams} streams are open")
         return StreamingResponse(
-            _stream(context, row, graph, after), media_type=EVENT_STREAM, headers={"X-Accel-Buffering": "no"}
+            _stream(context, row, readable[0], after), media_type=EVENT_STREAM, headers={"X-Accel-Buffering": "no"}
         )
     limit = whole(request, "limit", least=1, most=PAGE_MAX) or PAGE_DEFAULT
-    page, more = _views(context, row, graph, after, limit)
-    view = EventsView(run, page, page[-1].version if more else None)
+    stored = row.events[after : after + limit]
+    following = after + limit if after + limit < len(row.events) else None
+    if isinstance(readable, str):
+        view = EventsView(run, bare_views(stored, after + 1), following, readable)
+    else:
+        codec = context.graphs.events
+        events = [codec.decode(each.kind, each.body, each.at, each.epoch) for each in stored]
+        view = EventsView(run, EventViews(*readable).views(events, after + 1), following)
     return Response(_ENCODER.encode(view), 200, {"ETag": f'"{row.version}"'}, "application/json")
 
 
@@ -77,15 +87,14 @@ def _after(request: Request) -> int:
     return int(given)
 
 
-def _views(context: Context, row: StoredRun, graph: Graph, after: int, limit: int) -> tuple[list[EventView], bool]:
-    """Events after a version, and whether there are more; none of a run whose history was purged."""
-    if not row.events:
-        return [], False
-    codec = context.graphs.events
-    record = record_of(row, codec)
-    stored = row.events[after : after + limit]
-    events = [codec.decode(each.kind, each.body, each.at, each.epoch) for each in stored]
-    return EventViews(graph, record).views(events, after + 1), after + limit < len(row.events)
+async def _readable(context: Context, row: StoredRun) -> tuple[Graph, RunRecord] | Literal["purged", "unreadable"]:
+    """What it takes to show a run's events; or why they can't be shown."""
+    if is_purged(row):
+        return "purged"
+    try:
+        return await context.graphs.of_run(row), record_of(row, context.graphs.events)
+    except LogDamaged:
+        return "unreadable"
 
 
 async def _stream(context: Context, row: StoredRun, graph: Graph, after: int) -> AsyncGenerator[bytes]:

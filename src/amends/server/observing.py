@@ -15,16 +15,17 @@ from typing import Final, Self
 import msgspec
 
 from amends.core.definition import Definition
-from amends.core.errors import AmendsError
+from amends.core.errors import AmendsError, LogDamaged
 from amends.core.state import RunRecord, RunState
 from amends.engine.engine import Engine
 from amends.engine.lanes import Standing
-from amends.engine.reading import record_of
+from amends.engine.reading import bare_record, record_of
 from amends.observers.alerts import GATHER_SECONDS, Alert, AlertBook, Links, log_line, waiting_for
 from amends.observers.deliveries import Deliveries, Webhook, body_of
 from amends.observers.posting import Poster
 from amends.ports.clock import Clock, SystemClock
-from amends.ports.log import Find, SagaKey
+from amends.ports.log import Find, SagaKey, StoredRun
+from amends.ports.rows import UNREADABLE
 from amends.server.stored import Graphs, stored_view
 
 LOOK_SECONDS: Final = 1.0
@@ -140,9 +141,18 @@ class Observing:
                 definition = self._engine.definitions.get(SagaKey(row.saga, row.saga_version, row.digest))
                 stored = None if definition is None else await self._engine.log.read(row.run)
                 if definition is not None and stored is not None:
-                    self.changed(definition, record_of(stored, self._engine.events))
+                    self.changed(definition, self._record(stored))
         except AmendsError:
             _LOGGER.exception("what was stuck already can't be told")
+
+    def _record(self, stored: StoredRun) -> RunRecord:
+        """Of a run whose history can't be read: that it is set aside. It is told as the others are."""
+        try:
+            return record_of(stored, self._engine.events)
+        except LogDamaged:
+            record = bare_record(stored)
+            record.quarantined = UNREADABLE
+            return record
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -5,7 +5,6 @@ builders is what was sent.
 """
 
 import asyncio
-from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
@@ -16,7 +15,7 @@ from starlette.responses import Response
 
 from amends.core.decider import BuilderFailed
 from amends.core.definition import EPOCH_START
-from amends.core.errors import DefinitionNotHere, InputInvalid, NoSuchSaga
+from amends.core.errors import DefinitionNotHere, InputInvalid, LogDamaged, NoSuchSaga
 from amends.core.keys import RUN_ID
 from amends.core.retry import MICROSECONDS, micros
 from amends.core.state import RunState
@@ -42,6 +41,10 @@ from amends.server.requests import (
 from amends.server.stored import no_such_run
 from amends.server.views import RunsView, RunView, row_view
 from amends.server.where import BadWhere, Where, find_rows, parse
+
+UNSETTLED: Final = frozenset({RunState.RUNNING.value, RunState.COMPENSATING.value})
+LOOK_SECONDS: Final = 1.0
+"""How often the row is looked at of a run that this process can't follow."""
 
 DEADLINE_SECONDS_MAX: Final = 100 * 366 * 86_400
 """A hundred years: a deadline further off is a slip, and some are beyond the calendar."""
@@ -103,8 +106,7 @@ async def show(context: Context, request: Request, caller: Caller) -> Response:
     await check_sees(context, caller, run)
     wait = wait_seconds(request)
     if wait:
-        with suppress(DefinitionNotHere):  # shown all the same, as the log has it
-            await _settled(context, request, run, wait, None)
+        await _settled(context, request, run, wait, None)
     return await shown(context, run, 200)
 
 
@@ -174,7 +176,7 @@ def _response(version: int, view: RunView, status: int) -> Response:
 
 async def _settled(context: Context, request: Request, run: str, seconds: float, driven: Driven | None) -> None:
     """Wait until the run has ended or is stuck, the time is over, the caller is gone, or this server stops."""
-    settled = asyncio.ensure_future(context.engine.settled(run, seconds, driven))
+    settled = asyncio.ensure_future(_until_settled(context, run, seconds, driven))
     others = [asyncio.ensure_future(context.stopping.wait()), asyncio.ensure_future(_gone(request))]
     try:
         await asyncio.wait([settled, *others], return_when=asyncio.FIRST_COMPLETED)
@@ -184,6 +186,23 @@ async def _settled(context: Context, request: Request, run: str, seconds: float,
         for each in (settled, *others):
             each.cancel()
         await asyncio.gather(settled, *others, return_exceptions=True)
+
+
+async def _until_settled(context: Context, run: str, seconds: float, driven: Driven | None) -> None:
+    """By its record; by its row where its saga isn't loaded here or its history can't be read here.
+
+    Such a run is shown all the same, as the log has it; answered at once, a client that waits would ask without pause.
+    """
+    clock = asyncio.get_running_loop()
+    until = clock.time() + seconds
+    try:
+        await context.engine.settled(run, seconds, driven)
+    except (DefinitionNotHere, LogDamaged):
+        while (left := until - clock.time()) > 0:
+            _, state = (await context.engine.log.standing([run])).get(run, (0, ""))
+            if state not in UNSETTLED:
+                return
+            await asyncio.sleep(min(LOOK_SECONDS, left))
 
 
 async def _gone(request: Request) -> None:

@@ -2,14 +2,16 @@
 
 from typing import Final
 
+import msgspec
+
 from amends.codecs.events import EventCodec as PlainEvents
 from amends.core.definition import Definition
-from amends.core.errors import NoSuchRun
-from amends.engine.reading import record_of
+from amends.core.errors import LogDamaged, NoSuchRun
+from amends.engine.reading import is_purged, record_of
 from amends.ports.events import EventCodec
 from amends.ports.log import LogReader, SagaKey, StoredRun
 from amends.server.graph import NO_GRAPH, Graph
-from amends.server.views import RunView, owner_of, purged_view, run_view
+from amends.server.views import RunView, owner_of, row_only_view, run_view
 
 
 class Graphs:
@@ -21,10 +23,15 @@ class Graphs:
         self._known: dict[SagaKey, Graph] = {}
 
     async def of(self, key: SagaKey) -> Graph:
-        """The graph that the log keeps under this key."""
+        """The graph that the log keeps under this key; `LogDamaged` if it can't be read."""
         known = self._known.get(key)
         if known is None:
-            known = self._known[key] = Graph(await self._log.graph(key) or NO_GRAPH)
+            kept = await self._log.graph(key) or NO_GRAPH
+            try:
+                known = self._known[key] = Graph(kept)
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:  # what must not be shown isn't known then
+                msg = f"the graph of {key.name} v{key.version} can't be read: {error}"
+                raise LogDamaged(msg) from error
         return known
 
     async def of_run(self, row: StoredRun) -> Graph:
@@ -42,15 +49,19 @@ class Graphs:
 
 
 async def stored_view(log: LogReader, run: str, graphs: Graphs | None = None) -> tuple[StoredRun, RunView]:
-    """A run as the log has it; `NoSuchRun`, and `LogDamaged` if its history can't be read."""
+    """A run as the log has it; as its row has it where its history was purged or can't be read. `NoSuchRun`."""
     row = await log.read(run)
     if row is None:
         raise no_such_run(run)
-    if not row.events:
-        return row, purged_view(row)
+    if is_purged(row):
+        return row, row_only_view(row)
     graphs = graphs or Graphs(log)
-    graph = await graphs.of_run(row)
-    return row, run_view(graph, record_of(row, graphs.events), row.tags, owner_of(row))
+    try:
+        graph = await graphs.of_run(row)
+        record = record_of(row, graphs.events)
+    except LogDamaged as error:
+        return row, row_only_view(row, str(error))
+    return row, run_view(graph, record, row.tags, owner_of(row))
 
 
 def no_such_run(run: str) -> NoSuchRun:

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from amends.ports.log import LogReader, StoredRun
+from amends.ports.rows import RUN_PHASE, WHOLE_RUN
 from amends.server.access import Caller
 from amends.server.context import Context
 from amends.server.runs import asked_where
@@ -25,12 +26,12 @@ STUCK: Final = ("stuck",)
 
 class CauseView(msgspec.Struct, frozen=True):
     """Runs that are stuck for one reason. `first` is the one that has waited longest, since `oldest`; `detail` is what
-    was said about it.
+    was said about it. Of runs that were set aside as a whole `step` is empty and `phase` is `run`.
     """
 
     saga: str
-    step: str | None
-    phase: str | None
+    step: str
+    phase: str
     reason: str
     code: str | None
     detail: str | None
@@ -53,7 +54,7 @@ class _Cause:
     first: str
 
 
-_Key = tuple[str, str | None, str | None, str, str | None]
+_Key = tuple[str, str, str, str, str | None]
 
 
 async def stuck(context: Context, request: Request, caller: Caller) -> Response:
@@ -107,7 +108,7 @@ async def _whole(log: LogReader, row: StoredRun) -> _Key:
     """A run that is stuck as a whole says why in its history alone."""
     _, view = await stored_view(log, row.run)
     reason = next((each.reason for each in view.stuck), "quarantined")
-    return row.saga, None, None, reason, None
+    return row.saga, WHOLE_RUN, RUN_PHASE, reason, None
 
 
 async def _detail(log: LogReader, key: _Key, cause: _Cause, graphs: Graphs | None) -> str | None:
@@ -115,7 +116,6 @@ async def _detail(log: LogReader, key: _Key, cause: _Cause, graphs: Graphs | Non
     _, step, phase, reason, code = key
 
     def is_it(each: StuckView) -> bool:
-        name = None if each.step is None else each.step.partition("/")[0]
-        return (name, each.phase, each.reason, each.code) == (step, phase, reason, code)
+        return (each.step.partition("/")[0], each.phase, each.reason, each.code) == (step, phase, reason, code)
 
     return next((each.detail for each in view.stuck if is_it(each)), None)

@@ -23,7 +23,7 @@ from amends.server.event_views import EventViews, PreviewView, send_view
 from amends.server.problems import Faulty, Problem
 from amends.server.requests import decoded, decoder_of, flag, if_match, read_body, run_id
 from amends.server.runs import check_sees, shown
-from amends.server.views import run_view
+from amends.server.views import row_only_view, run_view
 
 T = TypeVar("T", bound="Signed")
 
@@ -214,7 +214,9 @@ async def _previewed(context: Context, preview: Preview) -> Response:
         state=record.state.value,
         events=EventViews(graph, after).views(preview.events, preview.version + 1),
         sends=[send_view(record.run, each) for each in preview.sends],
-        after=run_view(graph, after, {} if row is None else row.tags),
+        after=row_only_view(row)
+        if after.purged and row is not None
+        else run_view(graph, after, {} if row is None else row.tags),
     )
     headers = {"ETag": f'"{preview.version}"'}
     return Response(_ENCODER.encode(view), 200, headers, "application/json")

@@ -5,18 +5,19 @@ needed: its graph is in the log, so whoever can read the log can show every run 
 redacted; replies of a run that has ended are given as they are, since a client decodes them as their types.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
 from amends.core.keys import NOTICE, Phase, decode_item, make_key
 from amends.core.retry import Kind, Patience
 from amends.core.state import SETTLED, ItemRecord, RunRecord, RunState, StepRecord, StepState, Tries
-from amends.core.summary import left_by, undone_steps
+from amends.core.summary import PURGED, left_by, undone_steps
 from amends.engine.projection import attempts_of, error_of
 from amends.ports.log import StoredRun
+from amends.ports.rows import RUN_PHASE, UNREADABLE, WHOLE_RUN, RowFacts, facts_of
 from amends.server.graph import Graph
 from amends.server.redaction import Mask
 
@@ -25,6 +26,7 @@ _LATEST: Final = int((datetime.max.replace(tzinfo=UTC) - _EPOCH_START) / timedel
 
 _CURRENT: Final = frozenset({StepState.ACTING, StepState.UNKNOWN, StepState.COMPENSATING})
 _NULL: Final = msgspec.Raw(b"null")
+CANT_BE_READ: Final = "its history can't be read"
 
 
 class CallView(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -75,10 +77,12 @@ class StepView(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class StuckView(msgspec.Struct, frozen=True):
-    """What only a person can move. `step` is `None` where the run as a whole is meant, `code` the service's word."""
+    """What only a person can move. `code` is the service's word. Where the run as a whole is meant `step` is empty and
+    `phase` is `run`.
+    """
 
-    step: str | None
-    phase: str | None
+    step: str
+    phase: str
     reason: str
     code: str | None
     detail: str | None
@@ -118,6 +122,10 @@ class OutcomeView(msgspec.Struct, frozen=True):
 class RunView(msgspec.Struct, frozen=True):
     """One run, whole. `version` is the saga's. Times are UTC.
 
+    `history` is said where the run's events aren't there to be shown: `purged` (its retention is over) or `unreadable`
+    (damaged, or written by a newer version, or its key isn't here; a mark has the cause). Then the view is of the row
+    alone: how the run stands or ended, without input, replies and errors.
+
     Left out where there is none: `turned` (why it goes backward), `abort_requested` (somebody wants that, the pivot
     decides), `notice` (its delivery), `effects` (what may remain of an abandoned run), `owner`.
     """
@@ -136,6 +144,8 @@ class RunView(msgspec.Struct, frozen=True):
     updated_at: datetime
     deadline: datetime | None
     tags: Mapping[str, str]
+    ended_at: datetime | None = None
+    history: Literal["purged", "unreadable"] | msgspec.UnsetType = msgspec.UNSET
     turned: TurnedView | msgspec.UnsetType = msgspec.UNSET
     abort_requested: str | msgspec.UnsetType = msgspec.UNSET
     notice: CallView | msgspec.UnsetType = msgspec.UNSET
@@ -145,7 +155,7 @@ class RunView(msgspec.Struct, frozen=True):
 
 
 class StuckRow(msgspec.Struct, frozen=True):
-    """What only a person can move, as the row of a run has it."""
+    """What only a person can move, as the row of a run has it. Of the run as a whole: step is empty, phase is `run`."""
 
     step: str
     phase: str
@@ -208,16 +218,6 @@ class WorkersView(msgspec.Struct, frozen=True):
     workers: list[WorkerView]
 
 
-class StepRow(msgspec.Struct, frozen=True):
-    """One step as the row of a run has it."""
-
-    name: str
-    kind: Kind
-    state: StepState
-    attempts: int
-    error: str | None
-
-
 def run_view(graph: Graph, record: RunRecord, tags: Mapping[str, str], owner: OwnerView | None = None) -> RunView:
     """A run from its record."""
     mask = graph.mask(record.input)
@@ -237,6 +237,7 @@ def run_view(graph: Graph, record: RunRecord, tags: Mapping[str, str], owner: Ow
         updated_at=moment(record.at),
         deadline=None if record.deadline is None else moment(record.deadline),
         tags=tags,
+        ended_at=None if record.ended_at is None else moment(record.ended_at),
         turned=msgspec.UNSET
         if turned is None
         else TurnedView(turned.step, turned.code, mask.text(turned.reason), moment(turned.at)),
@@ -252,9 +253,19 @@ def run_view(graph: Graph, record: RunRecord, tags: Mapping[str, str], owner: Ow
     )
 
 
-def purged_view(row: StoredRun) -> RunView:
-    """A run whose history was purged: what its row still says."""
-    shown = row_view(row)
+def row_only_view(row: StoredRun, unreadable: str | None = None) -> RunView:
+    """A run of which only the row can be shown: its history was purged, or is `unreadable` for this reason.
+
+    Errors of steps aren't shown: what they must not show is known from the input, which isn't there.
+    """
+    shown, facts = row_view(row), facts_of(row)
+    stuck = [
+        StuckView(each.step, each.phase, each.reason, each.code, None, each.attempts, each.since)
+        for each in shown.stuck
+    ]
+    if unreadable is not None:
+        stuck = [each for each in stuck if each.reason != UNREADABLE]
+        stuck.append(StuckView(WHOLE_RUN, RUN_PHASE, UNREADABLE, None, unreadable, 0, shown.updated_at))
     return RunView(
         id=row.run,
         saga=row.saga,
@@ -262,33 +273,30 @@ def purged_view(row: StoredRun) -> RunView:
         state=row.state,
         by_hand=row.by_hand,
         current=shown.current,
-        steps=msgspec.json.decode(row.steps, type=list[StepView]),
+        steps=[StepView(each.name, each.kind, each.state, each.attempts, None) for each in facts.steps],
         input=_NULL,
-        outcome=None,
-        stuck=[],
+        outcome=None if row.ended_at is None else _bare_outcome(row, PURGED if unreadable is None else CANT_BE_READ),
+        stuck=stuck,
         created_at=shown.created_at,
         updated_at=shown.updated_at,
         deadline=shown.deadline,
         tags=row.tags,
+        ended_at=shown.ended_at,
+        history="purged" if unreadable is None else "unreadable",
+        owner=msgspec.UNSET if shown.owner is None else shown.owner,
     )
 
 
-class _Mark(msgspec.Struct):
-    step: str
-    phase: str
-    reason: str
-    attempts: int
-    since: int
-    code: str | None = None
-
-
-_MARKS: Final = msgspec.json.Decoder(list[_Mark])
-_NAMES: Final = msgspec.json.Decoder(list[str])
-_STEPS: Final = msgspec.json.Decoder(list[StepRow])
+def _bare_outcome(row: StoredRun, why: str) -> OutcomeView:
+    """How a run ended, of which nothing else is known for this reason."""
+    reason = None if row.state == RunState.COMPLETED else why
+    by = "" if row.state == RunState.ABANDONED else None
+    return OutcomeView(row.state, row.by_hand, None, None, reason, by, (), {})
 
 
 def row_view(row: StoredRun) -> RowView:
-    """A run from its row alone."""
+    """A run from its row alone. A row that can't be read is shown with a mark that says so."""
+    facts = facts_of(row)
     return RowView(
         id=row.run,
         saga=row.saga,
@@ -296,13 +304,13 @@ def row_view(row: StoredRun) -> RowView:
         digest=row.digest,
         state=row.state,
         by_hand=row.by_hand,
-        current=_NAMES.decode(row.current),
-        stuck=marks_of(row),
+        current=list(facts.current),
+        stuck=_stuck_rows(facts),
         created_at=moment(row.created_at),
         updated_at=moment(row.updated_at),
         deadline=None if row.deadline is None else moment(row.deadline),
         tags=row.tags,
-        past_pivot=is_past_pivot(row),
+        past_pivot=_past_pivot(facts),
         due_at=None if row.due_at is None else moment(row.due_at),
         ended_at=None if row.ended_at is None else moment(row.ended_at),
         owner=owner_of(row),
@@ -311,19 +319,26 @@ def row_view(row: StoredRun) -> RowView:
 
 def marks_of(row: StoredRun) -> list[StuckRow]:
     """Why a run is stuck, as its row says."""
-    return [
-        StuckRow(each.step, each.phase, each.reason, each.attempts, moment(each.since), each.code)
-        for each in _MARKS.decode(row.stuck)
-    ]
+    return _stuck_rows(facts_of(row))
 
 
 def is_past_pivot(row: StoredRun) -> bool:
     """Whether a run can only go forward, as its row says: its pivot is done, or a step after it was begun."""
-    steps: Sequence[StepRow] = _STEPS.decode(row.steps)
+    return _past_pivot(facts_of(row))
+
+
+def _stuck_rows(facts: RowFacts) -> list[StuckRow]:
+    return [
+        StuckRow(each.step, each.phase, each.reason, each.attempts, moment(each.since), each.code)
+        for each in facts.marks
+    ]
+
+
+def _past_pivot(facts: RowFacts) -> bool:
     return any(
-        (each.kind is Kind.PIVOT and each.state is StepState.DONE)
-        or (each.kind is Kind.RETRIABLE and each.state not in {StepState.WAITING, StepState.SKIPPED})
-        for each in steps
+        (each.kind == Kind.PIVOT and each.state == StepState.DONE)
+        or (each.kind == Kind.RETRIABLE and each.state not in {StepState.WAITING, StepState.SKIPPED})
+        for each in facts.steps
     )
 
 
@@ -334,7 +349,7 @@ def owner_of(row: StoredRun) -> OwnerView | None:
 
 def moment(micros: int) -> datetime:
     """Microseconds since 1970 as a time, which JSON shows as RFC 3339; what is beyond the calendar is its end."""
-    return _EPOCH_START + timedelta(microseconds=min(micros, _LATEST))
+    return _EPOCH_START + timedelta(microseconds=max(0, min(micros, _LATEST)))
 
 
 def _step(record: RunRecord, name: str, kind: Kind, mask: Mask, graph: Graph) -> StepView:
@@ -419,7 +434,7 @@ def _stuck(record: RunRecord, mask: Mask) -> list[StuckView]:
         for mark in record.marks.values()
     ]
     if record.quarantined is not None and record.ended is None:
-        found.append(StuckView(None, None, record.quarantined, None, None, 0, moment(record.at)))
+        found.append(StuckView(WHOLE_RUN, RUN_PHASE, record.quarantined, None, None, 0, moment(record.at)))
     return found
 
 

@@ -12,6 +12,7 @@ from amends.core.errors import AmendsError
 from amends.core.keys import Phase
 from amends.core.state import RunState
 from amends.ports.log import Find, LogReader, StoredRun
+from amends.ports.rows import RUN_PHASE
 from amends.server.views import StuckRow, marks_of
 
 PAGE: Final = 500
@@ -102,7 +103,7 @@ def _version(where: Where, value: str) -> Where:
 
 
 def _phase(where: Where, value: str) -> Where:
-    known = [each.value for each in Phase]
+    known = [*(each.value for each in Phase), RUN_PHASE]
     if value not in known:
         msg = f"{value!r} is no phase. Phases: {', '.join(known)}."
         raise BadWhere(msg)

@@ -10,6 +10,7 @@ from amends.cli.texts.calls import where
 from amends.cli.texts.facts import Fact, History
 from amends.cli.texts.story import units
 from amends.core.keys import Phase, decode_item, make_key, parse_key, unit_name
+from amends.ports.rows import UNREADABLE
 from amends.server.participants import ParticipantView
 from amends.server.views import CallView, ItemView, RunView, StepView
 
@@ -25,6 +26,8 @@ def body_lines(run: RunView, history: History) -> list[str]:
 
 def _bodies(run: str, fact: Fact) -> Iterator[tuple[str, object]]:
     step = fact.text("step")
+    if fact.data.get(UNREADABLE):
+        return
     match fact.kind:
         case "ActionRequested":
             for request in fact.data.get("requests", ()):

@@ -9,6 +9,7 @@ import msgspec
 from amends.cli.texts.tables import aligned
 from amends.cli.texts.times import clock, minute
 from amends.core.keys import Phase, decode_item, make_key, unit_name
+from amends.ports.rows import UNREADABLE
 
 SHOWN_MAX: Final = 72
 """Characters of a reply that are shown in a line."""
@@ -159,6 +160,9 @@ Told = tuple[str, str, str]
 
 
 def _told(run: str, fact: Fact) -> Iterator[Told]:
+    if fact.data.get(UNREADABLE):
+        yield "", fact.kind, "can't be read"
+        return
     if fact.kind == "ActionRequested":
         step = fact.text("step")
         for request in fact.data.get("requests", ()):

@@ -53,6 +53,8 @@ def _standing(each: Listed, around: Around) -> tuple[str, str]:
 
 
 def _unit(step: str, phase: str) -> str:
+    if not step:
+        return "the run as a whole"
     return f"undo {step}" if phase == "compensation" else f"settle {step}" if phase in {"seal", "probe"} else step
 
 

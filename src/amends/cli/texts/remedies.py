@@ -51,7 +51,7 @@ def why_not_again(run: RunView, mark: StuckView) -> str:
 
 def commands(run: RunView, mark: StuckView, made: str = "") -> list[CommandLine]:
     """What a person may do about one mark. `made` names what the step made, where it is known."""
-    if mark.step is None:
+    if not mark.step:
         return [
             (f"amends retry   {run.id}", "let a worker have it again", ""),
             (f"amends abandon {run.id}", "end it as it is; lists what may remain", "ends: abandoned"),
@@ -64,7 +64,7 @@ def commands(run: RunView, mark: StuckView, made: str = "") -> list[CommandLine]
 
 def _commands(run: RunView, mark: StuckView, at: str, step: StepView | None, made: str) -> Iterator[CommandLine]:
     kind = "" if step is None else step.kind
-    who = _participant(step, mark.step or "")
+    who = _participant(step, mark.step)
     probe = (f"amends probe   {at}", f"ask {who} what it knows about the key; changes nothing", "")
     retry = (f"amends retry   {at}", "send it again: same key, same bytes", "")
     match mark.reason:

@@ -60,9 +60,12 @@ class _Telling:
     def ended(self) -> Iterator[str]:
         run = self.run
         ended = self.history.last("RunEnded") or self.history.last("Abandoned")
-        whole = (ended.at if ended is not None else run.updated_at) - run.created_at
+        whole = (ended.at if ended is not None else run.ended_at or run.updated_at) - run.created_at
         started = clock(run.created_at, self.around.now, exactly=True)
         yield self._header(state_word(run), f"{started} UTC, took {span(whole)}")
+        if run.history is not UNSET:
+            yield from self._lacks(run.history)
+            return
         yield from self._because()
         yield from self._left_behind()
         yield from self._notice()
@@ -72,10 +75,19 @@ class _Telling:
             yield ""
             yield from self._both_table()
 
+    def _lacks(self, history: str) -> Iterator[str]:
+        if history == "purged":
+            yield self._line("history", "purged: only how and when the run ended is kept.")
+            return
+        for mark in self.run.stuck:
+            yield self._line("history", f"can't be read: {mark.detail or mark.reason}.")
+
     def going(self) -> Iterator[str]:
         run, now = self.run, self.around.now
         began = f"started {clock(run.created_at, now)} UTC, {age(now - run.created_at)} ago"
         yield self._header(run.state, began)
+        if run.history is not UNSET:
+            yield from self._lacks(run.history)
         yield from self._because()
         yield from self._now()
         yield from self._deadline()
@@ -89,7 +101,7 @@ class _Telling:
         run, now = self.run, self.around.now
         oldest = min(run.stuck, key=lambda mark: mark.since)
         more = f" and {len(run.stuck) - 1} more" if len(run.stuck) > 1 else ""
-        at = "" if oldest.step is None else f" {_at(oldest)}"
+        at = f" {_at(oldest)}" if oldest.step else ""
         since = f"since {clock(oldest.since, now)} UTC, {age(now - oldest.since)} ago"
         yield self._header(f"STUCK{at}{more}", since)
         yield from self._because(before="turned back: ")
@@ -103,7 +115,7 @@ class _Telling:
         yield ""
         yield from self._you_can()
         if self.around.runbook:
-            step = "" if oldest.step is None else f"#{oldest.step.partition('/')[0]}-{oldest.phase}"
+            step = "" if not oldest.step else f"#{oldest.step.partition('/')[0]}-{oldest.phase}"
             yield self._line("book", f"{self.around.runbook}{step}")
 
     # -- lines
@@ -189,8 +201,8 @@ class _Telling:
             yield self._line("owner", f"{owner.worker}, epoch {owner.epoch}")
 
     def _mark(self, mark: StuckView) -> Iterator[str]:
-        if mark.step is None:
-            yield self._line("stuck", f"the run as a whole: {mark.reason}. {why_not_again(self.run, mark)}".rstrip())
+        if not mark.step:
+            yield self._line("stuck", f"the run as a whole: {mark.reason}. {self._why_aside(mark)}".rstrip())
             return
         tried = f", attempt {mark.attempts}" if mark.attempts else ""
         yield self._line("stuck", f"{mark.step}, {mark.phase}{tried}: {_said(mark)}")
@@ -200,6 +212,10 @@ class _Telling:
             yield self._line("", f"{came} {why}".strip())
         yield self._line("known", self._known(mark))
 
+    def _why_aside(self, mark: StuckView) -> str:
+        """What is known of the cause; else what the reason means."""
+        return f"{mark.detail}." if mark.detail else why_not_again(self.run, mark)
+
     def _came_from(self, mark: StuckView) -> str:
         call = self._call(mark)
         if call is None or not mark.attempts or mark.reason == "confirm-undone":
@@ -208,7 +224,7 @@ class _Telling:
         return "" if place in (mark.detail or "") else f"from {place}."
 
     def _call(self, mark: StuckView) -> CallView | None:
-        owner = self._owner_of(mark.step or "")
+        owner = self._owner_of(mark.step)
         if owner is None:
             return None
         match mark.phase:
@@ -223,7 +239,7 @@ class _Telling:
         return next((owner for step in self.run.steps for name, owner in units(step) if name == unit), None)
 
     def _known(self, mark: StuckView) -> str:
-        step = mark.step or ""
+        step = mark.step
         done, asked = self.history.last("ActionSucceeded", step), self.history.first("ActionRequested", step)
         if done is not None:
             reply = shortly(done.data.get("reply"))
@@ -237,7 +253,7 @@ class _Telling:
 
     def _made(self, mark: StuckView) -> str:
         """`r-8812`: what the step made, by the name that its reply gives it."""
-        done = self.history.last("ActionSucceeded", mark.step or "")
+        done = self.history.last("ActionSucceeded", mark.step)
         return "" if done is None else named(done.data.get("reply"))
 
     def _open(self) -> str:
@@ -245,7 +261,7 @@ class _Telling:
         return "nothing else." if not others else f"{counted(len(others), 'call')} go on by themselves."
 
     def _others(self, oldest: StuckView) -> str:
-        if not self.around.same or oldest.step is None:
+        if not self.around.same or not oldest.step:
             return ""
         runs = "1 more run is" if self.around.same == 1 else f"{self.around.same} more runs are"
         return f"{runs} stuck for the same reason: amends stuck"

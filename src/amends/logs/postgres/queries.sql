@@ -280,9 +280,10 @@ saga_version = ?;
 EXISTS (SELECT FROM amends.run_tags AS t WHERE t.name = ? AND t.value = ? AND t.created_at = runs.created_at AND t.run = runs.id);
 
 -- name: find_at_step
--- Condition: this step is current, or stuck.
-(EXISTS (SELECT FROM json_array_elements_text(current) AS step WHERE step = ?)
- OR EXISTS (SELECT FROM json_array_elements(stuck) AS mark WHERE mark ->> 'step' = ?));
+-- Condition: this step is current, or stuck. (A column that holds no list would fail the statement, and with it every other row.)
+(EXISTS (SELECT FROM json_array_elements_text(CASE json_typeof(current) WHEN 'array' THEN current ELSE '[]' END) AS step WHERE step = ?)
+ OR EXISTS (SELECT FROM json_array_elements(CASE json_typeof(stuck) WHEN 'array' THEN stuck ELSE '[]' END) AS mark
+            WHERE mark ->> 'step' = ?));
 
 -- name: find_late
 -- Condition: past its deadline by this time, and not ended.
@@ -337,7 +338,8 @@ INSERT INTO amends.settings (name, value) VALUES ($1, $2) ON CONFLICT (name) DO 
 
 -- name: purge
 -- Forget runs that ended before a time (in a state) and that nobody has or needs, the oldest first: their events and tags
--- go, and the row keeps what tells that the id is taken, by what, and how it ended.
+-- go, and the row keeps what tells that the id is taken, by what, and how it ended. (Where a row's own tags can't be read, every tag
+-- of every run is looked at; only then.)
 WITH over AS (
     SELECT id, tags, created_at FROM amends.runs
     WHERE ended_at < $1 AND ($3::text IS NULL OR state = $3) AND format > 0 AND owner IS NULL AND due_at IS NULL
@@ -345,8 +347,14 @@ WITH over AS (
 ), events_gone AS (
     DELETE FROM amends.events USING over WHERE events.run = over.id
 ), tags_gone AS (
-    DELETE FROM amends.run_tags AS t USING over, json_each_text(over.tags) AS tag
+    DELETE FROM amends.run_tags AS t
+    USING over, json_each_text(CASE json_typeof(over.tags) WHEN 'object' THEN over.tags ELSE '{}' END) AS tag
     WHERE t.name = tag.key AND t.value = tag.value AND t.created_at = over.created_at AND t.run = over.id
+), damaged AS (
+    SELECT id, created_at FROM over WHERE json_typeof(tags) <> 'object' OR EXISTS (
+        SELECT FROM json_each(CASE json_typeof(tags) WHEN 'object' THEN tags ELSE '{}' END) AS tag WHERE json_typeof(tag.value) <> 'string')
+), damaged_tags_gone AS (
+    DELETE FROM amends.run_tags AS t USING damaged AS d WHERE t.created_at = d.created_at AND t.run = d.id
 )
 UPDATE amends.runs AS r SET format = 0, current = '[]', steps = '[]', stuck = '[]', tags = '{}'
 FROM over WHERE r.id = over.id

@@ -5,21 +5,26 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 import asyncpg
+import msgspec
 
 from amends.core.limits import VERSION_MAX
 from amends.logs.postgres.statements import SQL, numbered
 from amends.ports.log import Find, SagaKey, StoredEvent, StoredRun
+from amends.ports.rows import tags_of
 
 LIVE: Final = frozenset({"running", "compensating", "stuck"})
 OTHER_ENDS: Final = frozenset({"compensated", "abandoned"})
 COLUMNS: Final = 20
 """Of a row of `runs`; an event's follow."""
 
+_KEYS: Final = msgspec.json.Decoder(list[tuple[str, int, str]])
+
 Parameter = str | int | list[str]
 
 
 def stored(row: asyncpg.Record, events: Sequence[StoredEvent]) -> StoredRun:
     """A row of `runs` as the port has it."""
+    tags = tags_of(row[16])
     return StoredRun(
         run=row[0],
         saga=row[1],
@@ -37,11 +42,12 @@ def stored(row: asyncpg.Record, events: Sequence[StoredEvent]) -> StoredRun:
         steps=row[13],
         stuck=row[14],
         deadline=row[15],
-        tags=json.loads(row[16]),
+        tags={} if tags is None else tags,
         created_at=row[17],
         updated_at=row[18],
         ended_at=row[19],
         events=events,
+        unreadable=("tags",) if tags is None else (),
     )
 
 
@@ -64,8 +70,11 @@ def keys_as_json(sagas: Sequence[SagaKey]) -> bytes:
 
 
 def keys_of_json(text: bytes) -> tuple[SagaKey, ...]:
-    """The same, read again."""
-    return tuple(SagaKey(name, version, digest) for name, version, digest in json.loads(text))
+    """The same, read again; none where it can't be: a worker is listed whatever its row says."""
+    try:
+        return tuple(SagaKey(*key) for key in _KEYS.decode(text))
+    except msgspec.MsgspecError:
+        return ()
 
 
 def tags_as_json(tags: Mapping[str, str]) -> bytes:

@@ -54,7 +54,14 @@ def connect(path: Path, mode: Literal["ro", "rw", "rwc"]) -> sqlite3.Connection:
     """
     uri = f"file:{quote(str(path.absolute()))}?mode={mode}"
     reads = mode == "ro"
-    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_SECONDS, check_same_thread=reads)
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_SECONDS, check_same_thread=reads)
+    connection.text_factory = text_of
+    return connection
+
+
+def text_of(raw: bytes) -> str:
+    """A text column. What isn't UTF-8 gets replacement characters: else one damaged row would fail a whole list."""
+    return raw.decode("utf-8", "replace")
 
 
 def open_for_writing(path: Path) -> sqlite3.Connection:

@@ -91,7 +91,7 @@ ORDER BY due_at LIMIT 1;
 -- name: row
 -- One run's row.
 SELECT id, saga, saga_version, digest, state, by_hand, version, owner, epoch, due_at, claims, start_print,
-       CAST(current AS BLOB), CAST(steps AS BLOB), CAST(stuck AS BLOB), deadline, tags, created_at, updated_at, ended_at
+       CAST(current AS BLOB), CAST(steps AS BLOB), CAST(stuck AS BLOB), deadline, CAST(tags AS BLOB), created_at, updated_at, ended_at
 FROM runs
 WHERE id = ?;
 
@@ -102,7 +102,7 @@ SELECT kind, CAST(body AS BLOB), epoch, at FROM events WHERE run = ? AND version
 -- name: find
 -- Rows by what was asked; the conditions that follow are put in, as many as were asked for.
 SELECT id, saga, saga_version, digest, state, by_hand, version, owner, epoch, due_at, claims, start_print,
-       CAST(current AS BLOB), CAST(steps AS BLOB), CAST(stuck AS BLOB), deadline, tags, created_at, updated_at, ended_at
+       CAST(current AS BLOB), CAST(steps AS BLOB), CAST(stuck AS BLOB), deadline, CAST(tags AS BLOB), created_at, updated_at, ended_at
 FROM runs
 WHERE /* conditions */
 ORDER BY created_at DESC, id DESC
@@ -129,9 +129,10 @@ saga_version = ?;
 (created_at, id) IN (SELECT created_at, run FROM run_tags WHERE name = ? AND value = ?);
 
 -- name: find_at_step
--- Condition: this step is current, or stuck.
-(EXISTS (SELECT 1 FROM json_each(current) WHERE value = ?)
- OR EXISTS (SELECT 1 FROM json_each(stuck) AS mark WHERE json_extract(mark.value, '$.step') = ?));
+-- Condition: this step is current, or stuck. (A column that holds no JSON would fail the statement, and with it every other row.)
+(EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(current) THEN current ELSE '[]' END) WHERE value = ?)
+ OR EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(stuck) THEN stuck ELSE '[]' END) AS mark
+            WHERE CASE WHEN mark.type = 'object' THEN json_extract(mark.value, '$.step') END = ?));
 
 -- name: find_late
 -- Condition: it should have ended before this time.
@@ -212,7 +213,18 @@ DELETE FROM events WHERE run = ?;
 -- name: purge_tags
 -- A purged run is not found by its tags any more.
 DELETE FROM run_tags WHERE run = ? AND (name, value, created_at) IN (
-    SELECT tag.key, tag.value, runs.created_at FROM runs, json_each(runs.tags) AS tag WHERE runs.id = ?);
+    SELECT tag.key, tag.value, runs.created_at
+    FROM runs, json_each(CASE WHEN json_valid(runs.tags) THEN runs.tags ELSE '{}' END) AS tag WHERE runs.id = ?);
+
+-- name: damaged_tags
+-- Those of some runs (JSON) whose own tags can't be read.
+SELECT id FROM runs WHERE id IN (SELECT value FROM json_each(?)) AND (
+    coalesce(json_type(CASE WHEN json_valid(tags) THEN tags END), '') <> 'object'
+    OR EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(tags) THEN tags END) WHERE type <> 'text'));
+
+-- name: purge_damaged_tags
+-- The same for such a run: every tag is looked at, which only damage is worth.
+DELETE FROM run_tags WHERE run = ?;
 
 -- name: purge_row
 -- A purged run's row keeps what tells that its id is taken, by what, and how it ended.

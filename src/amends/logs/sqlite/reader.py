@@ -10,12 +10,13 @@ from typing import TypeAlias, TypeVar
 from amends.core.errors import LogUnavailable
 from amends.logs.sqlite.statements import SQL
 from amends.ports.log import Find, LiveRuns, SagaKey, StoredEvent, StoredRun, WorkerRow, WorkerState
+from amends.ports.rows import tags_of
 
 R = TypeVar("R")
 
 Identity: TypeAlias = tuple[str, str, int, str, str]
 Standing: TypeAlias = tuple[int, int, str | None, int, int | None, int, bytes, bytes, bytes, bytes]
-Columns: TypeAlias = tuple[*Identity, *Standing, int | None, str, int, int, int | None]
+Columns: TypeAlias = tuple[*Identity, *Standing, int | None, bytes, int, int, int | None]
 """A row as the statements give it: `by_hand` is a number, the tags are JSON."""
 
 
@@ -58,7 +59,7 @@ class Reader:
         rows = self._at_one_moment(lambda: self.connection.execute(SQL["workers"]).fetchall())
         here = socket.gethostname()
         return [
-            WorkerRow(worker, WorkerState(state), here, int(worker.partition("-")[0]), None, None, None, (), owned)
+            WorkerRow(worker, WorkerState(state), here, pid_of(worker), None, None, None, (), owned)
             for worker, state, owned in rows
         ]
 
@@ -108,6 +109,12 @@ class Reader:
             raise LogUnavailable(f"{self.path} can't be read: {error}.") from error
 
 
+def pid_of(worker: str) -> int:
+    """The process that a worker's id names; 0 where it names none."""
+    pid = worker.partition("-")[0]
+    return int(pid) if pid.isascii() and pid.isdecimal() else 0
+
+
 def keys_as_json(sagas: Sequence[SagaKey]) -> str:
     """Sagas as a parameter."""
     return as_json([(saga.name, saga.version, saga.digest) for saga in sagas])
@@ -120,6 +127,7 @@ def as_json(value: object) -> str:
 
 def stored(row: Columns, events: Sequence[StoredEvent]) -> StoredRun:
     """A row of `runs` as the port has it."""
+    tags = tags_of(row[16])
     return StoredRun(
         run=row[0],
         saga=row[1],
@@ -137,11 +145,12 @@ def stored(row: Columns, events: Sequence[StoredEvent]) -> StoredRun:
         steps=row[13],
         stuck=row[14],
         deadline=row[15],
-        tags=json.loads(row[16]),
+        tags={} if tags is None else tags,
         created_at=row[17],
         updated_at=row[18],
         ended_at=row[19],
         events=events,
+        unreadable=("tags",) if tags is None else (),
     )
 
 

@@ -324,6 +324,8 @@ class Writer:
         ids: list[tuple[str]] = self.connection.execute(SQL["purgeable"], wanted).fetchall()
         self.connection.executemany(SQL["purge_events"], ids)
         self.connection.executemany(SQL["purge_tags"], [(run, run) for (run,) in ids])
+        damaged = self.connection.execute(SQL["damaged_tags"], (as_json([run for (run,) in ids]),)).fetchall()
+        self.connection.executemany(SQL["purge_damaged_tags"], damaged)
         self.connection.executemany(SQL["purge_row"], ids)
         return len(ids)
 
