@@ -1,6 +1,7 @@
 """Settings for every test: property tests never race a clock, and are the same ones each time on a build machine."""
 
 import faulthandler
+import gc
 import os
 
 import pytest
@@ -11,6 +12,14 @@ settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 pytest_plugins = ["tests.support.postgres"]
+
+
+def pytest_collection_finish() -> None:
+    """What was collected stays until the end: no collection of garbage looks at it again. A fifth of the suite's time
+    went into that.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

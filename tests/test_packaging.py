@@ -1,11 +1,14 @@
 """What a stranger gets who installs the package or clones the repository."""
 
+import ast
 import tomllib
 from importlib import metadata, resources
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from msgspec import Struct, convert
+
+import amends
 
 PROJECT = Path(__file__).parent.parent
 
@@ -44,3 +47,17 @@ def test_the_license_and_the_command_come_along() -> None:
     assert [script.value for script in metadata.entry_points(group="console_scripts", name="amends")] == [
         "amends.cli.main:main"
     ]
+
+
+def test_the_public_names_are_listed_and_all_are_there() -> None:
+    listed = set(amends.__all__)
+    assert len(listed) == len(amends.__all__)
+    assert {name for name in listed if name.startswith("_")} == set()
+    imported = {
+        alias.asname or alias.name
+        for node in ast.parse((PROJECT / "src/amends/__init__.py").read_text("utf-8")).body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert listed == imported
+    assert {name for name in listed if not hasattr(amends, name)} == set()

@@ -105,7 +105,7 @@ def _postgres() -> tuple[Callable[..., TransactionLog], Callable[[str], Abstract
     except ModuleNotFoundError as error:
         if error.name != "asyncpg":
             raise
-        msg = 'a log on PostgreSQL has an extra: pip install "amends[postgres]"'
+        msg = "A log on PostgreSQL requires the 'postgres' extra: pip install \"amends[postgres]\""
         raise AmendsError(msg) from error
     return PostgresLog, open_readonly
 
@@ -118,7 +118,7 @@ def open_events(settings: Settings) -> EventCodec:
     try:
         from amends.codecs.encrypted import EncryptedEvents
     except ModuleNotFoundError as error:
-        msg = 'privacy.encrypt needs an extra: pip install "amends[crypto]"'
+        msg = "privacy.encrypt requires the 'crypto' extra: pip install \"amends[crypto]\""
         raise AmendsError(msg) from error
     return EncryptedEvents(PlainEvents(), [each.look_up() for each in (privacy.encrypt, *privacy.decrypt)])
 
@@ -241,6 +241,7 @@ class Orchestrator:
         routes: Iterable[Route] = (),
         settings: str | Settings | None = None,
         runs_max: int | None = None,
+        leave: Iterable[str] | None = None,
         grace: float = GRACE_SECONDS,
         clock: Clock | None = None,
         timers: Timers = LOOP_TIMERS,
@@ -249,6 +250,11 @@ class Orchestrator:
     ) -> None:
         """`settings` is the path of an `amends.toml`, whose log, participants and engine hold where nothing is said
         here; without one `log` is `memory:`.
+
+        `leave` names sagas whose live runs this process may leave to nobody. Where the log has live runs of a saga, or
+        of a version, that neither this process nor another live worker has loaded, entering is `DefinitionInvalid`
+        unless the saga is named here. (A log on PostgreSQL may serve other deployments too: live runs of sagas of which
+        this process has no version are only logged there.)
 
         `clock`, `timers`, `poll_seconds` and `around` (put around every way to a participant) are for tests.
         """
@@ -268,6 +274,7 @@ class Orchestrator:
         self._routes = [*given, *(each for each in self._configured.routes if each.participant not in said)]
         self._grace = grace
         self._runs_max = known.engine.runs_max if runs_max is None else runs_max
+        self._leave = tuple(known.engine.leave if leave is None else leave)
         self._clock = clock or SystemClock()
         self._timers = timers
         self._lease_seconds = known.engine.lease
@@ -297,6 +304,7 @@ class Orchestrator:
             timers=self._timers,
             poll_seconds=self._poll_seconds,
             participants=self._lanes.standing,
+            leave=self._leave,
         )
         try:
             await engine.open()

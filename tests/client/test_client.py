@@ -256,6 +256,9 @@ def problem(status: int, name: str, **headers: str) -> web.Response:
     return web.Response(status=status, text=body, headers=headers, content_type="application/problem+json")
 
 
+NOT_AMENDS = "this isn't an answer of an amends server"
+
+
 @pytest.mark.parametrize(
     ("answer", "kind", "said"),
     [
@@ -267,9 +270,12 @@ def problem(status: int, name: str, **headers: str) -> web.Response:
         (problem(403, "forbidden"), NotAllowed, "what to do"),
         (problem(409, "in-flight"), Refused, "the reason"),
         (problem(500, "internal"), ServerUnavailable, "the reason"),
-        (web.Response(status=200, text="<html>welcome"), ServerUnavailable, "is this a server of amends"),
-        (web.Response(status=502, text="<html>bad gateway"), ServerUnavailable, "not from amends"),
-        (web.Response(status=404, text="nothing here"), Refused, "Is the address right"),
+        (web.Response(status=200, text="<html>welcome"), ServerUnavailable, NOT_AMENDS),
+        (web.json_response({"hello": "world"}), ServerUnavailable, NOT_AMENDS),
+        (web.Response(status=502, text="<html>bad\n gateway"), ServerUnavailable, f"{NOT_AMENDS}.*'<html>bad gateway'"),
+        (web.Response(status=404, text="nothing here"), Refused, f"{NOT_AMENDS}: status 404, text/plain: 'nothing"),
+        (web.json_response({"detail": "Not Found"}, status=404), Refused, f"{NOT_AMENDS}.*Check the address"),
+        (web.json_response({"type": "about:blank"}, status=400), Refused, NOT_AMENDS),
     ],
 )
 async def test_a_refusal_is_an_exception_of_its_own(answer: web.Response, kind: type[AmendsError], said: str) -> None:

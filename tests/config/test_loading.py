@@ -44,6 +44,19 @@ def test_flags_win_over_variables_over_the_file_over_defaults(tmp_path: Path) ->
     ]
 
 
+def test_what_stands_in_a_list_was_set_where_the_list_was(tmp_path: Path) -> None:
+    text = """
+[[tokens]]
+name = "web"
+role = "client"
+hash = "sha256:%s"
+""" % ("0" * 64)
+    file = str(tmp_path / "amends.toml")
+    origins = {row.name: row.origin for row in rows(loaded(tmp_path, text, {}))}
+    assert origins["tokens[0].name"] == origins["tokens[0].hash"] == file
+    assert origins["server.listen"] == "default"
+
+
 def test_without_a_file_there_are_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert load(environment={}).file is None

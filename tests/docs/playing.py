@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import sqlite3
 import subprocess
@@ -65,19 +66,28 @@ def console(block: Block, folder: Path, address: str = "") -> None:
 
 
 def commands(text: str) -> Iterator[tuple[str, str]]:
-    """Each `$ ` line, with the lines it goes on in, and what is said to be printed."""
+    """Each `$ ` line as a reader pastes it, with the lines it goes on in, and what is said to be printed."""
     command, said = "", list[str]()
     for line in text.split("\n"):
         if line.startswith("$ "):
             if command:
                 yield command, "\n".join(said)
             command, said = line[2:], []
-        elif command.endswith("\\"):
-            command = command[:-1] + line.strip()
+        elif command.endswith("\\") or has_open_quote(command):
+            command += f"\n{line}"
         else:
             said.append(line)
     if command:
         yield command, "\n".join(said)
+
+
+def has_open_quote(command: str) -> bool:
+    """Whether a shell would ask for another line to close a quote."""
+    try:
+        shlex.split(command, posix=True)
+    except ValueError as error:
+        return "quotation" in str(error)
+    return False
 
 
 def environment() -> dict[str, str]:

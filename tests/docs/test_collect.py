@@ -1,5 +1,6 @@
 """The collector refuses what nobody can check, and the comparison what differs; else every page would pass."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -54,8 +55,15 @@ def test_one_comment_is_for_one_block() -> None:
         collected("<!-- check: output of x -->\n```text\na\n```\n```text\nb\n```\n")
 
 
-def test_commands_go_on_in_the_next_line() -> None:
-    assert list(commands("$ a \\\n    b\nsaid\nmore\n$ c")) == [("a b", "said\nmore"), ("c", "")]
+def test_commands_go_on_in_the_next_line_as_they_stand() -> None:
+    """Pasted into a shell, a backslash within quotes is part of the text: it must not be mended on the way."""
+    assert list(commands("$ a \\\n    b\nsaid\nmore\n$ c")) == [("a \\\n    b", "said\nmore"), ("c", "")]
+    assert list(commands("$ a '{\n  b}' | c\nsaid\n$ it's\n' d\nmore")) == [
+        ("a '{\n  b}' | c", "said"),
+        ("it's\n' d", "more"),
+    ]
+    (broken,) = commands("$ printf %s '{ \\\n }'\nsaid")
+    assert subprocess.run(["sh", "-c", broken[0]], capture_output=True, check=True).stdout == b"{ \\\n }"
 
 
 @pytest.mark.parametrize(

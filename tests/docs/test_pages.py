@@ -43,7 +43,7 @@ def written(folder: Path) -> list[Path]:
 
 def test_python_in_the_pages_holds_under_mypy(tmp_path: Path) -> None:
     for own in written(tmp_path.resolve()):
-        report = run_mypy(own, cache_name="pages")
+        report = run_mypy(own)
         if said := difference(frozenset[Finding](), report):
             pytest.fail(f"{own.name}\n{said}", pytrace=False)
 

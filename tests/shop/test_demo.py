@@ -125,7 +125,8 @@ def test_only_the_json_is_on_standard_output_and_nothing_is_coloured(
 ) -> None:
     _, said = given
     assert len(said.stdout.splitlines()) == 1
-    for line in ("starting three services", "SIGKILL", "started again", "auditing", "audit         holds"):
+    next_step = f"amends ls --log sqlite:///{given[0] / 'log.db'}"
+    for line in (next_step, "starting three services", "SIGKILL", "started again", "auditing", "audit         holds"):
         assert line in said.stderr
     assert "\x1b" not in said.stderr
 
@@ -278,7 +279,7 @@ def started(folder: Path) -> bool:
         return False
 
 
-@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("by", [pytest.param(signal.SIGINT, marks=pytest.mark.campaign), signal.SIGTERM])
 def test_an_interrupted_demo_leaves_no_processes(
     running: "subprocess.Popen[str]", tmp_path: Path, by: signal.Signals
 ) -> None:

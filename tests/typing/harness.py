@@ -13,6 +13,7 @@ Each checker runs once per folder, under its strict mode and without the project
 means to a user what it means here.
 """
 
+import fcntl
 import os
 import re
 import subprocess
@@ -100,14 +101,16 @@ def difference(expected: frozenset[Finding], report: Report) -> str:
     return "\n".join([*missing, *surplus, "the checker's words:", *(report.words or ("(none)",))])
 
 
-def run_mypy(folder: Path, cache_name: str | None = None) -> Report:
-    # Its own cache per folder: two runs at once with one cache would wait for, or spoil, each other. Who runs mypy over
-    # one folder after the other names one cache for all: then it reads amends once.
-    cache = PROJECT / ".mypy_cache" / f"samples-{cache_name or folder.name}"
-    status, output, errors = run(
-        [sys.executable, "-m", "mypy", "--strict", "--config-file=", f"--cache-dir={cache}", "--output=json"],
-        [str(path) for path in samples(folder)],
-    )
+def run_mypy(folder: Path) -> Report:
+    # One cache for all samples, so that mypy reads amends once. Two runs at a time would spoil it: they take turns.
+    cache = PROJECT / ".mypy_cache" / "samples"
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / "turn").open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        status, output, errors = run(
+            [sys.executable, "-m", "mypy", "--strict", "--config-file=", f"--cache-dir={cache}", "--output=json"],
+            [str(path) for path in samples(folder)],
+        )
     # 0: clean, 1: errors in the samples. All else (2: wrong usage or a crash) means that nothing was checked.
     if status not in {0, 1}:
         raise HarnessError(f"mypy stopped with {status}:\n{output}\n{errors}")

@@ -14,5 +14,5 @@ def demo(context: typer.Context) -> None:
         shop.command()(demo_command)
         shop(context.args, prog_name="amends demo")
     except ModuleNotFoundError as error:
-        msg = f'the demo needs {error.name}, which isn\'t installed: pip install "amends[demo]"'
+        msg = f"The demo requires the 'demo' extra ({error.name} is not installed): pip install \"amends[demo]\""
         raise AmendsError(msg) from error

@@ -27,7 +27,7 @@ def run(arguments: Sequence[str]) -> int:
         print(f"amends {version('amends')}")
         return 0
     if find_spec("typer") is None:
-        print('error   the command line has an extra: pip install "amends[cli]"', file=sys.stderr)
+        print("error   The command line requires the 'cli' extra: pip install \"amends[cli]\"", file=sys.stderr)
         return 1
     from amends.cli.app import app
 

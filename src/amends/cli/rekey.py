@@ -69,7 +69,7 @@ def _names() -> dict[str, str]:
     try:
         from amends.codecs.encrypted import key_name
     except ModuleNotFoundError as error:
-        msg = 'privacy.encrypt needs an extra: pip install "amends[crypto]"'
+        msg = "privacy.encrypt requires the 'crypto' extra: pip install \"amends[crypto]\""
         raise BadUsage(msg) from error
     return {key_name(secret.look_up()): where for where, secret in keys}
 

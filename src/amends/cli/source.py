@@ -15,7 +15,7 @@ import typer
 
 from amends.cli.errors import BadUsage
 from amends.cli.source_log import Purpose, open_source, settings_here
-from amends.client.wire import Address, Again, Ask, Said, succeeded
+from amends.client.wire import Address, Again, Ask, Said, foreign, succeeded
 from amends.core.errors import AmendsError, Refused
 
 T = TypeVar("T")
@@ -146,7 +146,7 @@ def decoded(said: Said, type_: type[T]) -> T:
     try:
         return msgspec.json.decode(said.body, type=type_)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        msg = f"the answer can't be read: {error}. Is it a server of amends, and of this version?"
+        msg = f"{foreign(said)} Or it is of another version than this command: {error}."
         raise AmendsError(msg) from error
 
 

@@ -56,7 +56,7 @@ def _key(*, json: bool) -> None:
     try:
         from amends.codecs.encrypted import new_key
     except ModuleNotFoundError as error:
-        msg = 'a key needs an extra: pip install "amends[crypto]"'
+        msg = "A key requires the 'crypto' extra: pip install \"amends[crypto]\""
         raise BadUsage(msg) from error
     made = new_key()
     if json:

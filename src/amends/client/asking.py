@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, TypeVar
 import msgspec
 
 from amends.client.seen import SEEN, SeenRun, outcome_of
-from amends.client.wire import TEXT_SHOWN_MAX, Again, Ask, Asking, Said, segment, succeeded
+from amends.client.wire import TEXT_SHOWN_MAX, Again, Ask, Asking, Said, foreign, segment, succeeded
 from amends.codecs.json import JsonCodec
 from amends.core.codec import Undecodable
 from amends.core.declare import Step
@@ -136,9 +136,7 @@ def seen(said: Said) -> SeenRun:
     try:
         return SEEN.decode(said.body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        shown = said.body[:TEXT_SHOWN_MAX].decode(errors="replace")
-        msg = f"{said.status}, and no run: is this a server of amends? It said: {shown!r}"
-        raise ServerUnavailable(msg) from error
+        raise ServerUnavailable(foreign(said)) from error
 
 
 def new_id() -> str:

@@ -149,15 +149,26 @@ def refusal(said: Said) -> AmendsError:
     return Refused(name or "refused", detail, status=said.status)
 
 
+def foreign(said: Said) -> str:
+    """What a caller is told of an answer that no amends server gives: a proxy's page, another program's reply."""
+    kind = said.headers.get("content-type", "no content type").partition(";")[0]
+    shown = " ".join(said.body[:TEXT_SHOWN_MAX].decode(errors="replace").split())
+    return (
+        f"this isn't an answer of an amends server: status {said.status}, {kind}: {shown!r}. "
+        "Check the address: scheme, host, port and path."
+    )
+
+
 def _problem(said: Said) -> dict[str, Any]:
     try:
         found: object = msgspec.json.decode(said.body)
     except (msgspec.DecodeError, UnicodeDecodeError):
         found = None
     if isinstance(found, dict):
-        return cast("dict[str, Any]", found)
-    shown = said.body[:TEXT_SHOWN_MAX].decode(errors="replace")
-    return {"detail": f"{said.status}, not from amends: {shown!r}. Is the address right?"}
+        problem = cast("dict[str, Any]", found)
+        if str(problem.get("type", "")).startswith("urn:amends:"):
+            return problem
+    return {"detail": foreign(said)}
 
 
 def _overloaded(detail: str, _: Mapping[str, Any], said: Said) -> AmendsError:

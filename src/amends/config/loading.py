@@ -32,6 +32,7 @@ TESTS: Final = "AMENDS_TEST_"
 ANY_NAME: Final = "[...]"
 
 _PLACE: Final = re.compile(r" - at `\$(?P<path>[^`]*)`$")
+_INDEX: Final = re.compile(r"\[\d+\]")
 _STEP: Final = re.compile(r"\.?([A-Za-z0-9_-]+)|\[(\d+|\.\.\.)\]")
 
 
@@ -45,6 +46,7 @@ class Loaded:
 
     def origin(self, path: str) -> str:
         """Where a value comes from: a flag, a variable, the file, or `default`."""
+        path = _INDEX.sub("", path)  # `tokens[0].name` was set where `tokens` was
         within = next((who for known, who in self.origins.items() if known.startswith(f"{path}.")), None)
         if within is not None:
             return within

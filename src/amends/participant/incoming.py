@@ -100,7 +100,7 @@ def _key(headers: Mapping[str, str]) -> Key:
     if not text:
         msg = "there is no Idempotency-Key: this is no call of a saga."
         raise BadHeaders(msg)
-    # Quoted as the IETF draft wants it, or bare as many clients send it.
+    # Quoted, as the expired IETF draft draft-ietf-httpapi-idempotency-key-header-07 has it, or bare as many send it.
     bare = text[1:-1] if text[0] == text[-1] == '"' else text
     try:
         return parse_key(bare)

@@ -6,6 +6,7 @@ Exit 0 if the audit holds, 1 if it doesn't or a process failed, 2 if the demo ca
 
 import asyncio
 import json
+import os
 import secrets
 import signal
 import sys
@@ -56,6 +57,9 @@ def demo_command(
     as_json: Annotated[bool, typer.Option("--json", help="The result as one JSON object, the last line.")] = False,
 ) -> None:
     """See it work: a shop of three services, orders under faults, the orchestrator killed in the middle, an audit."""
+    # Said before what takes a second to import: silence looks like a demo that hangs.
+    opening = f"amends demo: {orders} orders over three services, faults: {faults.value}. It takes some ten seconds."
+    print(opening, file=sys.stderr if as_json else sys.stdout, flush=True)
     from rich.console import Console
 
     from amends.shop.demo_settings import ORCHESTRATOR, Impossible, Settings, usable_folder, usable_ports
@@ -95,6 +99,13 @@ def show(result: "Result", console: "Console") -> None:
     console.print(f"\n{result}")
     there = "postgres" if result.postgres else "inventory.db, payment.db, shipping.db, log.db"
     console.print(f"data          {result.folder} ({there}); seed {result.seed}")
+    if not result.postgres:  # its server has stopped
+        run = "uv run amends" if "UV_RUN_RECURSION_DEPTH" in os.environ else "amends"
+        log = f"--log sqlite:///{result.folder / 'log.db'}"
+        console.print(f"next          {run} ls {log}")
+        if story is not None:
+            console.print(f"              {run} show {story.run} --events {log}")
+        console.print("              docs/tutorial/first-saga.md writes a saga of your own, step by step")
 
 
 def _given(settings: "Settings", console: "Console") -> "Result":

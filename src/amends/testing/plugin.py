@@ -80,7 +80,10 @@ else:  # pragma: no cover - the extra `testing` brings it
     @pytest.fixture
     def saga_workshop() -> None:
         """Say what is missing."""
-        pytest.fail('saga_workshop needs pytest-asyncio: pip install "amends[testing]", or use blocking_saga_workshop')
+        pytest.fail(
+            "saga_workshop requires the 'testing' extra (pytest-asyncio): "
+            'pip install "amends[testing]", or use blocking_saga_workshop'
+        )
 
 
 @pytest.fixture

