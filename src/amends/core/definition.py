@@ -267,6 +267,7 @@ class StepDefinition:
             msg = f"its compensation returned {type(call).__name__}, expected a Call of {request.participant}."
             raise AuthorMistake(msg)
         what = call.what
+        definition.learn(what.operation)
         if what.operation.participant != request.participant:
             msg = (
                 f"its compensation calls {what.operation.participant}, but {request.participant} acted: elsewhere "
@@ -330,7 +331,15 @@ class StepDefinition:
 class Definition:
     """A saga, loaded and checked. Made by `define`."""
 
-    def __init__(self, saga: Saga[Any], codec: Codec, defaults_of: DefaultsOf = lambda _: DEFAULTS) -> None:
+    def __init__(
+        self,
+        saga: Saga[Any],
+        codec: Codec,
+        defaults_of: DefaultsOf = lambda _: DEFAULTS,
+        *,
+        callable_only: bool = False,
+    ) -> None:
+        self._callable_only = callable_only
         vertices = arrange(saga.steps)
         self.saga = saga.name
         self.version = saga.version
@@ -388,7 +397,12 @@ class Definition:
         return self._notice is not None
 
     def learn(self, operation: Operation[..., Any, Any]) -> None:
-        """Keep an operation in mind, so that its logged calls find their types again."""
+        """Keep an operation in mind, so that its logged calls find their types again. `AuthorMistake`: it can't be
+        called.
+        """
+        if self._callable_only and operation.uncallable is not None:
+            msg = f"builds a call that can't be made: {operation.uncallable}"
+            raise AuthorMistake(msg)
         self._operations[operation.participant, operation.name] = operation
 
     def operation(self, participant: str, name: str) -> Operation[..., Any, Any] | None:
@@ -480,7 +494,7 @@ def define(saga: Saga[I], codec: Codec, defaults_of: DefaultsOf = lambda _: DEFA
     mistakes = check_saga(saga)
     if mistakes:
         raise DefinitionInvalid(mistakes)
-    return Definition(saga, codec, defaults_of)
+    return Definition(saga, codec, defaults_of, callable_only=True)
 
 
 def _is_mapping(value: object) -> TypeGuard[Mapping[Any, Any]]:
