@@ -242,6 +242,7 @@ class Orchestrator:
         routes: Iterable[Route] = (),
         settings: str | Settings | None = None,
         runs_max: int | None = None,
+        leave: Iterable[str] | None = None,
         grace: float = GRACE_SECONDS,
         clock: Clock | None = None,
         timers: Timers = LOOP_TIMERS,
@@ -250,6 +251,11 @@ class Orchestrator:
     ) -> None:
         """`settings` is the path of an `amends.toml`, whose log, participants and engine hold where nothing is said
         here; without one `log` is `memory:`.
+
+        `leave` names sagas whose live runs this process may leave to nobody. Where the log has live runs of a saga, or
+        of a version, that neither this process nor another live worker has loaded, entering is `DefinitionInvalid`
+        unless the saga is named here. (A log on PostgreSQL may serve other deployments too: live runs of sagas of which
+        this process has no version are only logged there.)
 
         `clock`, `timers`, `poll_seconds` and `around` (put around every way to a participant) are for tests.
         """
@@ -269,6 +275,7 @@ class Orchestrator:
         self._routes = [*given, *(each for each in self._configured.routes if each.participant not in said)]
         self._grace = grace
         self._runs_max = known.engine.runs_max if runs_max is None else runs_max
+        self._leave = tuple(known.engine.leave if leave is None else leave)
         self._clock = clock or SystemClock()
         self._timers = timers
         self._lease_seconds = known.engine.lease
@@ -298,6 +305,7 @@ class Orchestrator:
             timers=self._timers,
             poll_seconds=self._poll_seconds,
             participants=self._lanes.standing,
+            leave=self._leave,
         )
         try:
             await engine.open()

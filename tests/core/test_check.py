@@ -11,7 +11,7 @@ from amends.core.errors import DefinitionInvalid
 from amends.core.operation import Call, Participant, Rest, blocking, operation
 from amends.core.retry import Policy, Retry
 from amends.core.saga import Saga
-from tests.support.stories import CODEC, Ask, Asked, Barrier, Spec, c, gives, n, p, r, saga_of
+from tests.support.stories import CODEC, Ask, Asked, Barrier, Plain, Spec, c, gives, n, p, r, saga_of
 
 
 def mistakes(*specs: Spec, **more: Any) -> list[str]:  # noqa: ANN401 - as saga_of
@@ -269,6 +269,34 @@ def test_apis_described_by_rest_are_refused_for_now() -> None:
     assert len(found) == 1
     assert "Asked.act is described by Rest, which this version can't send yet" in found[0]
     assert Rest("PUT /x").guard.value == "idempotent"
+
+
+def test_an_api_described_by_rest_is_refused_wherever_a_saga_names_it() -> None:
+    def undo_plain(_input: str, _reply: str | None) -> Call[None]:
+        return Plain.undo("x")
+
+    def tell(_input: str, _end: object) -> Call[None]:
+        return Plain.undo("x")
+
+    class Half(Participant):
+        act = operation(Ask, str, compensation="undo")
+        undo = operation(Ask, rest=Rest("PUT /undo"))
+
+    plain = "Plain.undo is described by Rest, which this version can't send yet"
+    assert any(f"step a: its compensation: {plain}" in each for each in mistakes(c("a", Barrier.act, undo=undo_plain)))
+    assert mistakes(c("a"), notice=tell)[0].startswith(f"s v1: its notice: {plain}")
+    assert mistakes(c("a", Half.act))[0].startswith("s v1, step a: Half.act is described by Rest"), (
+        "it is undone by one"
+    )
+
+
+def test_an_operation_of_no_participant_is_refused() -> None:
+    alone = operation(Ask, str)
+
+    def call(_input: str) -> Call[str]:
+        return alone("x")
+
+    assert "belongs to no participant" in mistakes(n("a", call))[0]
 
 
 # -- all at once

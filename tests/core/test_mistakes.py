@@ -6,10 +6,13 @@ from typing import Any
 import pytest
 
 from amends.codecs.events import EventCodec
+from amends.core.decider import BuilderFailed
 from amends.core.errors import Rejected
+from amends.core.events import NoticeFailed
 from amends.core.limits import DETAIL_CHARACTERS_MAX
+from amends.core.operation import operation
 from amends.core.texts import UNREADABLE, clean, no_of, text_of, told
-from tests.support.stories import Barrier, Story, c, gives, n, p
+from tests.support.stories import Ask, Barrier, Plain, Story, c, gives, n, p
 
 
 class Unprintable(Exception):
@@ -118,3 +121,39 @@ def test_texts_of_exceptions() -> None:
     assert text_of(Endless()) == UNREADABLE
     assert clean("a" * DETAIL_CHARACTERS_MAX) == "a" * DETAIL_CHARACTERS_MAX
     assert clean("a" * (DETAIL_CHARACTERS_MAX + 1)).endswith("a\N{HORIZONTAL ELLIPSIS}")
+
+
+HIDDEN: dict[str, Any] = {"plain": Plain.act, "undo": Plain.undo, "alone": operation(Ask, str)}
+"""Where no name in a builder's code leads to."""
+
+
+@pytest.mark.parametrize("name", ["plain", "alone"])
+def test_a_call_that_cannot_be_made_is_refused_when_it_is_built(name: str) -> None:
+    def builds(_input: str, *_: object) -> object:
+        return HIDDEN[name]("x")
+
+    story = Story(n("a"), c("b", builds, after="a"), checked=True).yes("a").then(marks="b:action:author-error")
+    assert logged(story).startswith("builds a call that can't be made: ")
+    with pytest.raises(BuilderFailed, match="step b builds a call that can't be made"):
+        Story(c("b", builds), checked=True)
+
+
+def test_an_undo_that_cannot_be_made_is_refused_when_it_is_built() -> None:
+    def undo(_input: str, _reply: object) -> object:
+        return HIDDEN["undo"]("x")
+
+    story = Story(c("a", undo=undo), p(), checked=True).yes("a").no("p").then(marks="a:compensation:author-error")
+    assert "Plain.undo is described by Rest" in logged(story)
+
+
+def test_a_notice_that_cannot_be_made_is_never_sent_and_changes_no_end() -> None:
+    def tell(_input: str, _end: object) -> object:
+        return HIDDEN["plain"]("x")
+
+    story = (
+        Story(p("a"), notice=tell, checked=True).yes("a").then("ActionSucceeded RunEnded NoticeFailed", run="completed")
+    )
+    logged(story)
+    (failed,) = (each for each in story.events if isinstance(each, NoticeFailed))
+    assert "Plain.act is described by Rest" in failed.detail
+    assert failed.next_due is None

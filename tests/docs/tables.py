@@ -150,6 +150,7 @@ LIMITS = (
     "core.limits",
     "core.operation",
     "core.replies",
+    "engine.deploys",
     "engine.engine",
     "engine.worker",
     "engine.writer",

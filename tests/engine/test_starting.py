@@ -20,13 +20,14 @@ from amends.core.errors import (
     RunExists,
     TooLarge,
 )
-from amends.core.operation import Call, sleep
+from amends.core.operation import Call, ask, sleep
 from amends.core.outcomes import Compensated, Completed, Ended, Stuck
 from amends.core.saga import Saga
 from amends.logs.memory import MemoryLog, MemoryStore
 from tests.engine.support import (
     EPOCH,
     LOST,
+    Clock,
     Pretend,
     Script,
     Shop,
@@ -346,6 +347,65 @@ def test_the_same_version_with_another_graph_is_refused() -> None:
 
     virtually(test)
     assert load_definitions([order_saga()])
+
+
+def waiting_saga(reply: Any, name: str = "waiting") -> Saga[str]:  # noqa: ANN401 - a type that changes
+    """Its run waits for an answer when its first step is done."""
+    saga = Saga(name, str)
+
+    async def look(_: str) -> Any:  # noqa: ANN401 - as above
+        return reply(7)
+
+    look.__annotations__["return"] = reply
+
+    @saga.neutral(after=[saga.neutral()(look)])
+    def go(_: str) -> Call[str]:
+        return ask(str, "go?", within=timedelta(days=1))
+
+    return saga
+
+
+def test_types_that_cannot_read_what_live_runs_have_are_refused_under_the_same_version() -> None:
+    store = MemoryStore()
+
+    async def test() -> None:
+        async with opened([waiting_saga(int)], MemoryLog(store)) as runs:
+            pass
+        async with opened([waiting_saga(str)], MemoryLog(store)):
+            pass  # no run needs the other type
+        async with opened([waiting := waiting_saga(int)], MemoryLog(store)) as runs:
+            await (await runs.start(waiting, "x", id="w")).outcome(wait=timedelta(seconds=1))
+        told = r"waiting v1 has other types .* 1 live run began with(.|\n)*~ reply  look ~ has another type"
+        with pytest.raises(DefinitionInvalid, match=told):
+            async with opened([waiting_saga(str)], MemoryLog(store)):
+                pass
+        assert store.live is None, "the log was closed again"
+        async with opened([waiting_saga(float)], MemoryLog(store)):
+            pass  # which reads any int
+
+    virtually(test)
+
+
+def test_live_runs_of_a_saga_that_is_not_loaded_are_no_surprise(caplog: pytest.LogCaptureFixture) -> None:
+    store = MemoryStore()
+
+    async def test() -> None:
+        async with opened([waiting := waiting_saga(int)], MemoryLog(store)) as runs:
+            await (await runs.start(waiting, "x", id="w")).outcome(wait=timedelta(seconds=1))
+        other = waiting_saga(int, "other")
+        with pytest.raises(DefinitionInvalid, match=r"waiting v1 isn't loaded, and 1 live run needs it(.|\n)*--leave"):
+            async with opened([other], MemoryLog(store)):
+                pass
+        assert store.live is None, "the log was closed again"
+        async with Orchestrator([other], log=MemoryLog(store), leave=["waiting"], clock=Clock()):
+            pass
+        assert "1 live run needs waiting v1, which neither this process" in caplog.text
+        async with opened([other, waiting], MemoryLog(store)) as runs:
+            await runs.cancel("w", reason="no longer needed")
+        async with opened([other], MemoryLog(store)):
+            pass  # nothing live needs it any more
+
+    virtually(test)
 
 
 def test_a_run_that_only_waits_is_never_held_and_goes_on_when_its_time_comes() -> None:

@@ -228,18 +228,21 @@ async def test_workers_that_a_deploy_replaces_do_not_make_its_check_fine(
     assert any(line.startswith("    load both      amends serve") for line in said)
 
 
-def test_live_runs_of_a_saga_that_is_not_checked_at_all_are_noted(
+def test_live_runs_of_a_saga_that_is_not_checked_and_that_nobody_has_are_an_error(
     log_url: str, shop_modules: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with_live_runs(log_url, shop_modules)
     ask(log_url, "UPDATE amends.runs SET saga = 'pack' WHERE id = 'order-40'")
     other = f"{shop_modules}.other"
     (tmp_path / shop_modules / "other.py").write_text(source(1, changed=False).replace('"place-order"', '"refund"'))
-    assert amends(["check", other, "--against", log_url]) == 0, "it may be somebody else's"
+    assert amends(["check", other, "--against", log_url]) == 1
     said = " ".join(capsys.readouterr().out.split())
-    assert f"note 1 live run needs pack v1, a saga that isn't in {other}: no live worker has it either." in said
-    assert f"note 2 live runs need place-order v1, a saga that isn't in {other}: no live worker has it either." in said
-    assert amends(["check", other, "--against", log_url, "--json"]) == 0
+    nobody = "no live worker of another deployment has it either. Load it too, or let these runs stand still: --leave"
+    assert f"error 1 live run needs pack v1, a saga that isn't in {other}: {nobody} pack, here and for serve." in said
+    assert f"error 2 live runs need place-order v1, a saga that isn't in {other}: {nobody} place-order, " in said
+    assert amends(["check", other, "--against", log_url, "--leave", "pack", "--leave", "place-order"]) == 0
+    capsys.readouterr()
+    assert amends(["check", other, "--against", log_url, "--json"]) == 1
     assert '"not_given":[{"saga":"pack","version":1' in capsys.readouterr().out
 
 

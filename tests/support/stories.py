@@ -32,7 +32,7 @@ from amends.core.commands import (
 )
 from amends.core.decider import decide, start
 from amends.core.declare import Step
-from amends.core.definition import Definition
+from amends.core.definition import Definition, define
 from amends.core.events import Event, Who
 from amends.core.evolve import evolve
 from amends.core.keys import NOTICE, Phase
@@ -185,9 +185,10 @@ def _named(does: Any, name: str) -> Any:  # noqa: ANN401 - builders of every sha
     return function
 
 
-def definition_of(*specs: Spec, notice: Callable[..., Any] | None = None) -> Definition:
+def definition_of(*specs: Spec, notice: Callable[..., Any] | None = None, checked: bool = False) -> Definition:
     """Unchecked on purpose: calls without a barrier can be decided on before they can be sent."""
-    return Definition(saga_of(specs, notice=notice), CODEC)
+    saga = saga_of(specs, notice=notice)
+    return define(saga, CODEC) if checked else Definition(saga, CODEC)
 
 
 ME: Final = Who("ann", "because")
@@ -196,8 +197,14 @@ ME: Final = Who("ann", "because")
 class Story:
     """One run, told command by command. `last` holds the facts of the last command, `refused` its refusal."""
 
-    def __init__(self, *specs: Spec, deadline: float | None = None, notice: Callable[..., Any] | None = None) -> None:
-        self.definition = definition_of(*specs, notice=notice)
+    def __init__(
+        self,
+        *specs: Spec,
+        deadline: float | None = None,
+        notice: Callable[..., Any] | None = None,
+        checked: bool = False,
+    ) -> None:
+        self.definition = definition_of(*specs, notice=notice, checked=checked)
         self.now = BEGIN
         self.epoch = 1
         due = None if deadline is None else BEGIN + int(deadline * MICROSECONDS)

@@ -1,6 +1,6 @@
 """`amends check --against LOG`: what live runs need, against what is about to be deployed. Only reads."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -39,7 +39,8 @@ class Needed:
 @dataclass(frozen=True, slots=True)
 class Findings:
     """What a log says to sagas that are about to be deployed. `refusals`: versions whose graph is another there.
-    `strange`: live runs of sagas of which no version is given, by whether a live worker has their graph.
+    `strange`: live runs of sagas of which no version is given, by whether a worker of another deployment has their
+    graph; without those that may be left to nobody.
     """
 
     runs: "Mapping[SagaKey, int]"
@@ -53,18 +54,22 @@ class Findings:
         """Nothing live would be left to nobody, were this all there is. Workers that have the old graph now don't
         count: before a deploy they are those that it is going to replace.
         """
-        return not self.refusals and not self.needed
+        return not self.refusals and not self.needed and all(loaded for _, loaded in self.strange.values())
 
 
-async def findings(log: "LogReader", definitions: "Sequence[Definition]") -> Findings:
-    """Hold definitions against a log."""
+async def findings(log: "LogReader", definitions: "Sequence[Definition]", leave: "Collection[str]" = ()) -> Findings:
+    """Hold definitions against a log. `leave`: sagas whose live runs may be left to nobody."""
     from amends.core.difference import differences
-    from amends.engine.needs import another_graph_text, loaded_by_workers, needed
+    from amends.core.readable import unfit_types
+    from amends.engine.needs import another_graph_text, loaded_by_workers, needed, unreadable_text
     from amends.ports.log import Find, SagaKey
 
     given = {SagaKey(each.saga, each.version, each.digest): each for each in definitions}
-    wanted, elsewhere = await needed(log), await loaded_by_workers(log)
     names = {each.saga for each in definitions}
+    wanted = {key: count for key, count in (await needed(log)).items() if key.name not in leave or key in given}
+    elsewhere = await loaded_by_workers(log)
+    # A worker that has some version of what is given is one that the deploy replaces: it will lack what is missing.
+    others = await loaded_by_workers(log, without=names)
     missing: list[Needed] = []
     refusals: list[str] = []
     in_order = sorted(wanted.items(), key=lambda item: (item[0].name, -item[0].version))
@@ -81,8 +86,13 @@ async def findings(log: "LogReader", definitions: "Sequence[Definition]") -> Fin
         runs = [run for run in await log.find(live) if run.digest == key.digest]
         changes = differences(kept, newest.graph())
         missing.append(Needed(key, count, runs[::-1], newest.version, changes, key in elsewhere))
+    for key, definition in given.items():
+        kept_now = await log.graph(key) if key in wanted else None
+        unfit = () if kept_now is None else unfit_types(kept_now, definition.graph())
+        if unfit:
+            refusals.append(unreadable_text(key, unfit, wanted[key]))
     known = frozenset([key for key in given if await log.graph(key) is not None])
-    strange = {key: (count, key in elsewhere) for key, count in in_order if key.name not in names}
+    strange = {key: (count, key in others) for key, count in in_order if key.name not in names}
     return Findings({key: wanted.get(key, 0) for key in given}, known, missing, refusals, strange)
 
 
@@ -119,13 +129,17 @@ def story(needed: Needed, modules: Sequence[str], now: int) -> Iterator[str]:
     yield from choices(key, modules, loaded_elsewhere=needed.loaded_elsewhere)
 
 
-def strange_notes(found: Findings, modules: Sequence[str]) -> Iterator[str]:
-    """Sagas that are somebody else's business, or were forgotten here."""
+def strange_notes(found: Findings, modules: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """`note` for sagas of another deployment, `error` for those that were forgotten here; and the sentence."""
     from amends.engine.needs import runs
 
     for key, (count, is_loaded) in found.strange.items():
-        who = "a live worker has it" if is_loaded else "no live worker has it either"
-        yield f"{runs(count)} {key.name} v{key.version}, a saga that isn't in {', '.join(modules)}: {who}."
+        told = f"{runs(count)} {key.name} v{key.version}, a saga that isn't in {', '.join(modules)}"
+        if is_loaded:
+            yield "note", f"{told}: a live worker has it."
+        else:
+            choice = f"Load it too, or let these runs stand still: --leave {key.name}, here and for serve."
+            yield "error", f"{told}: no live worker of another deployment has it either. {choice}"
 
 
 def choices(key: "SagaKey", modules: Sequence[str], *, loaded_elsewhere: bool) -> Iterator[str]:

@@ -27,6 +27,10 @@ def check(
     against: Annotated[
         str | None, typer.Option(metavar="LOG", help="Also what the live runs in this log need; it is only read.")
     ] = None,
+    leave: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SAGA", help="With --against: its live runs may stand still; repeat per saga."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Find every mistake in sagas. Exit code 1 if there is one, or if live runs need what isn't here."""
@@ -38,7 +42,7 @@ def check(
     known = {mistake for each in mistakes for mistake in each}
     together = [each for each in check_sagas(found) if each not in known]
     notes = [[] if wrong else _notes(each) for each, wrong in zip(found, mistakes, strict=True)]
-    said = None if against is None or known or together else asyncio.run(_held_against(against, found))
+    said = None if against is None or known or together else asyncio.run(_held_against(against, found, leave or ()))
     if json:
         as_json(
             {
@@ -62,14 +66,14 @@ def check(
         raise typer.Exit(1)
 
 
-async def _held_against(url: str, sagas: "Sequence[Saga[Any]]") -> "Findings":
+async def _held_against(url: str, sagas: "Sequence[Saga[Any]]", leave: Sequence[str]) -> "Findings":
     from amends.codecs.json import JsonCodec
     from amends.compose import open_reader
     from amends.core.definition import define
 
     codec = JsonCodec()
     async with open_reader(url) as log:
-        return await findings(log, [define(each, codec) for each in sagas])
+        return await findings(log, [define(each, codec) for each in sagas], leave)
 
 
 def _mistakes(saga: "Saga[Any]") -> list[str]:
@@ -134,8 +138,8 @@ def _print_needed(said: "Findings", modules: Sequence[str], width: int) -> None:
             print(line)
     for refusal in said.refusals:
         print(f"error   {refusal}".replace("\n", "\n        "))
-    for note in strange_notes(said, modules):
-        print(_wrapped("note", note))
+    for word, sentence in strange_notes(said, modules):
+        print(_wrapped(word, sentence))
 
 
 def _wrapped(word: str, text: str) -> str:

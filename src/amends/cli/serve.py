@@ -47,6 +47,12 @@ def serve(
     public_url: Annotated[
         str | None, typer.Option(metavar="URL", help="How participants reach this server, for later answers.")
     ] = None,
+    leave: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SAGA", help="Start though live runs need this saga and it isn't loaded; repeat per saga."
+        ),
+    ] = None,
     workers: Annotated[
         int, typer.Option(metavar="N", min=1, max=64, help="So many processes behind one address; PostgreSQL only.")
     ] = 1,
@@ -72,6 +78,7 @@ def serve(
         (("log",), log, "--log"),
         (("server", "listen"), listen, "--listen"),
         (("server", "public_url"), public_url, "--public-url"),
+        (("engine", "leave"), leave or None, "--leave"),
     ]
     flags = [Flag(path, value, name) for path, value, name in said if value is not None]
     try:

@@ -193,6 +193,9 @@ class Engine(Section, frozen=True):
     """How long this process may be silent before others take its runs, on PostgreSQL: 15 s unless set here or in the
     log's URL (`?lease_seconds=5`), which wins. All workers of a log should say the same."""
 
+    leave: tuple[str, ...] = ()
+    """Sagas whose live runs may be left to nobody: the process starts though it lacks them, and they stand still."""
+
 
 class Privacy(Section, frozen=True):
     """`[privacy]`: what is kept, and how."""

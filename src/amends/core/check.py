@@ -20,7 +20,7 @@ from amends.core.functions import (
 from amends.core.graph import closure, stated_edges
 from amends.core.keys import NOTICE, PUBLIC_NAME, STEP_NAME
 from amends.core.limits import READS_MAX, STEPS_MAX, VERSION_MAX
-from amends.core.operation import Operation, Rest
+from amends.core.operation import Operation
 from amends.core.retry import Guard, Kind, Policy, Retry
 
 SagaRule = Callable[[Declares[Any]], Iterator[str]]
@@ -254,13 +254,22 @@ def _bad_numbers(policy: Policy) -> Iterator[str]:
         yield f'on_unknown={policy.on_unknown!r}: expected "compensate", "settle" or "stuck".'
 
 
-def _rest(saga: Declares[Any], step: Step[Any, Any]) -> Iterator[str]:
-    for each in operations_in(step.function):
-        if each.rest is not None or each.probe is not None or isinstance(each.compensation, Rest):
-            yield (
-                f"{_at(saga, step)}: {each.label} is described by Rest, which this version can't send yet. Call it "
-                "from a Service of your own, or from a local step."
-            )
+def _callable(saga: Declares[Any], step: Step[Any, Any]) -> Iterator[str]:
+    if not is_local(step.function):
+        yield from _uncallable(_at(saga, step), step.function)
+    if step.undo is not None and not is_local(step.undo):
+        yield from _uncallable(f"{_at(saga, step)}: its compensation", step.undo)
+
+
+def _callable_notice(saga: Declares[Any]) -> Iterator[str]:
+    for notice in saga.notices:
+        yield from _uncallable(f"{_title(saga)}: its notice", notice)
+
+
+def _uncallable(where: str, function: Callable[..., Any]) -> Iterator[str]:
+    for each in operations_in(function):
+        if each.uncallable is not None:
+            yield f"{where}: {each.uncallable}"
 
 
 def _operations(step: Step[Any, Any]) -> Sequence[Operation[..., Any, Any] | None]:
@@ -282,8 +291,10 @@ def _unguarded(step: Step[Any, Any]) -> str:
 
 
 SHAPE_RULES: Final = cast("tuple[SagaRule, ...]", (_names, _steps_once, _own_steps))
-SAGA_RULES: Final = cast("tuple[SagaRule, ...]", (_one_pivot, _nothing_undone_after_the_pivot, _one_notice))
+SAGA_RULES: Final = cast(
+    "tuple[SagaRule, ...]", (_one_pivot, _nothing_undone_after_the_pivot, _one_notice, _callable_notice)
+)
 STEP_RULES: Final = cast(
     "tuple[StepRule, ...]",
-    (_parameters_fit, _may_be_none, _undone, _undone_where_it_acted, _async_builder, _policies, _rest),
+    (_parameters_fit, _may_be_none, _undone, _undone_where_it_acted, _async_builder, _policies, _callable),
 )

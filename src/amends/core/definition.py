@@ -275,6 +275,7 @@ class StepDefinition:
             msg = f"its compensation returned {type(call).__name__}, expected a Call of {request.participant}."
             raise AuthorMistake(msg)
         what = call.what
+        definition.learn(what.operation)
         if what.operation.participant != request.participant:
             msg = (
                 f"its compensation calls {what.operation.participant}, but {request.participant} acted: elsewhere "
@@ -344,8 +345,11 @@ class Definition:
         codec: Codec,
         defaults_of: DefaultsOf = lambda _: DEFAULTS,
         is_key_press: IsKeyPress = may_be_key_press,
+        *,
+        callable_only: bool = False,
     ) -> None:
         self.is_key_press = is_key_press
+        self._callable_only = callable_only
         vertices = arrange(saga.steps)
         self.saga = saga.name
         self.version = saga.version
@@ -403,7 +407,12 @@ class Definition:
         return self._notice is not None
 
     def learn(self, operation: Operation[..., Any, Any]) -> None:
-        """Keep an operation in mind, so that its logged calls find their types again."""
+        """Keep an operation in mind, so that its logged calls find their types again. `AuthorMistake`: it can't be
+        called.
+        """
+        if self._callable_only and operation.uncallable is not None:
+            msg = f"builds a call that can't be made: {operation.uncallable}"
+            raise AuthorMistake(msg)
         self._operations[operation.participant, operation.name] = operation
 
     def operation(self, participant: str, name: str) -> Operation[..., Any, Any] | None:
@@ -501,7 +510,7 @@ def define(
     mistakes = check_saga(saga)
     if mistakes:
         raise DefinitionInvalid(mistakes)
-    return Definition(saga, codec, defaults_of, is_key_press)
+    return Definition(saga, codec, defaults_of, is_key_press, callable_only=True)
 
 
 def _is_mapping(value: object) -> TypeGuard[Mapping[Any, Any]]:

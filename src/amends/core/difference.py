@@ -99,7 +99,7 @@ def _gained_and_lost(old: Sequence[str], new: Sequence[str], gained: str, lost: 
 
 def _of_types(before: Json, after: Json) -> Iterator[Change]:
     told: set[tuple[str, str]] = set()
-    for what, old, new in _schemas(before, after):
+    for what, _, old, new in schemas_of_both(before, after):
         old_types, new_types = _objects(old), _objects(new)
         for name in new_types:
             if name in old_types and (what, name) not in told:
@@ -107,16 +107,16 @@ def _of_types(before: Json, after: Json) -> Iterator[Change]:
                 yield from _of_fields(what, name, old_types[name], new_types[name])
 
 
-def _schemas(before: Json, after: Json) -> Iterator[tuple[str, Json, Json]]:
-    """Every schema that is in both: of the input, and of the requests and replies of steps."""
-    yield "input", before["input"], after["input"]
+def schemas_of_both(before: Json, after: Json) -> Iterator[tuple[str, str, Json, Json]]:
+    """Every schema that is in both: what it is of (the input, a request or reply), the step, and both schemas."""
+    yield "input", after.get("saga", "input"), before["input"], after["input"]
     old_steps = {step["name"]: step["schemas"] for step in before["steps"]}
     for step in after["steps"]:
         for call, schemas in step["schemas"].items():
             known: Json = old_steps.get(step["name"], {}).get(call, {})
             for what in ("request", "reply"):
                 if what in schemas and what in known:
-                    yield what, known[what], schemas[what]
+                    yield what, step["name"], known[what], schemas[what]
 
 
 def _objects(schema: Json) -> Mapping[str, Json]:

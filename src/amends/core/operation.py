@@ -136,6 +136,9 @@ class Undo(Generic[Q_co, R_co]):
 class Rest:
     """One request of an API that never heard of us. Braces are looked up in `request`, `reply` and `key`.
 
+    This version can describe such a request, but not send it yet: a saga that calls an operation with a `Rest` is
+    refused when it is loaded, or when the call is built. Call the API from a `Service` of your own, or a local step.
+
     `resend`: `with-key` repeats under the same key while it is kept, `always` repeats (idempotent by method), `never`
     sends once. Statuses: `again` is no answer yet, `rejected` a definite no, `absent` (probe) nothing there, `undone`
     (undo) already gone.
@@ -229,6 +232,8 @@ class Operation(Generic[P, Q, R]):
         self.rest = rest
         self.probe = probe
         self.late_after = late_after
+        self.undone_by: Operation[..., Any, Any] | None = None
+        """The operation that `compensation` names, where the participant declares one."""
         self.guard: Final = Guard.BARRIER if rest is None else rest.guard
         """What the participant promises about repeats of this call."""
 
@@ -236,6 +241,20 @@ class Operation(Generic[P, Q, R]):
     def label(self) -> str:
         """`Payments.hold`, as its author wrote it."""
         return f"{self.owner}.{self.name}"
+
+    @property
+    def uncallable(self) -> str | None:
+        """Why this version can't call it, and what to do instead; `None` if it can."""
+        if not self.participant:
+            name = self.name or "the operation"
+            return f"{name} belongs to no participant. Declare it in the body of a class that derives from Participant."
+        described = (self.rest, self.probe, self.compensation, self.undone_by and self.undone_by.rest)
+        if any(isinstance(each, Rest) for each in described):
+            return (
+                f"{self.label} is described by Rest, which this version can't send yet. Call it from a Service of your "
+                "own, or from a local step."
+            )
+        return None
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = self.name or name
@@ -288,7 +307,8 @@ def operation(
 ) -> Operation[..., Any, Any]:
     """Declare an operation: the type of its request, of its reply, and the name of the operation that undoes it.
 
-    `name` is the last part of its URL (default: the attribute's name). `rest` describes an API that can't be changed.
+    `name` is the last part of its URL (default: the attribute's name). `rest` and `probe` describe an API that can't be
+    changed; this version doesn't send them yet (see `Rest`).
     """
     return Operation(
         request, reply, name=name, compensation=compensation, rest=rest, probe=probe, late_after=late_after
@@ -319,6 +339,8 @@ class Participant:
                     each.participant = cls._name
                     each.owner = cls.__name__
                     found[each.name] = each
+        for each in found.values():
+            each.undone_by = found.get(each.compensation) if isinstance(each.compensation, str) else None
         cls._operations = found
 
     def __new__(cls) -> Self:

@@ -19,7 +19,6 @@ from amends.core.codec import Undecodable
 from amends.core.definition import EPOCH_START, Definition
 from amends.core.errors import (
     AmendsError,
-    DefinitionInvalid,
     DefinitionNotHere,
     InputInvalid,
     LogBroken,
@@ -38,6 +37,7 @@ from amends.engine.appends import append_ids, stored
 from amends.engine.audience import Audience, is_settled
 from amends.engine.calls import LaneOf
 from amends.engine.claims import POLL_SECONDS, Claims
+from amends.engine.deploys import define_all, ensure_drivable
 from amends.engine.differing import input_difference
 from amends.engine.driven import Asked, Driven
 from amends.engine.elsewhere import Elsewhere
@@ -45,13 +45,12 @@ from amends.engine.lanes import Standing
 from amends.engine.late import LateAnswers
 from amends.engine.lease import LeaseKeeper
 from amends.engine.log_clock import LogClock
-from amends.engine.needs import another_graph_text, missing_text, needed, unclaimable
 from amends.engine.projection import Projector
 from amends.engine.reading import record_of
 from amends.engine.visits import VISITS_MAX, Ask, Preview, Visits, keeps_changing, refused
 from amends.engine.worker import EVICT_AFTER, Moved, Worker
 from amends.engine.writer import Writer
-from amends.ports.clock import LOOP_TIMERS, Clock, Timers, elapsed, pause
+from amends.ports.clock import LOOP_TIMERS, Clock, Timers, elapsed
 from amends.ports.events import EventCodec
 from amends.ports.log import ACCEPTED, Append, SagaKey, Start, StoredRun, TransactionLog, Written
 
@@ -63,9 +62,6 @@ STARTS_WAITING_MAX: Final = 20_000
 
 GRACE_SECONDS: Final = 10.0
 
-LOOKS_FOR_OTHERS: Final = 12
-LOOK_SECONDS: Final = 0.25
-"""A process that lacks what live runs need looks for another worker that has it, so often and so far apart."""
 
 UNCLEAR_SECONDS: Final = 5.0
 """How long somebody waits to learn whether what he asked for was written, while the log can't be asked."""
@@ -99,12 +95,14 @@ class Engine:
         timers: Timers = LOOP_TIMERS,
         poll_seconds: float = POLL_SECONDS,
         participants: Callable[[], Sequence[Standing]] = tuple,
+        leave: Iterable[str] = (),
     ) -> None:
         self.definitions: dict[SagaKey, Definition] = {
             SagaKey(each.saga, each.version, each.digest): each for each in definitions
         }
         self.log = log
         self.participants = participants
+        self._leave = frozenset(leave)
         self._canonical = canonical
         self.events = events
         lease = log.lease
@@ -160,9 +158,9 @@ class Engine:
         try:
             if self._lease is not None:
                 await self._lease.start()
-            await self._define()
+            await define_all(self.log, self.definitions)
             await self.log.announce(list(self.definitions))
-            await self._ensure_drivable()
+            await ensure_drivable(self.log, self.definitions, self._leave, timers=self._timers)
         except BaseException:
             if self._lease is not None:
                 await self._lease.close()
@@ -202,35 +200,6 @@ class Engine:
             self.worker.forget()
             for run in list(self.audience.awaited):
                 self.audience.fail(run, AmendsError(f"{run}: the engine was closed before the run ended"))
-
-    async def _define(self) -> None:
-        mistakes: list[str] = []
-        wanted = await needed(self.log)
-        for key, definition in self.definitions.items():
-            graph = definition.graph()
-            other = await self.log.define(key, graph)
-            if other is not None:
-                mistakes.append(another_graph_text(key, other, graph, wanted))
-        if mistakes:
-            raise DefinitionInvalid(mistakes)
-
-    async def _ensure_drivable(self) -> None:
-        """Refuse to start where that would leave live runs of our own sagas to nobody.
-
-        Where there can be other workers they are given a moment: those that start together must see each other.
-        """
-        for _ in range(0 if self._lease is None else LOOKS_FOR_OTHERS):
-            if not await self._missing():
-                return
-            await pause(self._timers, LOOK_SECONDS)
-        missing = await self._missing()
-        if missing:
-            raise DefinitionInvalid(missing_text(missing))
-
-    async def _missing(self) -> Mapping[SagaKey, int]:
-        """Graphs of our own sagas that live runs need, and neither we nor any other live worker has."""
-        names = {key.name for key in self.definitions}
-        return {key: n for key, n in (await unclaimable(self.log, self.definitions)).items() if key.name in names}
 
     @property
     def trouble(self) -> str | None:

@@ -182,15 +182,25 @@ class Find:
 
 @value
 class LiveRuns:
-    """Runs of one graph in one state that haven't ended: how many, how many of them are due while nobody has them, and
-    when the oldest began.
-    """
+    """Runs of one graph in one state that haven't ended: how many, and when the oldest began."""
 
     saga: SagaKey
     state: str
     count: int
-    due: int
     oldest: int
+
+
+@value
+class StuckRuns:
+    """How many runs of one saga are stuck for one cause. `step` is named without an item; it is empty, and `phase` is
+    `run`, where the run as a whole is meant.
+    """
+
+    saga: str
+    step: str
+    phase: str
+    reason: str
+    count: int
 
 
 class WorkerState(Words):
@@ -245,8 +255,22 @@ class LogReader(Protocol):
         """How many runs are in each state."""
         ...
 
-    async def live(self, now: int) -> Sequence[LiveRuns]:
-        """What hasn't ended, by graph and state; it costs as much as there are such runs, ended ones are free."""
+    async def live(self) -> Sequence[LiveRuns]:
+        """What hasn't ended, by graph and state. It is asked at every scrape and start: it must be answered without
+        reading the rows of such runs, however many there are, and ended runs must cost nothing.
+        """
+        ...
+
+    async def due(self, now: int) -> int:
+        """How many runs need a worker by now and have none."""
+        ...
+
+    async def stuck(self) -> Sequence[StuckRuns]:
+        """All stuck runs by cause; one that is stuck for several causes counts for each."""
+        ...
+
+    async def late(self, now: int) -> Mapping[str, int]:
+        """How many runs of each saga are past their deadline and past their pivot, so that they can only go on."""
         ...
 
     async def standing(self, runs: Sequence[str]) -> Mapping[str, tuple[int, str]]:

@@ -22,6 +22,7 @@ from amends.ports.log import (
     Start,
     StoredEvent,
     StoredRun,
+    StuckRuns,
     TransactionLog,
     WorkerLease,
     WorkerRow,
@@ -136,8 +137,17 @@ class WatchedLog:
     async def count(self) -> Mapping[str, int]:
         return await self._ask(self._inner.count)
 
-    async def live(self, now: int) -> Sequence[LiveRuns]:
-        return await self._ask(lambda: self._inner.live(now))
+    async def live(self) -> Sequence[LiveRuns]:
+        return await self._ask(self._inner.live)
+
+    async def due(self, now: int) -> int:
+        return await self._ask(lambda: self._inner.due(now))
+
+    async def stuck(self) -> Sequence[StuckRuns]:
+        return await self._ask(self._inner.stuck)
+
+    async def late(self, now: int) -> Mapping[str, int]:
+        return await self._ask(lambda: self._inner.late(now))
 
     async def standing(self, runs: Sequence[str]) -> Mapping[str, tuple[int, str]]:
         return await self._ask(lambda: self._inner.standing(runs))

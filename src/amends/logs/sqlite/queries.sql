@@ -122,6 +122,14 @@ state = ?;
 -- Condition: in one of these states (JSON).
 state IN (SELECT value FROM json_each(?));
 
+-- name: find_live
+-- Condition: it hasn't ended. Beside states none of which is an end it says which index has them all.
+ended_at IS NULL;
+
+-- name: find_other_ends
+-- Condition: it ended otherwise than most runs do. Beside states that are such ends it says which index has them all.
+ended_at IS NOT NULL AND state <> 'completed';
+
 -- name: find_of_saga
 -- Condition: of this saga.
 saga = ?;
@@ -138,25 +146,55 @@ saga_version = ?;
 -- Condition: this step is current, or stuck. (A column that holds no JSON would fail the statement, and with it every other row.)
 (EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(current) THEN current ELSE '[]' END) WHERE value = ?)
  OR EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(stuck) THEN stuck ELSE '[]' END) AS mark
-            WHERE CASE WHEN mark.type = 'object' THEN json_extract(mark.value, '$.step') END = ?));
+            WHERE json_extract(CASE WHEN mark.type = 'object' THEN mark.value END, '$.step') = ?));
 
 -- name: find_late
 -- Condition: it should have ended before this time.
-ended_at IS NULL AND deadline < ?;
+ended_at IS NULL AND deadline IS NOT NULL AND deadline < ?;
 
 -- name: find_after
 -- Condition: on the pages that follow this run.
 (created_at, id) < (?, ?);
 
 -- name: count
--- How many runs are in each state.
-SELECT state, count(*) FROM runs GROUP BY state;
+-- How many runs are in each state. What is rare is counted in its own indexes, and the rest is what is usual: only keys are read, and no row.
+SELECT state, count(*) FROM runs WHERE ended_at IS NULL GROUP BY state
+UNION ALL SELECT state, count(*) FROM runs WHERE ended_at IS NOT NULL AND state <> 'completed' GROUP BY state
+UNION ALL SELECT 'completed', (SELECT count(*) FROM runs) - (SELECT count(*) FROM runs WHERE ended_at IS NULL)
+                              - (SELECT count(*) FROM runs WHERE ended_at IS NOT NULL AND state <> 'completed');
 
 -- name: live
--- What hasn't ended, by graph and state: how many, how many of them due while nobody has them, since when.
--- (Found by the state: an index of its own would be written to twice in every run.)
-SELECT saga, saga_version, digest, state, count(*), sum(owner IS NULL AND due_at IS NOT NULL AND due_at <= ?), min(created_at)
+-- What hasn't ended, by graph and state: how many, since when. Read from an index alone, which has these columns for it.
+SELECT saga, saga_version, digest, state, count(*), min(created_at)
 FROM runs WHERE state IN ('running', 'compensating', 'stuck') AND ended_at IS NULL GROUP BY saga, saga_version, digest, state;
+
+-- name: due
+-- How many runs need a worker by a time and have none.
+SELECT count(*) FROM runs WHERE owner IS NULL AND due_at IS NOT NULL AND due_at <= ?;
+
+-- name: stuck
+-- How many runs are stuck, by cause: each once per cause. What can't be read of a row counts as a cause, too.
+SELECT saga, step, phase, reason, count(*) FROM (
+    SELECT DISTINCT run, saga, coalesce(substr(step, 1, instr(step || '/', '/') - 1), '') AS step, coalesce(phase, 'run') AS phase,
+                    coalesce(reason, 'unreadable') AS reason
+    FROM (
+        SELECT run, saga, json_extract(object, '$.step') AS step, json_extract(object, '$.phase') AS phase,
+               json_extract(object, '$.reason') AS reason
+        FROM (
+            SELECT runs.id AS run, saga, CASE WHEN element.type = 'object' THEN element.value END AS object
+            FROM runs LEFT JOIN json_each(CASE WHEN json_valid(stuck) THEN stuck ELSE '[]' END) AS element
+            WHERE state = 'stuck' AND ended_at IS NULL)))
+GROUP BY saga, step, phase, reason;
+
+-- name: late
+-- How many runs of each saga are past a deadline and past their pivot.
+SELECT saga, count(*) FROM runs
+WHERE ended_at IS NULL AND deadline IS NOT NULL AND deadline < ? AND EXISTS (
+    SELECT 1 FROM (SELECT json_extract(object, '$.kind') AS kind, json_extract(object, '$.state') AS state
+                   FROM (SELECT CASE WHEN element.type = 'object' THEN element.value END AS object
+                         FROM json_each(CASE WHEN json_valid(steps) THEN steps ELSE '[]' END) AS element))
+    WHERE (kind = 'pivot' AND state = 'done') OR (kind = 'retriable' AND state NOT IN ('waiting', 'skipped')))
+GROUP BY saga;
 
 -- name: standing
 -- Version and state of some runs (JSON).

@@ -19,6 +19,7 @@ from amends.ports.log import (
     Start,
     StoredEvent,
     StoredRun,
+    StuckRuns,
     TransactionLog,
     WorkerLease,
     WorkerRow,
@@ -192,8 +193,17 @@ class Disk:
     async def workers(self) -> Sequence[WorkerRow]:
         return await self._ask(self.inner.workers)
 
-    async def live(self, now: int) -> Sequence[LiveRuns]:
-        return await self._ask(lambda: self.inner.live(now))
+    async def live(self) -> Sequence[LiveRuns]:
+        return await self._ask(self.inner.live)
+
+    async def due(self, now: int) -> int:
+        return await self._ask(lambda: self.inner.due(now))
+
+    async def stuck(self) -> Sequence[StuckRuns]:
+        return await self._ask(self.inner.stuck)
+
+    async def late(self, now: int) -> Mapping[str, int]:
+        return await self._ask(lambda: self.inner.late(now))
 
     async def graph(self, saga: SagaKey) -> bytes | None:
         return await self._ask(lambda: self.inner.graph(saga))
