@@ -5,7 +5,7 @@ failed as with any other exception: what became of it isn't known, and it is tri
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -272,7 +272,7 @@ def test_a_call_whose_task_is_cancelled_by_others_is_made_again(*, before_it_beg
         shop = Pretend(hangs)
         async with opened([saga := order_saga()], shop=shop) as runs:
             calls = runs.engine.worker.calls
-            dispatch = calls._dispatch
+            dispatch = calls._dispatch  # pyright: ignore[reportPrivateUsage] - the moment before a task begins
 
             def dispatched(ready: Ready) -> None:
                 dispatch(ready)
@@ -295,20 +295,20 @@ class CancelledWithin(MemoryLog):
     cancelled = 0
 
     @override
-    async def append(self, batch: list[Start | Append]) -> list[Written]:  # type: ignore[override] # as it is called
+    async def append(self, batch: Sequence[Start | Append]) -> Sequence[Written]:
         verdicts = await super().append(batch)
         if not self.cancelled:
             self.cancelled += 1
             raise asyncio.CancelledError
-        return list(verdicts)
+        return verdicts
 
 
 class Miscounting(MemoryLog):
     """A log that gives too few verdicts for two entries."""
 
     @override
-    async def append(self, batch: list[Start | Append]) -> list[Written]:  # type: ignore[override] # as it is called
-        return list(await super().append(batch))[:1]
+    async def append(self, batch: Sequence[Start | Append]) -> Sequence[Written]:
+        return (await super().append(batch))[:1]
 
 
 class NeverReleasing(MemoryLog):
