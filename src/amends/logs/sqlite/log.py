@@ -198,6 +198,10 @@ class SqliteLog:
         finally:
             self._lock.drop()
 
+    def keep_out(self) -> Callable[[], None]:
+        self._lock.keep()
+        return self._lock.drop
+
     async def write(self, work: Callable[[Writer], R]) -> R:
         """Have it done on the writing thread."""
         if self._lane is None or self._writer is None:
