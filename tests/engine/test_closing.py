@@ -128,7 +128,8 @@ class Leased(MemoryLog):
 
     def __init__(self, store: MemoryStore | None = None) -> None:
         super().__init__(store)
-        self.gone = self.times_gone = 0
+        self.gone = False
+        self.times_gone = 0
         self.keeps_back = ""
         self.kept_back = 0
         self.answer = asyncio.Event()
@@ -150,7 +151,7 @@ class Leased(MemoryLog):
     async def begin_anew(self) -> None:
         await asyncio.sleep(1)
         self.times_gone += 1
-        self.gone = 0
+        self.gone = False
         self._worker = self.store.live = f"anew-{self.times_gone}"
 
     def listen(self, heard: Callable[[], None]) -> None:
@@ -187,22 +188,26 @@ class Leased(MemoryLog):
         return claimed
 
 
-@pytest.mark.parametrize("between", [False, True])
-def test_a_start_that_is_answered_after_the_worker_was_declared_gone_is_not_driven_by_it(*, between: bool) -> None:
-    """It may be owned by the worker that is gone, and another one may have it by now. `between`: it is answered while
-    this process is no worker at all.
+@pytest.mark.parametrize(("begins", "ends"), [("as one", "as another"), ("as one", "as none"), ("as none", "as none")])
+def test_a_start_that_is_answered_after_the_worker_was_declared_gone_is_not_driven_by_it(
+    begins: str, ends: str
+) -> None:
+    """It may be owned by the worker that is gone, and another one may have it by now. `as none`: while this process is
+    no worker at all.
     """
 
     async def test() -> None:
         saga, log, shop = order_saga(), Leased(), Pretend()
         async with opened([saga], log, shop=shop) as runs:
-            log.keeps_back = "start"
-            starting = asyncio.create_task(runs.start(saga, "a", id="r1"))
-            await until(lambda: log.kept_back == 1)
-            log.gone = 1
             lease = runs.engine._lease
             assert lease is not None
-            await until(lambda: lease.tenure is None if between else bool(log.times_gone))
+            log.keeps_back = "start"
+            log.gone = begins == "as none"
+            await until(lambda: (lease.tenure is None) == (begins == "as none"))
+            starting = asyncio.create_task(runs.start(saga, "a", id="r1"))
+            await until(lambda: log.kept_back == 1)
+            log.gone = not log.times_gone
+            await until(lambda: lease.tenure is None if ends == "as none" else bool(log.times_gone))
             log.answer.set()
             run = await starting
             assert isinstance(await run.outcome(), Completed)
@@ -222,7 +227,7 @@ def test_a_claim_that_is_answered_after_the_worker_was_declared_gone_is_not_driv
         async with opened([saga], log, shop=shop) as runs:
             await until(lambda: log.kept_back == 1)
             former = store.runs["r1"].row.epoch
-            log.gone = 1
+            log.gone = True
             await until(lambda: bool(log.times_gone))
             log.answer.set()
             assert isinstance(await runs.get("r1").outcome(), Completed)
