@@ -14,6 +14,7 @@ import asyncpg
 
 from amends.core.errors import AmendsError, LogUnavailable
 from amends.logs.postgres.failures import Refusal, shown, told
+from amends.ports.forks import keep_from_children
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Made: TypeAlias = Callable[[Connection], Awaitable[None]]
@@ -75,12 +76,21 @@ class Place:
         """A connection of one's own."""
         with told(self.shown, sent=False):
             connection = await asyncpg.connect(self.dsn, timeout=CONNECT_SECONDS, command_timeout=STATEMENT_SECONDS)
+            keep_from_children(connection, _descriptor)
             try:
                 await set_up(connection)
             except BaseException:
                 connection.terminate()
                 raise
         return connection
+
+
+def _descriptor(connection: Connection) -> int:
+    if connection.is_closed():
+        return -1
+    transport: asyncio.Transport = connection._transport  # type: ignore[attr-defined] # noqa: SLF001  # pyright: ignore[reportPrivateUsage,reportAttributeAccessIssue,reportUnknownMemberType] - asyncpg has no other way to its socket
+    number: int = transport.get_extra_info("socket").fileno()
+    return number
 
 
 def _lease(told_seconds: str) -> float:
