@@ -240,6 +240,9 @@ class SqliteLog:
     async def release(self, run: str, epoch: int, version: int, due_at: int | None) -> bool:
         return await self.write(lambda writer: writer.release(run, epoch, version, due_at))
 
+    async def exonerate(self, run: str, epoch: int) -> None:
+        await self.write(lambda writer: writer.exonerate(run, epoch))
+
     async def setting(self, name: str, value: bytes) -> bytes:
         return await self.write(lambda writer: writer.setting(name, value))
 
