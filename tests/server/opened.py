@@ -42,12 +42,13 @@ async def api(
     access: Access | None = None,
     limits: Limits | None = None,
     routes: Sequence[Route] | None = None,
+    leave: Sequence[str] = (),
 ) -> AsyncGenerator[tuple[Caller, Context]]:
     loaded = sagas or (orders, quick, other, waits, broken)
     routes = [Inventory.at(service or inventory())] if routes is None else routes
     callbacks = CallbackTokens()
     around = calling_back(callbacks, PUBLIC_URL)
-    async with Orchestrator(loaded, log=log, routes=routes, around=around) as runs:
+    async with Orchestrator(loaded, log=log, routes=routes, around=around, leave=leave) as runs:
         await callbacks.open(runs.engine.log)
         context = Context(
             runs.engine, access=access or Access(), limits=limits or Limits(), callbacks=callbacks, lanes=runs.lanes

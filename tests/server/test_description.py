@@ -203,7 +203,7 @@ async def test_runs_whose_saga_is_not_loaded_are_counted() -> None:
     async with api(waits, log=log) as (caller, _):
         assert (await caller.start({"saga": "waits", "input": 1, "id": "w-1"})).status == 201
         assert "unclaimable_runs{" not in (await caller.get("/metrics")).body.decode()
-    async with api(quick, log=MemoryLog(log.store)) as (caller, _):
+    async with api(quick, log=MemoryLog(log.store), leave=["waits"]) as (caller, _):
         found = numbers((await caller.get("/metrics")).body)
         assert found['amends_unclaimable_runs{saga="waits",version="1"}'] == 1
 

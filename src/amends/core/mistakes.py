@@ -6,19 +6,33 @@ They are values to the core: a run with one is stuck (`author-error`) until the 
 from dataclasses import dataclass, field
 
 from amends.core.codec import Codec, Undecodable, Value
+from amends.core.operation import Operation
 from amends.core.texts import clean, told
 
 
 @dataclass(frozen=True, slots=True)
 class BuildError:
-    """The builder has a bug; `error` says which and where."""
+    """The builder has a bug; `error` says which and where. `of_values`: with other values it needn't have one."""
 
     error: str
     exception: Exception | None = field(default=None, compare=False)
+    of_values: bool = field(default=False, compare=False)
 
 
 class AuthorMistake(Exception):
     """A builder gave something that can't be sent; the message says what, for the log."""
+
+    of_values = False
+
+    def as_error(self, where: str = "") -> BuildError:
+        """The same as a value."""
+        return BuildError(clean(f"{where}{self}"), of_values=self.of_values)
+
+
+class ValueMistake(AuthorMistake):
+    """As before, but it hangs on the values: their size or their number, or names that are made of them."""
+
+    of_values = True
 
 
 def written(codec: Codec, value: Value) -> bytes:
@@ -43,11 +57,14 @@ def raised_by(what: str, raised: BaseException) -> BuildError:
 
 
 def _place(raised: BaseException) -> str:
-    """` (shop/sagas.py:47)`: the innermost place in it."""
+    """` (shop/sagas.py:47)`: the innermost place in it, other than where a call is made of its fields."""
     place = ""
     trace = raised.__traceback__
     while trace is not None:
-        code = trace.tb_frame.f_code
+        frame = trace.tb_frame
+        code = frame.f_code
+        if frame.f_globals.get("__name__") == Operation.__module__:
+            break
         place = f" ({code.co_filename}:{trace.tb_lineno})"
         trace = trace.tb_next
     return place
