@@ -127,7 +127,7 @@ async def _adopt(url: str, participant: str, runs: int, left: int, lease: float)
 
 async def _all_done(survivor: Orchestrator) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while await survivor.engine.log.live(0):  # noqa: ASYNC110 - another process's runs: nobody says so
+        while await survivor.engine.log.live():  # noqa: ASYNC110 - another process's runs: nobody says so
             await asyncio.sleep(0.1)
 
 

@@ -129,7 +129,7 @@ Question = Callable[[PostgresLog], Awaitable[object]]
 
 QUESTIONS: Final[dict[str, Question]] = {
     "what is stuck": lambda log: log.find(Find(states=["stuck"])),
-    "what goes on": lambda log: log.live(0),
+    "what goes on": lambda log: log.live(),
     "what is due, and whose owner is gone (a claim)": lambda log: log.claim([], now=0, limit=200),
     "when is something due": lambda log: log.next_due(),
     "the newest hundred runs": lambda log: log.find(Find()),

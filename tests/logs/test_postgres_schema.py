@@ -242,6 +242,27 @@ def test_steps_marks_and_events_are_rows(stuck_run: str) -> None:
     )
 
 
+def test_a_row_that_holds_what_no_row_should_hides_no_other_from_the_views(stuck_run: str) -> None:
+    whole = ask(stuck_run, "SELECT * FROM amends.run_steps; SELECT * FROM amends.stuck_steps")
+    columns = (
+        "saga, saga_version, digest, state, by_hand, version, epoch, start_print, deadline, created_at, updated_at"
+    )
+    for number, odd in enumerate(["{}", "7", "null", "[7]", '[{"name":"a","attempts":"x","step":1,"since":"y"}]']):
+        ask(
+            stuck_run,
+            f"INSERT INTO amends.runs (id, {columns}, current, steps, stuck, tags) "  # noqa: S608 - our own texts
+            f"SELECT 'odd-{number}', {columns}, '{odd}', '{odd}', '{odd}', '{odd}' "
+            "FROM amends.runs WHERE id = 'order-42'",
+        )
+    found = "WHERE run = 'order-42'"
+    assert ask(stuck_run, f"SELECT * FROM amends.run_steps {found}; SELECT * FROM amends.stuck_steps {found}") == whole  # noqa: S608 - as above
+    assert ask(stuck_run, "SELECT run, attempts IS NULL FROM amends.run_steps WHERE step = 'a'") == "odd-4|t"
+    assert (
+        ask(stuck_run, "SELECT run, since IS NULL FROM amends.stuck_steps WHERE run <> 'order-42' AND step = '1'")
+        == "odd-4|t"
+    )
+
+
 # -- indexes
 
 MANY = """
@@ -301,7 +322,10 @@ OF_KNOWN = "runs_due_by_saga"
         ("nudged", ["runs_owned"]),
         ("next_due", ["runs_due"]),
         ("next_due_of", [OF_KNOWN]),
-        ("live", ["runs_live"]),
+        ("live", ["Index Only Scan using runs_live"]),
+        ("due", ["runs_due"]),
+        ("stuck", ["runs_live"]),
+        ("late", ["runs_late"]),
         ("standing", ["runs_pkey"]),
         ("count", ["runs_live", "runs_other_ends", "Index Only Scan"]),
         ("row", ["runs_pkey"]),
@@ -331,7 +355,7 @@ async def test_no_question_asked_all_the_time_reads_all_runs(crowded: str, state
         (Find(states=["running", "compensating", "stuck"]), "runs_live"),
         (Find(states=["abandoned"]), "runs_other_ends"),
         (Find(saga="rare"), "runs_by_saga"),
-        (Find(late_by=9), "runs_live"),
+        (Find(late_by=9), "runs_late"),
         (Find(saga="usual", states=["stuck"]), "runs_live"),
         (Find(tags={"customer": "c1"}), "run_tags_pkey"),
         (Find(tags={"region": "eu"}), "run_tags_pkey"),

@@ -10,6 +10,7 @@ import sqlite3
 import struct
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,42 @@ def make_empty(path: Path) -> None:
 
 def names_beside(path: Path) -> list[str]:
     return sorted(entry.name for entry in path.parent.iterdir())
+
+
+# -- files of earlier versions
+
+EARLIER = """
+DROP INDEX runs_live; DROP INDEX runs_other_ends; DROP INDEX runs_late; DROP INDEX runs_due; DROP VIEW run_steps;
+CREATE INDEX runs_by_state ON runs (state, created_at, id);
+CREATE INDEX runs_due ON runs (due_at) WHERE owner IS NULL AND due_at IS NOT NULL;
+CREATE VIEW run_steps AS SELECT id AS run FROM runs;
+CREATE INDEX of_ones_own ON runs (digest);
+"""
+
+
+def layout(path: Path) -> dict[str, str]:
+    with closing(sqlite3.connect(path)) as file:
+        return dict(
+            file.execute("SELECT name, sql FROM sqlite_master WHERE type IN ('index', 'view') AND sql IS NOT NULL")
+        )
+
+
+async def test_a_file_of_an_earlier_version_gets_the_indexes_and_views_of_this_one(path: Path) -> None:
+    """Its runs are there before and after, whoever only reads needs none of them, and what isn't ours stays."""
+    await filled(path, runs=3)
+    whole = layout(path)
+    with closing(sqlite3.connect(path)) as file:
+        file.executescript(EARLIER)
+    async with open_readonly(path) as reader:
+        assert [each.count for each in await reader.live()] == [3]
+        assert len(await reader.find(Find(states=["running"]))) == 3
+    log = SqliteLog(path)
+    await log.open()
+    assert len(await log.find(Find(states=["running"]))) == 3
+    await write(log, start("another"))
+    assert [each.count for each in await log.live()] == [4]
+    await log.close()
+    assert layout(path) == {**whole, "of_ones_own": "CREATE INDEX of_ones_own ON runs (digest)"}
 
 
 # -- one process

@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -14,12 +15,13 @@ from amends.core.retry import MICROSECONDS
 from amends.engine.engine import Engine
 from amends.logs.memory import MemoryLog
 from amends.ports.clock import SystemClock
-from amends.ports.log import LiveRuns, SagaKey
+from amends.ports.log import Find, LiveRuns, RunRow, SagaKey, StoredRun
 from amends.server import metrics
 from amends.server.app import SECURITY_HEADERS
 from amends.server.context import Context
 from amends.server.openapi import document
 from amends.server.paths import ENDPOINTS
+from amends.testing.contracts.log_entries import start, write
 from tests.server.asgi import Caller
 from tests.server.opened import api
 from tests.server.sagas import quick, versioned, waits
@@ -198,6 +200,51 @@ async def test_the_numbers_say_what_is_going_on(opened: tuple[Caller, Context]) 
     let_go("p-1")
 
 
+class Summing(MemoryLog):
+    """Can be asked for sums alone."""
+
+    sums_only = False
+
+    @override
+    async def find(self, question: Find) -> Sequence[StoredRun]:
+        assert not self.sums_only, "a scrape reads no rows"
+        return await super().find(question)
+
+    @override
+    async def read(self, run: str) -> StoredRun | None:
+        assert not self.sums_only, "a scrape reads no histories"
+        return await super().read(run)
+
+
+async def test_a_scrape_asks_for_sums_and_reads_no_run() -> None:
+    async with api(staged, log=Summing()) as (caller, context):
+        await bring(caller, "stuck undoing", "s-1")
+        assert isinstance(context.engine.log, Summing)
+        context.engine.log.sums_only = True
+        assert numbers((await caller.get("/metrics")).body)["amends_log_up"] == 1
+        context.engine.log.sums_only = False
+
+
+async def test_many_causes_are_summed_up_and_none_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The largest have series of their own; what they all add up to is right."""
+    monkeypatch.setattr(metrics, "SERIES_MAX", 5)
+    log = MemoryLog()
+    async with api(quick, log=log) as (caller, _):
+        for number in range(12):
+            stuck = f'[{{"step":"s{number}","phase":"action","reason":"spent","attempts":1,"since":1}}]'.encode()
+            saga = SagaKey(f"saga-{number}", 1, "d")
+            row = RunRow("stuck", False, None, b"[]", b"[]", stuck, None)
+            for copy in range(2 if number == 7 else 1):
+                await write(log, replace(start(f"r-{number}-{copy}", saga=saga, deadline=1, owned=False), row=row))
+        found = numbers((await caller.get("/metrics")).body)
+    for name, labels in (("stuck_runs", 4), ("unclaimable_runs", 2)):
+        series = {each: count for each, count in found.items() if each.startswith(f"amends_{name}{{")}
+        assert (len(series), sum(series.values())) == (6, 13)
+        (others,) = (count for each, count in series.items() if each.count('"other"') == labels)
+        assert others == 7
+    assert found['amends_stuck_runs{phase="action",reason="spent",saga="saga-7",step="s7"}'] == 2
+
+
 async def test_runs_whose_saga_is_not_loaded_are_counted() -> None:
     log = MemoryLog()
     async with api(waits, log=log) as (caller, _):
@@ -215,10 +262,10 @@ class Gone(MemoryLog):
         raise LogUnavailable("nobody there")
 
     @override
-    async def live(self, now: int) -> Sequence[LiveRuns]:
+    async def live(self) -> Sequence[LiveRuns]:
         if self.now:
             await self.answer()
-        return await super().live(now)
+        return await super().live()
 
 
 class Hanging(Gone):

@@ -3,11 +3,21 @@
 They are values to the core: a run with one is stuck (`author-error`) until the code is mended, and loses nothing.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from amends.core.codec import Codec, Undecodable, Value
 from amends.core.operation import Operation
 from amends.core.texts import clean, told
+
+IsKeyPress: TypeAlias = Callable[[BaseException], bool]
+"""Whether an exception is a Ctrl-C that Python raised, and not one that the code which raised it made up."""
+
+
+def may_be_key_press(raised: BaseException) -> bool:
+    """What can be said without looking at the process's signal handlers."""
+    return isinstance(raised, KeyboardInterrupt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +58,9 @@ def unreadable(what: str, error: Undecodable) -> AuthorMistake:
     return AuthorMistake(f"{what}: {error.detail} at {error.path}")
 
 
-def raised_by(what: str, raised: BaseException) -> BuildError:
+def raised_by(what: str, raised: BaseException, is_key_press: IsKeyPress) -> BuildError:
     """Whatever the author's code raises is the author's error, told with its place; only a Ctrl-C is not."""
-    if isinstance(raised, KeyboardInterrupt):
+    if is_key_press(raised):
         raise raised
     said = clean(f"{what} raised {told(raised)}{_place(raised)}")
     return BuildError(said, raised if isinstance(raised, Exception) else None)

@@ -1,10 +1,10 @@
 """Who can drive what: the graphs that live runs need, against those that live workers have loaded."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from amends.core.difference import CHANGED, Change, differences
-from amends.ports.log import LogReader, SagaKey, WorkerState
+from amends.ports.log import LiveRuns, LogReader, SagaKey, WorkerState
 
 
 async def loaded_by_workers(log: LogReader, *, without: Collection[str] = ()) -> frozenset[SagaKey]:
@@ -19,16 +19,27 @@ async def loaded_by_workers(log: LogReader, *, without: Collection[str] = ()) ->
 
 async def needed(log: LogReader) -> Mapping[SagaKey, int]:
     """The graphs that runs which haven't ended began with, and how many each."""
+    return by_graph(await log.live())
+
+
+def by_graph(live: Iterable[LiveRuns]) -> Mapping[SagaKey, int]:
+    """How many live runs began with each graph."""
     counts: Counter[SagaKey] = Counter()
-    for each in await log.live(0):
+    for each in live:
         counts[each.saga] += each.count
     return counts
 
 
 async def unclaimable(log: LogReader, here: Collection[SagaKey] = ()) -> Mapping[SagaKey, int]:
-    """Graphs that live runs need and no live worker has, nor whoever asks (`here`); and how many runs each."""
-    loaded = await loaded_by_workers(log)
-    return {key: count for key, count in (await needed(log)).items() if key not in loaded and key not in here}
+    """Graphs that live runs need and no live worker has, nor this process (`here`); and how many runs each."""
+    return without_worker(await needed(log), await loaded_by_workers(log), here)
+
+
+def without_worker(
+    needed: Mapping[SagaKey, int], loaded: Collection[SagaKey], here: Collection[SagaKey]
+) -> Mapping[SagaKey, int]:
+    """Those of the needed graphs that no live worker has loaded."""
+    return {key: count for key, count in needed.items() if key not in loaded and key not in here}
 
 
 def missing_text(missing: Mapping[SagaKey, int], ours: Collection[str]) -> Sequence[str]:

@@ -22,12 +22,13 @@ from amends.ports.log import (
     Start,
     StoredEvent,
     StoredRun,
+    StuckRuns,
     WorkerLease,
     WorkerRow,
     WorkerState,
     Written,
 )
-from amends.ports.rows import facts_of
+from amends.ports.rows import NO_MARK, facts_of
 
 
 @dataclass(slots=True)
@@ -197,6 +198,12 @@ class MemoryLog:
         kept.row = owned_by(kept.row, None, epoch, due_at, claims=0)
         return True
 
+    async def exonerate(self, run: str, epoch: int) -> None:
+        me = self._ensure_open()
+        kept = self.store.runs.get(run)
+        if kept is not None and (kept.row.owner, kept.row.epoch) == (me, epoch):
+            kept.row = replace(kept.row, claims=min(kept.row.claims, 1))
+
     async def nudged(self, now: int) -> Sequence[tuple[str, int]]:
         me = self._ensure_open()
         return [(row.run, row.version) for row in self._rows() if row.owner == me and is_due(row, now)]
@@ -216,7 +223,7 @@ class MemoryLog:
         self._ensure_open()
         return Counter(row.state for row in self._rows())
 
-    async def live(self, now: int) -> Sequence[LiveRuns]:
+    async def live(self) -> Sequence[LiveRuns]:
         self._ensure_open()
         rows: dict[tuple[SagaKey, str], list[StoredRun]] = {}
         for row in self._rows():
@@ -227,11 +234,27 @@ class MemoryLog:
                 saga=saga,
                 state=state,
                 count=len(found),
-                due=sum(row.owner is None and is_due(row, now) for row in found),
                 oldest=min(row.created_at for row in found),
             )
             for (saga, state), found in rows.items()
         ]
+
+    async def due(self, now: int) -> int:
+        self._ensure_open()
+        return sum(row.owner is None and is_due(row, now) for row in self._rows())
+
+    async def stuck(self) -> Sequence[StuckRuns]:
+        self._ensure_open()
+        counts: Counter[tuple[str, str, str, str]] = Counter()
+        for row in self._rows():
+            if row.state == "stuck" and row.ended_at is None:
+                marks = facts_of(row).marks or [NO_MARK]
+                counts.update({(row.saga, mark.step.partition("/")[0], mark.phase, mark.reason) for mark in marks})
+        return [StuckRuns(*cause, count) for cause, count in counts.items()]
+
+    async def late(self, now: int) -> Mapping[str, int]:
+        self._ensure_open()
+        return Counter(row.saga for row in self._rows() if is_late(row, now) and facts_of(row).past_pivot)
 
     async def standing(self, runs: Sequence[str]) -> Mapping[str, tuple[int, str]]:
         self._ensure_open()
@@ -282,7 +305,7 @@ def appended_to(row: StoredRun, entry: Append) -> StoredRun:
         None if entry.release and not visit else row.owner,
         row.epoch,
         due_after_visit(row, entry) if visit else told.due_at,
-        row.claims if visit else 0,
+        0 if entry.progress else row.claims,
         row.start_print,
         told.current,
         told.steps,

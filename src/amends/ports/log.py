@@ -21,7 +21,7 @@ may be acknowledged.
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import field
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from amends.core.values import Words, value
 
@@ -76,6 +76,7 @@ class Start:
 @value
 class Append:
     """More facts about a run. `epoch` is the owner's, `None` for a visitor. `release`: the owner lets go of the run.
+    `progress`: the run moved on, so its `claims` count from zero; that an attempt began is no progress.
 
     There is at least one event. An owner's append to a run that was due and still is may leave `due_at` as it was. A
     visitor's append leaves `due_at` at the earliest of what it was, `row.due_at` and `at`; only of a run that has ended
@@ -90,6 +91,7 @@ class Append:
     events: Sequence[StoredEvent]
     row: RunRow
     release: bool = False
+    progress: bool = True
 
 
 class Written(Words):
@@ -120,9 +122,10 @@ ACCEPTED: Final = Written.ACCEPTED
 class StoredRun:
     """A run as the log has it. `events` is empty where only the row was asked for, and once they are purged.
 
-    `claims` counts how often the run was taken over from an owner that was gone, since an owner last appended to it or
-    let go of it. `current`, `steps` and `stuck` are given as they are kept, whatever they hold: `ports.rows` reads
-    them. `unreadable` names columns that the log itself must decode and can't (`tags`): they are given as empty.
+    `claims` counts how often the run was taken over from an owner that was gone, since the last append with `progress`,
+    or since an owner let go of the run. `Exonerating` takes it back to one. `current`, `steps` and `stuck` are given as
+    they are kept, whatever they hold: `ports.rows` reads them. `unreadable` names columns that the log itself must
+    decode and can't (`tags`): they are given as empty.
     """
 
     run: str
@@ -179,15 +182,25 @@ class Find:
 
 @value
 class LiveRuns:
-    """Runs of one graph in one state that haven't ended: how many, how many of them are due while nobody has them, and
-    when the oldest began.
-    """
+    """Runs of one graph in one state that haven't ended: how many, and when the oldest began."""
 
     saga: SagaKey
     state: str
     count: int
-    due: int
     oldest: int
+
+
+@value
+class StuckRuns:
+    """How many runs of one saga are stuck for one cause. `step` is named without an item; it is empty, and `phase` is
+    `run`, where the run as a whole is meant.
+    """
+
+    saga: str
+    step: str
+    phase: str
+    reason: str
+    count: int
 
 
 class WorkerState(Words):
@@ -242,8 +255,22 @@ class LogReader(Protocol):
         """How many runs are in each state."""
         ...
 
-    async def live(self, now: int) -> Sequence[LiveRuns]:
-        """What hasn't ended, by graph and state; it costs as much as there are such runs, ended ones are free."""
+    async def live(self) -> Sequence[LiveRuns]:
+        """What hasn't ended, by graph and state. It is asked at every scrape and start: it must be answered without
+        reading the rows of such runs, however many there are, and ended runs must cost nothing.
+        """
+        ...
+
+    async def due(self, now: int) -> int:
+        """How many runs need a worker by now and have none."""
+        ...
+
+    async def stuck(self) -> Sequence[StuckRuns]:
+        """All stuck runs by cause; one that is stuck for several causes counts for each."""
+        ...
+
+    async def late(self, now: int) -> Mapping[str, int]:
+        """How many runs of each saga are past their deadline and past their pivot, so that they can only go on."""
         ...
 
     async def standing(self, runs: Sequence[str]) -> Mapping[str, tuple[int, str]]:
@@ -377,4 +404,13 @@ class TransactionLog(LogReader, Protocol):
         Their events, tags and what the row says about steps go; the row stays, so that the id is never free again, but
         nothing can be appended to it any more (`NO_SUCH_RUN`).
         """
+        ...
+
+
+@runtime_checkable
+class Exonerating(Protocol):
+    """A log that can record that an owner lived with a suspect; a log without this counts the next death against it."""
+
+    async def exonerate(self, run: str, epoch: int) -> None:
+        """Take the `claims` of a run back to one, if they are more and the run is still ours under this epoch."""
         ...

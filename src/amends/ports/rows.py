@@ -10,6 +10,8 @@ from typing import Final
 
 import msgspec
 
+from amends.core.retry import Kind
+from amends.core.state import StepState
 from amends.core.values import value
 from amends.ports.log import StoredRun
 
@@ -57,6 +59,15 @@ class RowFacts:
     marks: Sequence[RowMark]
     unreadable: Sequence[str]
 
+    @property
+    def past_pivot(self) -> bool:
+        """Whether the run can only go forward: its pivot is done, or a step after it was begun."""
+        return any(
+            (each.kind == Kind.PIVOT and each.state == StepState.DONE)
+            or (each.kind == Kind.RETRIABLE and each.state not in {StepState.WAITING, StepState.SKIPPED})
+            for each in self.steps
+        )
+
 
 class _Mark(msgspec.Struct):
     """Rows of older versions have no step and no phase where the run as a whole is meant."""
@@ -97,6 +108,10 @@ def facts_of(row: StoredRun) -> RowFacts:
     if bad:
         marks.append(RowMark(WHOLE_RUN, RUN_PHASE, UNREADABLE, 0, row.updated_at))
     return RowFacts(current, steps, marks, tuple(bad))
+
+
+NO_MARK: Final = RowMark(WHOLE_RUN, RUN_PHASE, UNREADABLE, 0, 0)
+"""Of a run that is stuck by its state while its row has no mark."""
 
 
 def tags_of(text: bytes) -> Mapping[str, str] | None:

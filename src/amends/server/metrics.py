@@ -7,7 +7,7 @@ the log can't be asked there are still the numbers of this process: it is then t
 
 import asyncio
 from collections import Counter as Counted
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -17,20 +17,19 @@ from starlette.responses import Response
 from amends.core.errors import LogUnavailable
 from amends.core.retry import MICROSECONDS
 from amends.core.state import RunState
-from amends.engine.needs import unclaimable
-from amends.ports.log import Find, LiveRuns
+from amends.engine.needs import by_graph, loaded_by_workers, without_worker
+from amends.ports.log import LiveRuns, SagaKey, StuckRuns
 from amends.server.access import Caller
 from amends.server.context import Context
-from amends.server.stuck import CauseView, causes
-from amends.server.views import is_past_pivot
-from amends.server.where import Where, find_rows
 
 MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 LOG_SECONDS: Final = 5.0
 """How long the log may take to answer a scrape: half of what Prometheus waits by default."""
 
-LATE_MAX: Final = 1_000
-"""Late runs that are counted one by one at a scrape; more are shown as so many."""
+SERIES_MAX: Final = 1_000
+"""Series of one metric; what is beyond them is summed up under the label `other`."""
+
+OTHER: Final = "other"
 
 
 async def gather(context: Context) -> list[Metric]:
@@ -46,18 +45,16 @@ async def gather(context: Context) -> list[Metric]:
 
 
 async def _asked(context: Context) -> list[Metric]:
-    """What only the log knows."""
+    """What only the log knows: a handful of sums, each of them the log's own, so that none is cut off."""
     log, now = context.engine.log, context.clock.now()
-    live = await log.live(now)
-    ended = await log.count()
-    by_cause = await causes(log, Where(), context.graphs)
+    live = await log.live()
     due = GaugeMetricFamily("amends_due_runs", "Runs that are due while no worker has them.")
-    due.add_metric([], sum(each.due for each in live))
+    due.add_metric([], await log.due(now))
     return [
-        *_runs(ended, live, now),
-        *_stuck(by_cause.causes),
-        *await _unclaimable(context),
-        await _late(context, now),
+        *_runs(await log.count(), live, now),
+        _stuck(await log.stuck()),
+        _unclaimable(by_graph(live), await loaded_by_workers(log), context.engine.definitions),
+        _late(await log.late(now)),
         due,
     ]
 
@@ -78,46 +75,51 @@ def _runs(ended: Mapping[str, int], live: Iterable[LiveRuns], now: int) -> list[
     return [runs, oldest]
 
 
-def _stuck(found: Iterable[CauseView]) -> list[Metric]:
-    stuck = GaugeMetricFamily(
-        "amends_stuck_runs", "Runs that only a person can move, by cause.", labels=["saga", "step", "phase", "reason"]
+def _stuck(found: Iterable[StuckRuns]) -> Metric:
+    # The participant's own code is no label: a service may make up as many as it likes.
+    counts: dict[tuple[str, ...], int] = {(each.saga, each.step, each.phase, each.reason): each.count for each in found}
+    return _bounded(
+        GaugeMetricFamily(
+            "amends_stuck_runs",
+            "Runs that only a person can move, by cause.",
+            labels=["saga", "step", "phase", "reason"],
+        ),
+        counts,
     )
-    counts: Counted[tuple[str, str, str, str]] = Counted()
-    for each in found:  # the participant's own code is left out: it is for a service to make up as many as it likes
-        counts[each.saga, each.step or "", each.phase or "", each.reason] += each.count
-    for labels, count in counts.items():
-        stuck.add_metric(labels, count)
-    return [stuck]
 
 
-async def _unclaimable(context: Context) -> list[Metric]:
-    found = GaugeMetricFamily(
-        "amends_unclaimable_runs",
-        "Live runs whose saga and version no live worker has loaded.",
-        labels=["saga", "version"],
-    )
-    counts: Counted[tuple[str, str]] = Counted()
-    for saga, count in (await unclaimable(context.engine.log, context.engine.definitions)).items():
+def _unclaimable(needed: Mapping[SagaKey, int], loaded: Collection[SagaKey], here: Collection[SagaKey]) -> Metric:
+    counts: Counted[tuple[str, ...]] = Counted()
+    for saga, count in without_worker(needed, loaded, here).items():
         counts[saga.name, str(saga.version)] += count
-    for labels, count in counts.items():
-        found.add_metric(labels, count)
-    return [found]
-
-
-async def _late(context: Context, now: int) -> Metric:
-    late = GaugeMetricFamily(
-        "amends_late_past_pivot_runs", "Runs past their pivot and past their deadline.", labels=["saga"]
+    return _bounded(
+        GaugeMetricFamily(
+            "amends_unclaimable_runs",
+            "Live runs whose saga and version no live worker has loaded.",
+            labels=["saga", "version"],
+        ),
+        counts,
     )
-    counts: Counted[str] = Counted()
-    looked = 0
-    async for row in find_rows(context.engine.log, Where(Find(late_by=now))):
-        counts[row.saga] += is_past_pivot(row)
-        looked += 1
-        if looked == LATE_MAX:
-            break
-    for saga, count in counts.items():
-        late.add_metric([saga], count)
-    return late
+
+
+def _late(found: Mapping[str, int]) -> Metric:
+    return _bounded(
+        GaugeMetricFamily(
+            "amends_late_past_pivot_runs", "Runs past their pivot and past their deadline.", labels=["saga"]
+        ),
+        {(saga,): count for saga, count in found.items()},
+    )
+
+
+def _bounded(metric: GaugeMetricFamily, counts: Mapping[tuple[str, ...], int]) -> Metric:
+    """The largest counts by their labels, and the sum of the others as one series: what they add up to stays right."""
+    largest = sorted(counts.items(), key=lambda each: (-each[1], each[0]))
+    for labels, count in largest[:SERIES_MAX]:
+        metric.add_metric(labels, count)
+    others = largest[SERIES_MAX:]
+    if others:
+        metric.add_metric([OTHER] * len(others[0][0]), sum(count for _, count in others))
+    return metric
 
 
 def _here(context: Context) -> list[Metric]:

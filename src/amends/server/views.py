@@ -310,7 +310,7 @@ def row_view(row: StoredRun) -> RowView:
         updated_at=moment(row.updated_at),
         deadline=None if row.deadline is None else moment(row.deadline),
         tags=row.tags,
-        past_pivot=_past_pivot(facts),
+        past_pivot=facts.past_pivot,
         due_at=None if row.due_at is None else moment(row.due_at),
         ended_at=None if row.ended_at is None else moment(row.ended_at),
         owner=owner_of(row),
@@ -324,7 +324,7 @@ def marks_of(row: StoredRun) -> list[StuckRow]:
 
 def is_past_pivot(row: StoredRun) -> bool:
     """Whether a run can only go forward, as its row says: its pivot is done, or a step after it was begun."""
-    return _past_pivot(facts_of(row))
+    return facts_of(row).past_pivot
 
 
 def _stuck_rows(facts: RowFacts) -> list[StuckRow]:
@@ -332,14 +332,6 @@ def _stuck_rows(facts: RowFacts) -> list[StuckRow]:
         StuckRow(each.step, each.phase, each.reason, each.attempts, moment(each.since), each.code)
         for each in facts.marks
     ]
-
-
-def _past_pivot(facts: RowFacts) -> bool:
-    return any(
-        (each.kind == Kind.PIVOT and each.state == StepState.DONE)
-        or (each.kind == Kind.RETRIABLE and each.state not in {StepState.WAITING, StepState.SKIPPED})
-        for each in facts.steps
-    )
 
 
 def owner_of(row: StoredRun) -> OwnerView | None:

@@ -15,12 +15,14 @@ from amends.core.keys import Phase
 from amends.logs.memory import MemoryLog
 from amends.ports.log import (
     Append,
+    Exonerating,
     Find,
     LiveRuns,
     SagaKey,
     Start,
     StoredEvent,
     StoredRun,
+    StuckRuns,
     TransactionLog,
     WorkerLease,
     WorkerRow,
@@ -103,6 +105,11 @@ class WatchedLog:
     async def release(self, run: str, epoch: int, version: int, due_at: int | None) -> bool:
         return await self._ask(lambda: self._inner.release(run, epoch, version, due_at))
 
+    async def exonerate(self, run: str, epoch: int) -> None:
+        inner = self._inner
+        if isinstance(inner, Exonerating):
+            await self._ask(lambda: inner.exonerate(run, epoch))
+
     async def nudged(self, now: int) -> Sequence[tuple[str, int]]:
         return await self._ask(lambda: self._inner.nudged(now))
 
@@ -130,8 +137,17 @@ class WatchedLog:
     async def count(self) -> Mapping[str, int]:
         return await self._ask(self._inner.count)
 
-    async def live(self, now: int) -> Sequence[LiveRuns]:
-        return await self._ask(lambda: self._inner.live(now))
+    async def live(self) -> Sequence[LiveRuns]:
+        return await self._ask(self._inner.live)
+
+    async def due(self, now: int) -> int:
+        return await self._ask(lambda: self._inner.due(now))
+
+    async def stuck(self) -> Sequence[StuckRuns]:
+        return await self._ask(self._inner.stuck)
+
+    async def late(self, now: int) -> Mapping[str, int]:
+        return await self._ask(lambda: self._inner.late(now))
 
     async def standing(self, runs: Sequence[str]) -> Mapping[str, tuple[int, str]]:
         return await self._ask(lambda: self._inner.standing(runs))

@@ -11,8 +11,8 @@ WITH wanted AS (
     SELECT * FROM unnest(string_to_array($2, E'\x1f'), $3::text::bigint[], $4::text::bigint[], $5::text::bigint[],
                          string_to_array($6, E'\x1f'), $7::text::boolean[], $8::text::boolean[], $9::text::bigint[],
                          string_to_array($10, E'\x1f'), string_to_array($11, E'\x1f'), string_to_array($12, E'\x1f'),
-                         $13::text::bigint[], $14::text::bigint[])
-        AS w (run, expected, epoch, version, state, by_hand, release, due_at, current, steps, stuck, at, ended_at)
+                         $13::text::bigint[], $14::text::bigint[], $44::text::boolean[])
+        AS w (run, expected, epoch, version, state, by_hand, release, due_at, current, steps, stuck, at, ended_at, progress)
 ), accepted AS (
     UPDATE amends.runs AS r
     SET version = w.version, state = w.state, by_hand = w.by_hand,
@@ -21,7 +21,7 @@ WITH wanted AS (
             WHEN w.epoch IS NOT NULL AND r.due_at <= w.at AND w.due_at <= w.at THEN r.due_at
             WHEN w.epoch IS NOT NULL OR (r.owner IS NULL AND w.ended_at IS NOT NULL) THEN w.due_at
             ELSE least(r.due_at, w.due_at, w.at) END,
-        claims = CASE WHEN w.epoch IS NULL THEN r.claims ELSE 0 END,
+        claims = CASE WHEN w.progress THEN 0 ELSE r.claims END,
         current = w.current::json, steps = w.steps::json, stuck = w.stuck::json, updated_at = w.at, ended_at = w.ended_at
     FROM wanted AS w
     WHERE r.id = w.run AND r.version = w.expected AND r.format > 0
@@ -120,6 +120,10 @@ RETURNING r.id, r.saga, r.saga_version, r.digest, r.state, r.by_hand, r.version,
 UPDATE amends.runs SET owner = NULL, due_at = $2, claims = 0 WHERE id = $1 AND owner = $3 AND epoch = $4 AND version = $5
 RETURNING coalesce(due_at <= extract(epoch FROM clock_timestamp()) * 1000000, false);
 
+-- name: exonerate
+-- A suspect that its owner lived with: the deaths before aren't counted against it any more, but it stays a suspect.
+UPDATE amends.runs SET claims = 1 WHERE id = $1 AND owner = $2 AND epoch = $3 AND claims > 1;
+
 -- name: hand_over
 -- Let go of all runs of a worker that ends in good order. Each is due when its row says. A row that somebody holds on to isn't waited
 -- for: as a run of a worker that has left it is taken over at once, too.
@@ -201,9 +205,32 @@ FROM amends.workers AS w
 ORDER BY started_at, id;
 
 -- name: live
--- What hasn't ended, by graph and state: how many, how many of them due while nobody has them, since when.
-SELECT saga, saga_version, digest, state, count(*), count(*) FILTER (WHERE owner IS NULL AND due_at <= $1), min(created_at)
+-- What hasn't ended, by graph and state: how many, since when. Read from an index alone, which has these columns for it.
+SELECT saga, saga_version, digest, state, count(*), min(created_at)
 FROM amends.runs WHERE ended_at IS NULL GROUP BY saga, saga_version, digest, state;
+
+-- name: due
+-- How many runs need a worker by a time and have none.
+SELECT count(*) FROM amends.runs WHERE owner IS NULL AND due_at IS NOT NULL AND due_at <= $1;
+
+-- name: stuck
+-- How many runs are stuck, by cause: each once per cause. What can't be read of a row counts as a cause, too.
+SELECT saga, step, phase, reason, count(*) FROM (
+    SELECT DISTINCT r.id, r.saga, split_part(coalesce(mark.value ->> 'step', ''), '/', 1) AS step,
+                    coalesce(mark.value ->> 'phase', 'run') AS phase, coalesce(mark.value ->> 'reason', 'unreadable') AS reason
+    FROM amends.runs AS r
+    LEFT JOIN LATERAL json_array_elements(CASE WHEN json_typeof(r.stuck) = 'array' THEN r.stuck ELSE '[]' END) AS mark (value) ON true
+    WHERE r.state = 'stuck' AND r.ended_at IS NULL
+) AS causes GROUP BY saga, step, phase, reason;
+
+-- name: late
+-- How many runs of each saga are past a deadline and past their pivot.
+SELECT r.saga, count(*) FROM amends.runs AS r
+WHERE r.ended_at IS NULL AND r.deadline IS NOT NULL AND r.deadline < $1 AND EXISTS (
+    SELECT FROM json_array_elements(CASE WHEN json_typeof(r.steps) = 'array' THEN r.steps ELSE '[]' END) AS step (value)
+    WHERE (step.value ->> 'kind' = 'pivot' AND step.value ->> 'state' = 'done')
+       OR (step.value ->> 'kind' = 'retriable' AND step.value ->> 'state' NOT IN ('waiting', 'skipped')))
+GROUP BY r.saga;
 
 -- name: standing
 -- Version and state of some runs.
@@ -281,13 +308,13 @@ EXISTS (SELECT FROM amends.run_tags AS t WHERE t.name = ? AND t.value = ? AND t.
 
 -- name: find_at_step
 -- Condition: this step is current, or stuck. (A column that holds no list would fail the statement, and with it every other row.)
-(EXISTS (SELECT FROM json_array_elements_text(CASE json_typeof(current) WHEN 'array' THEN current ELSE '[]' END) AS step WHERE step = ?)
- OR EXISTS (SELECT FROM json_array_elements(CASE json_typeof(stuck) WHEN 'array' THEN stuck ELSE '[]' END) AS mark
+(EXISTS (SELECT FROM json_array_elements_text(CASE WHEN json_typeof(current) = 'array' THEN current ELSE '[]' END) AS step WHERE step = ?)
+ OR EXISTS (SELECT FROM json_array_elements(CASE WHEN json_typeof(stuck) = 'array' THEN stuck ELSE '[]' END) AS mark
             WHERE mark ->> 'step' = ?));
 
 -- name: find_late
 -- Condition: past its deadline by this time, and not ended.
-ended_at IS NULL AND deadline < ?;
+ended_at IS NULL AND deadline IS NOT NULL AND deadline < ?;
 
 -- name: find_after
 -- Condition: on the pages that follow this run.
@@ -348,11 +375,11 @@ WITH over AS (
     DELETE FROM amends.events USING over WHERE events.run = over.id
 ), tags_gone AS (
     DELETE FROM amends.run_tags AS t
-    USING over, json_each_text(CASE json_typeof(over.tags) WHEN 'object' THEN over.tags ELSE '{}' END) AS tag
+    USING over, json_each_text(CASE WHEN json_typeof(over.tags) = 'object' THEN over.tags ELSE '{}' END) AS tag
     WHERE t.name = tag.key AND t.value = tag.value AND t.created_at = over.created_at AND t.run = over.id
 ), damaged AS (
     SELECT id, created_at FROM over WHERE json_typeof(tags) <> 'object' OR EXISTS (
-        SELECT FROM json_each(CASE json_typeof(tags) WHEN 'object' THEN tags ELSE '{}' END) AS tag WHERE json_typeof(tag.value) <> 'string')
+        SELECT FROM json_each(CASE WHEN json_typeof(tags) = 'object' THEN tags ELSE '{}' END) AS tag WHERE json_typeof(tag.value) <> 'string')
 ), damaged_tags_gone AS (
     DELETE FROM amends.run_tags AS t USING damaged AS d WHERE t.created_at = d.created_at AND t.run = d.id
 )

@@ -15,6 +15,7 @@ from amends.ports.log import (
     SagaKey,
     StoredEvent,
     StoredRun,
+    StuckRuns,
     WorkerLease,
     WorkerRow,
     WorkerState,
@@ -91,9 +92,23 @@ class PostgresReader:
             rows = await connection.fetch(SQL["standing"], list(runs))
         return {run: (version, state) for run, version, state in rows}
 
-    async def live(self, now: int) -> Sequence[LiveRuns]:
+    async def due(self, now: int) -> int:
         async with self.questions.use() as connection:
-            rows = await connection.fetch(SQL["live"], now)
+            count: int = await connection.fetchval(SQL["due"], now)
+            return count
+
+    async def stuck(self) -> Sequence[StuckRuns]:
+        async with self.questions.use() as connection:
+            return [StuckRuns(*row) for row in await connection.fetch(SQL["stuck"])]
+
+    async def late(self, now: int) -> Mapping[str, int]:
+        async with self.questions.use() as connection:
+            rows: list[tuple[str, int]] = [tuple(row) for row in await connection.fetch(SQL["late"], now)]
+            return dict(rows)
+
+    async def live(self) -> Sequence[LiveRuns]:
+        async with self.questions.use() as connection:
+            rows = await connection.fetch(SQL["live"])
         return [LiveRuns(SagaKey(*row[:3]), *row[3:]) for row in rows]
 
     async def workers(self) -> Sequence[WorkerRow]:

@@ -34,6 +34,7 @@ from amends.ports.log import (
     Start,
     StoredEvent,
     StoredRun,
+    StuckRuns,
     WorkerLease,
     WorkerRow,
     Written,
@@ -100,8 +101,17 @@ class ReadingThread:
     async def count(self) -> Mapping[str, int]:
         return await self.call(lambda reader: reader.count())
 
-    async def live(self, now: int) -> Sequence[LiveRuns]:
-        return await self.call(lambda reader: reader.live(now))
+    async def live(self) -> Sequence[LiveRuns]:
+        return await self.call(lambda reader: reader.live())
+
+    async def due(self, now: int) -> int:
+        return await self.call(lambda reader: reader.due(now))
+
+    async def stuck(self) -> Sequence[StuckRuns]:
+        return await self.call(lambda reader: reader.stuck())
+
+    async def late(self, now: int) -> Mapping[str, int]:
+        return await self.call(lambda reader: reader.late(now))
 
     async def standing(self, runs: Sequence[str]) -> Mapping[str, tuple[int, str]]:
         return await self.call(lambda reader: reader.standing(runs))
@@ -230,6 +240,9 @@ class SqliteLog:
     async def release(self, run: str, epoch: int, version: int, due_at: int | None) -> bool:
         return await self.write(lambda writer: writer.release(run, epoch, version, due_at))
 
+    async def exonerate(self, run: str, epoch: int) -> None:
+        await self.write(lambda writer: writer.exonerate(run, epoch))
+
     async def setting(self, name: str, value: bytes) -> bytes:
         return await self.write(lambda writer: writer.setting(name, value))
 
@@ -257,8 +270,17 @@ class SqliteLog:
     async def count(self) -> Mapping[str, int]:
         return await self._read(lambda reader: reader.count())
 
-    async def live(self, now: int) -> Sequence[LiveRuns]:
-        return await self._read(lambda reader: reader.live(now))
+    async def live(self) -> Sequence[LiveRuns]:
+        return await self._read(lambda reader: reader.live())
+
+    async def due(self, now: int) -> int:
+        return await self._read(lambda reader: reader.due(now))
+
+    async def stuck(self) -> Sequence[StuckRuns]:
+        return await self._read(lambda reader: reader.stuck())
+
+    async def late(self, now: int) -> Mapping[str, int]:
+        return await self._read(lambda reader: reader.late(now))
 
     async def standing(self, runs: Sequence[str]) -> Mapping[str, tuple[int, str]]:
         return await self._read(lambda reader: reader.standing(runs))

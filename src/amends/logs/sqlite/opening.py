@@ -14,7 +14,7 @@ from typing import Literal
 from urllib.parse import quote
 
 from amends.core.errors import LogDamaged, LogUnavailable
-from amends.logs.sqlite.statements import SCHEMA
+from amends.logs.sqlite.statements import DERIVED, SCHEMA
 
 APPLICATION_ID = 0x616D6E64
 """The letters `amnd`: tells a log from other programs' databases."""
@@ -37,6 +37,9 @@ WAL_BYTES_KEPT = 64 * 2**20
 """What the write-ahead log may keep on disk after a checkpoint."""
 
 WAL_RESET_FIXED = (3, 51, 3)
+
+RETIRED = ("runs_by_state",)
+"""Indexes of earlier versions that nothing uses any more."""
 
 HEADER_BYTES = 100
 MAGIC = b"SQLite format 3\x00"
@@ -119,6 +122,36 @@ def prepare(path: Path, connection: sqlite3.Connection, *, is_new: bool) -> None
         marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
         connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} {marks} COMMIT;")
         sync_directory(path.resolve().parent)
+    else:
+        bring_up_to_date(path, connection)
+
+
+def bring_up_to_date(path: Path, connection: sqlite3.Connection) -> None:
+    """Give a file that an earlier version made the indexes and views of this one, all or none.
+
+    They hold nothing of their own, and an earlier version works with them as well: the version of the schema stays.
+    """
+    there = dict(connection.execute("SELECT name, sql FROM sqlite_master WHERE type IN ('index', 'view')").fetchall())
+    changed = [(kind, name, sql) for kind, name, sql in map(_derived, DERIVED) if there.get(name) != sql]
+    retired = [("INDEX", name) for name in RETIRED if name in there]
+    if not changed and not retired:
+        return
+    _log.info("%s gets the indexes and views of this version; with many runs that takes a while", path)
+    drops = [f"DROP {kind} {name};" for kind, name, _ in changed if name in there]
+    drops += [f"DROP {kind} {name};" for kind, name in retired]
+    script = "\n".join([*drops, *(f"{sql};" for _, _, sql in changed)])
+    try:
+        connection.executescript(f"BEGIN IMMEDIATE; {script} COMMIT;")
+    except sqlite3.Error:
+        if connection.in_transaction:
+            connection.rollback()
+        raise
+
+
+def _derived(sql: str) -> tuple[str, str, str]:
+    """Kind, name and text of an index or a view."""
+    _, kind, name, *_ = sql.split()
+    return kind, name, sql
 
 
 def sync_directory(directory: Path) -> None:

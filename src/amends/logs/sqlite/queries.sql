@@ -15,16 +15,18 @@ INSERT INTO run_tags (name, value, created_at, run) VALUES (?, ?, ?, ?);
 -- name: append_owned
 -- The owner's append: only while version, owner and epoch are what the writer believes. Its own id again as owner, or null to let go.
 UPDATE runs
-SET version = ?, state = ?, by_hand = ?, owner = ?, due_at = ?, claims = 0, current = ?, steps = ?, stuck = ?, updated_at = ?,
+SET version = ?, state = ?, by_hand = ?, owner = ?, due_at = ?, claims = claims * ?, current = ?, steps = ?, stuck = ?, updated_at = ?,
     ended_at = ?
 WHERE id = ? AND version = ? AND owner = ? AND epoch = ? AND format > 0;
 
 -- name: append_all_owned
 -- The same for many runs at once; the entries are put in, as many as there are. (No WITH in front: the driver counts rows only of
--- a statement that begins with UPDATE.) Columns: run, expected, epoch, version, state, by_hand, owner, due_at, current, steps, stuck, at, ended_at.
+-- a statement that begins with UPDATE.) Columns: run, expected, epoch, version, state, by_hand, owner, due_at, current, steps, stuck, at, ended_at,
+-- 0 for progress, else 1.
 UPDATE runs
-SET version = entry.column4, state = entry.column5, by_hand = entry.column6, owner = entry.column7, due_at = entry.column8, claims = 0,
-    current = entry.column9, steps = entry.column10, stuck = entry.column11, updated_at = entry.column12, ended_at = entry.column13
+SET version = entry.column4, state = entry.column5, by_hand = entry.column6, owner = entry.column7, due_at = entry.column8,
+    claims = claims * entry.column14, current = entry.column9, steps = entry.column10, stuck = entry.column11,
+    updated_at = entry.column12, ended_at = entry.column13
 FROM (VALUES /* entries */) AS entry
 WHERE runs.id = entry.column1 AND runs.version = entry.column2 AND runs.owner = ? AND runs.epoch = entry.column3 AND runs.format > 0;
 
@@ -33,7 +35,7 @@ WHERE runs.id = entry.column1 AND runs.version = entry.column2 AND runs.owner = 
 UPDATE runs
 SET version = ?, state = ?, by_hand = ?,
     due_at = CASE WHEN owner IS NULL AND ? IS NOT NULL THEN ? ELSE min(coalesce(due_at, ?), ?) END,
-    current = ?, steps = ?, stuck = ?, updated_at = ?, ended_at = ?
+    claims = claims * ?, current = ?, steps = ?, stuck = ?, updated_at = ?, ended_at = ?
 WHERE id = ? AND version = ? AND format > 0;
 
 -- name: add_events
@@ -72,6 +74,10 @@ UPDATE runs SET claims = claims + (owner IS NOT NULL), owner = ?, epoch = epoch 
 -- name: release
 -- Let go of a run, unless somebody wrote meanwhile. Its owner lived through it, so it isn't suspected of harming anybody.
 UPDATE runs SET owner = NULL, due_at = ?, claims = 0 WHERE id = ? AND owner = ? AND epoch = ? AND version = ?;
+
+-- name: exonerate
+-- A suspect that its owner lived with: the deaths before aren't counted against it any more, but it stays a suspect.
+UPDATE runs SET claims = 1 WHERE id = ? AND owner = ? AND epoch = ? AND claims > 1;
 
 -- name: nudged
 -- Runs of ours that are due.
@@ -116,6 +122,14 @@ state = ?;
 -- Condition: in one of these states (JSON).
 state IN (SELECT value FROM json_each(?));
 
+-- name: find_live
+-- Condition: it hasn't ended. Beside states none of which is an end it says which index has them all.
+ended_at IS NULL;
+
+-- name: find_other_ends
+-- Condition: it ended otherwise than most runs do. Beside states that are such ends it says which index has them all.
+ended_at IS NOT NULL AND state <> 'completed';
+
 -- name: find_of_saga
 -- Condition: of this saga.
 saga = ?;
@@ -132,25 +146,55 @@ saga_version = ?;
 -- Condition: this step is current, or stuck. (A column that holds no JSON would fail the statement, and with it every other row.)
 (EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(current) THEN current ELSE '[]' END) WHERE value = ?)
  OR EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(stuck) THEN stuck ELSE '[]' END) AS mark
-            WHERE CASE WHEN mark.type = 'object' THEN json_extract(mark.value, '$.step') END = ?));
+            WHERE json_extract(CASE WHEN mark.type = 'object' THEN mark.value END, '$.step') = ?));
 
 -- name: find_late
 -- Condition: it should have ended before this time.
-ended_at IS NULL AND deadline < ?;
+ended_at IS NULL AND deadline IS NOT NULL AND deadline < ?;
 
 -- name: find_after
 -- Condition: on the pages that follow this run.
 (created_at, id) < (?, ?);
 
 -- name: count
--- How many runs are in each state.
-SELECT state, count(*) FROM runs GROUP BY state;
+-- How many runs are in each state. What is rare is counted in its own indexes, and the rest is what is usual: only keys are read, and no row.
+SELECT state, count(*) FROM runs WHERE ended_at IS NULL GROUP BY state
+UNION ALL SELECT state, count(*) FROM runs WHERE ended_at IS NOT NULL AND state <> 'completed' GROUP BY state
+UNION ALL SELECT 'completed', (SELECT count(*) FROM runs) - (SELECT count(*) FROM runs WHERE ended_at IS NULL)
+                              - (SELECT count(*) FROM runs WHERE ended_at IS NOT NULL AND state <> 'completed');
 
 -- name: live
--- What hasn't ended, by graph and state: how many, how many of them due while nobody has them, since when.
--- (Found by the state: an index of its own would be written to twice in every run.)
-SELECT saga, saga_version, digest, state, count(*), sum(owner IS NULL AND due_at IS NOT NULL AND due_at <= ?), min(created_at)
+-- What hasn't ended, by graph and state: how many, since when. Read from an index alone, which has these columns for it.
+SELECT saga, saga_version, digest, state, count(*), min(created_at)
 FROM runs WHERE state IN ('running', 'compensating', 'stuck') AND ended_at IS NULL GROUP BY saga, saga_version, digest, state;
+
+-- name: due
+-- How many runs need a worker by a time and have none.
+SELECT count(*) FROM runs WHERE owner IS NULL AND due_at IS NOT NULL AND due_at <= ?;
+
+-- name: stuck
+-- How many runs are stuck, by cause: each once per cause. What can't be read of a row counts as a cause, too.
+SELECT saga, step, phase, reason, count(*) FROM (
+    SELECT DISTINCT run, saga, coalesce(substr(step, 1, instr(step || '/', '/') - 1), '') AS step, coalesce(phase, 'run') AS phase,
+                    coalesce(reason, 'unreadable') AS reason
+    FROM (
+        SELECT run, saga, json_extract(object, '$.step') AS step, json_extract(object, '$.phase') AS phase,
+               json_extract(object, '$.reason') AS reason
+        FROM (
+            SELECT runs.id AS run, saga, CASE WHEN element.type = 'object' THEN element.value END AS object
+            FROM runs LEFT JOIN json_each(CASE WHEN json_valid(stuck) THEN stuck ELSE '[]' END) AS element
+            WHERE state = 'stuck' AND ended_at IS NULL)))
+GROUP BY saga, step, phase, reason;
+
+-- name: late
+-- How many runs of each saga are past a deadline and past their pivot.
+SELECT saga, count(*) FROM runs
+WHERE ended_at IS NULL AND deadline IS NOT NULL AND deadline < ? AND EXISTS (
+    SELECT 1 FROM (SELECT json_extract(object, '$.kind') AS kind, json_extract(object, '$.state') AS state
+                   FROM (SELECT CASE WHEN element.type = 'object' THEN element.value END AS object
+                         FROM json_each(CASE WHEN json_valid(steps) THEN steps ELSE '[]' END) AS element))
+    WHERE (kind = 'pivot' AND state = 'done') OR (kind = 'retriable' AND state NOT IN ('waiting', 'skipped')))
+GROUP BY saga;
 
 -- name: standing
 -- Version and state of some runs (JSON).

@@ -5,14 +5,17 @@ import socket
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 from amends.core.errors import LogUnavailable
 from amends.logs.sqlite.statements import SQL
-from amends.ports.log import Find, LiveRuns, SagaKey, StoredEvent, StoredRun, WorkerRow, WorkerState
+from amends.ports.log import Find, LiveRuns, SagaKey, StoredEvent, StoredRun, StuckRuns, WorkerRow, WorkerState
 from amends.ports.rows import tags_of
 
 R = TypeVar("R")
+
+LIVE: Final = frozenset({"running", "compensating", "stuck"})
+OTHER_ENDS: Final = frozenset({"compensated", "abandoned"})
 
 Identity: TypeAlias = tuple[str, str, int, str, str]
 Standing: TypeAlias = tuple[int, int, str | None, int, int | None, int, bytes, bytes, bytes, bytes]
@@ -41,14 +44,23 @@ class Reader:
         return self._at_one_moment(lambda: [stored(row, ()) for row in self.connection.execute(sql, parameters)])
 
     def count(self) -> Mapping[str, int]:
-        return self._at_one_moment(lambda: dict(self.connection.execute(SQL["count"]).fetchall()))
+        rows = self._at_one_moment(lambda: self.connection.execute(SQL["count"]).fetchall())
+        return {state: count for state, count in rows if count}
 
-    def live(self, now: int) -> Sequence[LiveRuns]:
-        def ask() -> Sequence[LiveRuns]:
-            rows = self.connection.execute(SQL["live"], (now,))
-            return [LiveRuns(SagaKey(*row[:3]), *row[3:]) for row in rows]
+    def live(self) -> Sequence[LiveRuns]:
+        rows = self._at_one_moment(lambda: self.connection.execute(SQL["live"]).fetchall())
+        return [LiveRuns(SagaKey(*row[:3]), *row[3:]) for row in rows]
 
-        return self._at_one_moment(ask)
+    def due(self, now: int) -> int:
+        ((count,),) = self._at_one_moment(lambda: self.connection.execute(SQL["due"], (now,)).fetchall())
+        return int(count)
+
+    def stuck(self) -> Sequence[StuckRuns]:
+        rows = self._at_one_moment(lambda: self.connection.execute(SQL["stuck"]).fetchall())
+        return [StuckRuns(saga, str(step), str(phase), str(reason), count) for saga, step, phase, reason, count in rows]
+
+    def late(self, now: int) -> Mapping[str, int]:
+        return dict(self._at_one_moment(lambda: self.connection.execute(SQL["late"], (now,)).fetchall()))
 
     def standing(self, runs: Sequence[str]) -> Mapping[str, tuple[int, str]]:
         asked = (as_json(list(runs)),)
@@ -170,6 +182,11 @@ def find_statement(question: Find) -> tuple[str, list[str | int]]:
             only("find_in_state", state)
         case states:
             only("find_in_states", as_json(list(states)))
+    kinds = frozenset(question.states)
+    if kinds and kinds <= LIVE:
+        only("find_live")
+    elif kinds and kinds <= OTHER_ENDS:
+        only("find_other_ends")
     if question.saga is not None:
         only("find_of_saga", question.saga)
     if question.saga_version is not None:

@@ -72,17 +72,20 @@ CREATE TABLE run_tags (
 ) WITHOUT ROWID;
 
 -- Claims: runs nobody has, by when they are due.
-CREATE INDEX runs_due ON runs (due_at) WHERE owner IS NULL AND due_at IS NOT NULL;
+CREATE INDEX runs_due ON runs (due_at, owner) WHERE owner IS NULL AND due_at IS NOT NULL;
 -- Nudges, and the runs of owners that are gone. (Not by due time: that changes with every append, and the owned are few.)
 CREATE INDEX runs_owned ON runs (owner) WHERE owner IS NOT NULL;
--- Lists, newest first: all, by state, by saga.
+-- Lists, newest first: all, of one saga; and what is rare by its state: what hasn't ended, and other ends than the usual. What hasn't
+-- ended is also counted, by graph: from the index alone, for which it has the columns that the counting statement names.
 CREATE INDEX runs_newest ON runs (created_at, id);
-CREATE INDEX runs_by_state ON runs (state, created_at, id);
+CREATE INDEX runs_live ON runs (state, created_at, id, saga, saga_version, digest, ended_at) WHERE ended_at IS NULL;
+CREATE INDEX runs_other_ends ON runs (state, created_at, id, ended_at) WHERE ended_at IS NOT NULL AND state <> 'completed';
+CREATE INDEX runs_late ON runs (deadline) WHERE ended_at IS NULL AND deadline IS NOT NULL;
 CREATE INDEX runs_by_saga ON runs (saga, created_at, id);
 -- What may be purged.
 CREATE INDEX runs_over ON runs (ended_at) WHERE ended_at IS NOT NULL AND format > 0;
 
--- Every step of every run, one row each.
+-- Every step of every run, one row each. (A column that holds no JSON would fail the view for all runs.)
 CREATE VIEW run_steps AS
 SELECT runs.id AS run,
        runs.saga,
@@ -94,8 +97,10 @@ SELECT runs.id AS run,
        json_extract(step.value, '$.state') AS state,
        json_extract(step.value, '$.attempts') AS attempts,
        json_extract(step.value, '$.error') AS error,
-       json_extract(step.value, '$.name') IN (SELECT value FROM json_each(runs.current)) AS is_current
-FROM runs, json_each(runs.steps) AS step;
+       json_extract(step.value, '$.name') IN (
+           SELECT value FROM json_each(CASE WHEN json_valid(runs.current) THEN runs.current ELSE '[]' END)) AS is_current
+FROM runs, json_each(CASE WHEN json_valid(runs.steps) THEN runs.steps ELSE '[]' END) AS step
+WHERE step.type = 'object';
 
 -- Every mark that keeps a run stuck, one row each.
 CREATE VIEW stuck_steps AS
@@ -107,4 +112,5 @@ SELECT runs.id AS run,
        json_extract(mark.value, '$.reason') AS reason,
        json_extract(mark.value, '$.attempts') AS attempts,
        json_extract(mark.value, '$.since') AS since
-FROM runs, json_each(runs.stuck) AS mark;
+FROM runs, json_each(CASE WHEN json_valid(runs.stuck) THEN runs.stuck ELSE '[]' END) AS mark
+WHERE mark.type = 'object';

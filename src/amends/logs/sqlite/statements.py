@@ -41,3 +41,5 @@ def resource(name: str) -> str:
 
 SQL = statements(resource("queries.sql"))
 SCHEMA = resource("schema.sql")
+DERIVED = tuple(re.findall(r"^(CREATE (?:INDEX|VIEW)[^;]+);", SCHEMA, re.MULTILINE))
+"""Indexes and views: what can be made anew from the tables at any time."""

@@ -102,7 +102,7 @@ class FindingContract(LogBase):
         assert dict(await log.count()) == {"running": 2, "completed": 1}
 
     async def test_live_runs_are_summed_up_by_graph_and_state(self, log: TransactionLog) -> None:
-        """Those that have ended don't count; due are those that nobody has; late are those past their deadline."""
+        """Those that have ended don't count; due are those without an owner; late are those past their deadline."""
         await write(
             log,
             start("a", at=9, deadline=20, shown=row(due_at=8)),
@@ -110,10 +110,71 @@ class FindingContract(LogBase):
             start("c", saga=TRIPS, at=7, shown=row(due_at=1_000), owned=False),
         )
         await write(log, start("d", at=1, shown=row("completed", ended_at=1), deadline=2))
-        summed = {(each.saga.name, each.state, each.count, each.due, each.oldest) for each in await log.live(1_000)}
-        assert summed == {(ORDERS.name, "running", 2, 0, 5), (TRIPS.name, "running", 1, 1, 7)}
+        summed = {(each.saga.name, each.state, each.count, each.oldest) for each in await log.live()}
+        assert summed == {(ORDERS.name, "running", 2, 5), (TRIPS.name, "running", 1, 7)}
+        assert [await log.due(now) for now in (999, 1_000, 1_001)] == [0, 1, 2]
         assert [run.run for run in await log.find(Find(late_by=21))] == ["a"]
         assert list(await log.find(Find(late_by=20))) == []
+
+    async def test_stuck_runs_are_summed_up_by_cause(self, log: TransactionLog) -> None:
+        """Each once per cause, however many items have it; rows of older versions and unreadable ones, too."""
+        spent = '{"step":"ship","phase":"action","reason":"spent","attempts":9,"since":5}'
+        items = [f'{{"step":"pick/{n}","phase":"action","reason":"spent","attempts":9,"since":5}}' for n in "ab"]
+        aside = '{"step":"","phase":"run","reason":"crash-loop","attempts":5,"since":5}'
+        of_old = '{"step":null,"phase":null,"reason":"crash-loop","attempts":5,"since":5}'
+        found = {"a": [spent], "b": [spent, *items], "c": [aside], "d": [of_old], "e": [], "f": ["7"]}
+        await write(
+            log,
+            *(start(run, shown=row("stuck", stuck=f"[{','.join(each)}]".encode())) for run, each in found.items()),
+            start("g", shown=row("stuck", stuck=b"{}"), saga=TRIPS),
+            start("h", shown=row(stuck=f"[{spent}]".encode())),
+        )
+        summed = {(each.saga, each.step, each.phase, each.reason, each.count) for each in await log.stuck()}
+        assert summed == {
+            (ORDERS.name, "ship", "action", "spent", 2),
+            (ORDERS.name, "pick", "action", "spent", 1),
+            (ORDERS.name, "", "run", "crash-loop", 2),
+            (ORDERS.name, "", "run", "unreadable", 2),
+            (TRIPS.name, "", "run", "unreadable", 1),
+        }
+
+    async def test_late_runs_past_their_pivot_are_counted_by_saga(self, log: TransactionLog) -> None:
+        """A pivot that is done, or a retriable that was begun; nothing else, and not in time, and not once it ended."""
+
+        def step(kind: str, state: str) -> bytes:
+            return f'[{{"name":"a","kind":"{kind}","state":"{state}","attempts":1,"error":null}}]'.encode()
+
+        rows = {
+            "a": (step("pivot", "done"), 20, None),
+            "b": (step("retriable", "acting"), 20, None),
+            "c": (step("pivot", "acting"), 20, None),
+            "d": (step("retriable", "waiting"), 20, None),
+            "e": (step("retriable", "skipped"), 20, None),
+            "f": (step("compensable", "done"), 20, None),
+            "g": (step("pivot", "done"), 21, None),
+            "h": (step("pivot", "done"), None, None),
+            "i": (step("pivot", "done"), 20, 30),
+            "j": (b'[7,"pivot"]', 20, None),
+            "k": (b"{}", 20, None),
+        }
+        for run, (steps, deadline, ended_at) in rows.items():
+            await write(log, start(run, deadline=deadline, shown=replace(row(ended_at=ended_at), steps=steps)))
+        assert dict(await log.late(21)) == {ORDERS.name: 2}
+        assert dict(await log.late(20)) == {}
+
+    async def test_a_row_that_holds_what_no_row_should_hides_no_other(self, log: TransactionLog) -> None:
+        """In any column that a log or its statements look into."""
+        odd = [b"{}", b"7", b'"text"', b"null", b"[7]", b'["a",{"step":7}]', b'[{"step":"ship"}]']
+        await write(log, start("good", shown=row("stuck", current=b'["charge"]')))
+        for number, text in enumerate(odd):
+            await write(log, start(f"odd-{number}", shown=row("stuck", current=text, stuck=text), deadline=1))
+        everything = {"good", *(f"odd-{number}" for number in range(len(odd)))}
+        assert {run.run for run in await log.find(Find())} == everything
+        assert {run.run for run in await log.find(Find(states=["stuck"]))} == everything
+        assert [run.run for run in await log.find(Find(step="charge"))] == ["good"]
+        assert sum(each.count for each in await log.live()) == len(everything)
+        assert sum(each.count for each in await log.stuck()) >= len(everything)
+        assert dict(await log.late(2)) == {}
 
     async def test_how_runs_stand_is_told_of_those_asked_for(self, log: TransactionLog) -> None:
         """Not of others, nor of those that aren't there."""

@@ -12,12 +12,14 @@ from typing import Any, Final, Protocol, TypeVar
 from amends.core.errors import LogBroken, LogUnavailable
 from amends.ports.log import (
     Append,
+    Exonerating,
     Find,
     LiveRuns,
     SagaKey,
     Start,
     StoredEvent,
     StoredRun,
+    StuckRuns,
     TransactionLog,
     WorkerLease,
     WorkerRow,
@@ -154,6 +156,11 @@ class Disk:
     async def release(self, run: str, epoch: int, version: int, due_at: int | None) -> bool:
         return await self._write(lambda: self.inner.release(run, epoch, version, due_at))
 
+    async def exonerate(self, run: str, epoch: int) -> None:
+        inner = self.inner
+        if isinstance(inner, Exonerating):
+            await self._write(lambda: inner.exonerate(run, epoch))
+
     async def setting(self, name: str, value: bytes) -> bytes:
         return await self._write(lambda: self.inner.setting(name, value))
 
@@ -186,8 +193,17 @@ class Disk:
     async def workers(self) -> Sequence[WorkerRow]:
         return await self._ask(self.inner.workers)
 
-    async def live(self, now: int) -> Sequence[LiveRuns]:
-        return await self._ask(lambda: self.inner.live(now))
+    async def live(self) -> Sequence[LiveRuns]:
+        return await self._ask(self.inner.live)
+
+    async def due(self, now: int) -> int:
+        return await self._ask(lambda: self.inner.due(now))
+
+    async def stuck(self) -> Sequence[StuckRuns]:
+        return await self._ask(self.inner.stuck)
+
+    async def late(self, now: int) -> Mapping[str, int]:
+        return await self._ask(lambda: self.inner.late(now))
 
     async def graph(self, saga: SagaKey) -> bytes | None:
         return await self._ask(lambda: self.inner.graph(saga))
