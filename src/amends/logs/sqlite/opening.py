@@ -15,6 +15,7 @@ from typing import Literal
 from urllib.parse import quote
 
 from amends.core.errors import LogDamaged, LogUnavailable
+from amends.logs.sqlite.reader import kind_of
 from amends.logs.sqlite.statements import DERIVED, SCHEMA
 
 APPLICATION_ID = 0x616D6E64
@@ -279,17 +280,6 @@ def check_content(path: Path, mode: Literal["ro", "rw"], *, whole: bool) -> bool
         raise LogDamaged(damaged(path, str(error))) from error
     finally:
         connection.close()
-
-
-def kind_of(error: sqlite3.Error) -> int:
-    """SQLite's primary result code; `SQLITE_ERROR` where Python itself complains, which gives none."""
-    return code_of(error) & 0xFF
-
-
-def code_of(error: sqlite3.Error) -> int:
-    """SQLite's extended result code, which tells apart the kinds of `SQLITE_IOERR`."""
-    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
-    return code
 
 
 def damaged(path: Path, finding: str) -> str:
