@@ -16,8 +16,8 @@ from time import perf_counter
 from typing import TypeVar
 
 from amends.core.errors import LogBroken, LogUnavailable
-from amends.logs.sqlite.opening import BUSY_SECONDS, kind_of, open_for_writing
-from amends.logs.sqlite.reader import Reader, as_json, keys_as_json
+from amends.logs.sqlite.opening import BUSY_SECONDS, open_for_writing
+from amends.logs.sqlite.reader import Reader, as_json, keys_as_json, kind_of
 from amends.logs.sqlite.statements import SQL, chunks, repeated
 from amends.ports.log import Append, RunRow, SagaKey, Start, StoredRun, Written
 
