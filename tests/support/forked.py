@@ -8,8 +8,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def forked(look: Callable[[], bool] = lambda: True) -> Generator[None]:
-    """A child that lives until the block ends, then asserts `look`."""
+    """A child that runs when the block begins, and when it ends asserts `look` and exits."""
     waits, tells = os.pipe()
+    begins, began = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # other threads of pytest, which this child doesn't need
         child = os.fork()
@@ -17,11 +18,15 @@ def forked(look: Callable[[], bool] = lambda: True) -> Generator[None]:
         status = 2
         try:
             os.close(tells)
+            os.write(began, b"!")
             os.read(waits, 1)
             status = 0 if look() else 1
         finally:
             os._exit(status)
     os.close(waits)
+    os.read(begins, 1)
+    os.close(begins)
+    os.close(began)
     try:
         yield
     finally:

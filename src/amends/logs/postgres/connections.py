@@ -8,7 +8,7 @@ heartbeat.
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import asyncpg
@@ -95,9 +95,9 @@ class Place:
 def _descriptor(connection: Connection) -> int:
     if connection.is_closed():
         return -1
-    transport: asyncio.Transport = connection._transport  # type: ignore[attr-defined] # noqa: SLF001  # pyright: ignore[reportPrivateUsage,reportAttributeAccessIssue,reportUnknownMemberType] - asyncpg has no other way to its socket
-    number: int = transport.get_extra_info("socket").fileno()
-    return number
+    # asyncpg has no other way to its socket.
+    transport = cast("asyncio.Transport", connection._transport)  # noqa: SLF001 - see above; asyncpg has no types for it
+    return cast("int", transport.get_extra_info("socket").fileno())  # the event loop's own socket
 
 
 def _lease(told_seconds: str) -> float:
