@@ -12,7 +12,7 @@ from threading import Event
 import pytest
 from typing_extensions import override
 
-from amends.compose import Orchestrator
+from amends.compose import Orchestrator, open_log
 from amends.core.errors import LogInUse
 from amends.core.operation import blocking
 from amends.core.outcomes import Completed
@@ -102,15 +102,17 @@ async def test_a_log_is_nobody_elses_while_a_thread_of_a_step_is_at_work(tmp_pat
         return what
 
     url = f"sqlite:///{tmp_path}/log.db"
-    first = Orchestrator([saga], log=url, grace=0)
+    log = open_log(url)
+    first = Orchestrator([saga], log=log, grace=0)
     async with first:
         await first.start(saga, "a", id="r1")
         await asyncio.to_thread(over[0].wait, 30)
     assert first.outlasted == ["r1:work:action"]
     assert at_work, "it is closed, and the thread works on"
-    with pytest.raises(LogInUse):
-        async with Orchestrator([saga], log=url):
-            pass
+    for other in (url, log, url):
+        with pytest.raises(LogInUse):
+            async with Orchestrator([saga], log=other):
+                pass
     go.set()
     async with asyncio.timeout(30):
         while True:

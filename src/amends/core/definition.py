@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from hashlib import sha256
 from typing import Any, Final, TypeGuard, TypeVar, assert_never, cast
 
@@ -26,6 +27,7 @@ from amends.core.mistakes import (
     AuthorMistake,
     BuildError,
     IsKeyPress,
+    ValueMistake,
     may_be_key_press,
     raised_by,
     unreadable,
@@ -46,7 +48,7 @@ from amends.core.retry import (
 )
 from amends.core.saga import Saga
 from amends.core.state import ASK, LOCAL, SKIPPED, SLEEP, ItemRecord, RunRecord, StepRecord
-from amends.core.texts import clean, no_of
+from amends.core.texts import no_of
 
 I = TypeVar("I")  # noqa: E741 - the field's letter for a saga's input
 
@@ -126,7 +128,7 @@ class StepDefinition:
         except Rejected as no:
             return Declined(*no_of(no))
         except AuthorMistake as mistake:
-            return BuildError(clean(str(mistake)))
+            return mistake.as_error()
         except BaseException as raised:  # noqa: BLE001 - whatever an author's code raises is the author's error
             return raised_by("the builder", raised, definition.is_key_press)
 
@@ -181,11 +183,11 @@ class StepDefinition:
             raise AuthorMistake(msg)
         if len(calls) > ITEMS_MAX:
             msg = f"built {len(calls)} calls; a step makes {ITEMS_MAX} at the most."
-            raise AuthorMistake(msg)
+            raise ValueMistake(msg)
         for name, call in calls.items():
             if not isinstance(name, str) or not name:
                 msg = f"names its calls; {name!r} is no name: expected a non-empty str."
-                raise AuthorMistake(msg)
+                raise ValueMistake(msg)
             if not is_call(call):
                 msg = f"gave {type(call).__name__} for {name!r}, expected a Call."
                 raise AuthorMistake(msg)
@@ -199,7 +201,7 @@ class StepDefinition:
                 ]
                 + ". Merge them, or give each a name of its own."
             )
-            raise AuthorMistake(msg)
+            raise ValueMistake(msg)
         return Built(
             shape, tuple(self._request(encode_item(name), call, definition, record) for name, call in calls.items())
         )
@@ -234,7 +236,7 @@ class StepDefinition:
     def _fits(self, body: bytes) -> bytes:
         if len(body) > REQUEST_BYTES_MAX:
             msg = f"built a request of {len(body)} bytes; the limit is {REQUEST_BYTES_MAX}."
-            raise AuthorMistake(msg)
+            raise ValueMistake(msg)
         return body
 
     # -- undoing
@@ -249,7 +251,7 @@ class StepDefinition:
             try:
                 operation, body = self._override(definition, record, item, request)
             except AuthorMistake as mistake:
-                return BuildError(clean(str(mistake)))
+                return mistake.as_error()
             except BaseException as raised:  # noqa: BLE001 - sorted out where all errors of builders are
                 return raised_by("the compensation", raised, definition.is_key_press)
         known = item.reply is not None
@@ -389,7 +391,12 @@ class Definition:
             {**step.describe(), "where": step.where.rpartition("/")[2], "schemas": step.schemas()}
             for step in self.steps.values()
         ]
-        return _canonical({**self._described, "steps": steps, "input": self.codec.schema(self.input_type)})
+        return _canonical({**self._described, "steps": steps, "input": self.input_schema})
+
+    @cached_property
+    def input_schema(self) -> dict[str, Any]:
+        """The input's type as JSON Schema."""
+        return self.codec.schema(self.input_type)
 
     @property
     def participants(self) -> tuple[str, ...]:
@@ -492,7 +499,7 @@ class Definition:
             body = written(self.codec, what.request)
             return Request("", what.operation.participant, what.operation.name, what.operation.guard, body)
         except AuthorMistake as mistake:
-            return BuildError(clean(f"the notice {mistake}"))
+            return mistake.as_error("the notice ")
         except BaseException as raised:  # noqa: BLE001 - how the run ended must stay what it is
             return raised_by("the notice", raised, self.is_key_press)
 

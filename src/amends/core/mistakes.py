@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from amends.core.codec import Codec, Undecodable, Value
+from amends.core.operation import Operation
 from amends.core.texts import clean, told
 
 IsKeyPress: TypeAlias = Callable[[BaseException], bool]
@@ -21,14 +22,27 @@ def may_be_key_press(raised: BaseException) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class BuildError:
-    """The builder has a bug; `error` says which and where."""
+    """The builder has a bug; `error` says which and where. `of_values`: with other values it needn't have one."""
 
     error: str
     exception: Exception | None = field(default=None, compare=False)
+    of_values: bool = field(default=False, compare=False)
 
 
 class AuthorMistake(Exception):
     """A builder gave something that can't be sent; the message says what, for the log."""
+
+    of_values = False
+
+    def as_error(self, where: str = "") -> BuildError:
+        """The same as a value."""
+        return BuildError(clean(f"{where}{self}"), of_values=self.of_values)
+
+
+class ValueMistake(AuthorMistake):
+    """As before, but it hangs on the values: their size or their number, or names that are made of them."""
+
+    of_values = True
 
 
 def written(codec: Codec, value: Value) -> bytes:
@@ -53,11 +67,14 @@ def raised_by(what: str, raised: BaseException, is_key_press: IsKeyPress) -> Bui
 
 
 def _place(raised: BaseException) -> str:
-    """` (shop/sagas.py:47)`: the innermost place in it."""
+    """` (shop/sagas.py:47)`: the innermost place in it, other than where a call is made of its fields."""
     place = ""
     trace = raised.__traceback__
     while trace is not None:
-        code = trace.tb_frame.f_code
+        frame = trace.tb_frame
+        code = frame.f_code
+        if frame.f_globals.get("__name__") == Operation.__module__:
+            break
         place = f" ({code.co_filename}:{trace.tb_lineno})"
         trace = trace.tb_next
     return place
