@@ -4,8 +4,8 @@ The kernel releases the lock when the process ends, however it ends. The lock fi
 two processes hold the lock of two different files. Programs that the process starts don't inherit the lock, and forked
 children give it up at once (`amends.ports.forks`).
 
-Code of a step may be at work still when the log is closed. Until it is over, no other process may repeat the step, so the
-lock can be kept for longer than the log is open.
+Code of a step may be at work still when the log is closed. Until it is over, no other process may repeat the step, so
+the lock can be kept for longer than the log is open.
 
 `flock` rather than a record lock (`fcntl`): a process loses a record lock as soon as it closes any descriptor of the
 file, for example after it read the lock file for a backup.
