@@ -39,6 +39,7 @@ from amends.engine.lanes import Lane
 from amends.lanes import Lanes
 from amends.ports.clock import LOOP_TIMERS, Clock, SystemClock, Timers
 from amends.ports.events import EventCodec
+from amends.ports.interrupts import is_key_press
 from amends.ports.log import LogReader, TransactionLog
 from amends.ports.runs import Run
 from amends.ports.transport import Transport
@@ -188,7 +189,7 @@ def load_definitions(sagas: Iterable[Saga[Any]], defaults_of: DefaultsOf = lambd
     if mistakes:
         raise DefinitionInvalid(mistakes)
     codec = JsonCodec()
-    return [define(each, codec, defaults_of) for each in listed]
+    return [define(each, codec, defaults_of, is_key_press) for each in listed]
 
 
 class EmbeddedRun:

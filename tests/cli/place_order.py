@@ -243,7 +243,11 @@ class Stage:
 
 @asynccontextmanager
 async def stage(
-    folder: Path, sagas: Sequence[Saga[Any]] = (place_order, basket, notified), *, circuit: CircuitLimits | None = None
+    folder: Path,
+    sagas: Sequence[Saga[Any]] = (place_order, basket, notified),
+    *,
+    circuit: CircuitLimits | None = None,
+    leave: Sequence[str] = (),
 ) -> AsyncGenerator[Stage]:
     """The shop, served, on a log in this folder."""
     participants = Participants()
@@ -262,7 +266,7 @@ async def stage(
     ]
     log = f"sqlite:///{folder}/shop.db"
     try:
-        async with Orchestrator(sagas, log=log, routes=routes) as runs, served(runs) as url:
+        async with Orchestrator(sagas, log=log, routes=routes, leave=leave) as runs, served(runs) as url:
             yield Stage(participants, places, runs, url, log)
     finally:
         for each in participants.held.values():

@@ -66,6 +66,69 @@ def test_a_saga_without_mistakes_is_fine_and_what_it_cannot_promise_is_noted(tmp
     )
 
 
+BUILDS = """\
+from dataclasses import dataclass
+from amends import Call, Participant, Saga, operation
+
+
+@dataclass
+class Stay:
+    city: str
+
+
+class Hotel(Participant):
+    book = operation(Stay, str, compensation="unbook")
+
+
+trip = Saga("trip", Stay)
+
+
+@trip.compensable()
+def room(stay: Stay) -> Call[str]:
+    print("building")
+    return Hotel.book(town=stay.city)
+
+
+@trip.compensable()
+def work(stay):
+    with open("made", "w") as made:
+        made.write(stay.city)
+
+
+@trip.compensable()
+def parse(stay: Stay) -> Call[str]:
+    return Hotel.book(city=str(int(stay.city)))
+"""
+
+
+def test_builders_are_tried_and_work_is_not_done(tmp_path: Path) -> None:
+    (tmp_path / "trip_built.py").write_text(BUILDS)
+    told = amends(tmp_path, "check", "trip_built", "--json")
+    assert told.code == 1
+    (saga,) = json.loads(told.out)["sagas"]
+    assert [each.partition(", step ")[2].split(" (")[0] for each in saga["mistakes"]] == [
+        "room: the builder raised TypeError: Stay.__init__() got an unexpected keyword argument 'town'",
+        "work does work",
+    ]
+    assert saga["notes"] == []
+    assert [each.name for each in tmp_path.glob("made")] == []
+    assert "building" in told.err
+    told = amends(tmp_path, "check", "trip_built", "--no-build")
+    assert told.code == 0
+    assert "building" not in told.err
+
+
+def test_a_builder_that_cannot_be_tried_is_noted(tmp_path: Path) -> None:
+    (tmp_path / "trip_parsed.py").write_text(
+        BUILDS.replace("town=", "city=").replace(
+            '    with open("made", "w") as made:\n        made.write(stay.city)', "    return None"
+        )
+    )
+    told = amends(tmp_path, "check", "trip_parsed")
+    assert told.code == 0
+    assert "note   trip v1, step parse: not tried with made-up values: the builder raised ValueError" in told.out
+
+
 def test_every_mistake_of_every_saga_is_listed(tmp_path: Path) -> None:
     (tmp_path / "fine.py").write_text(FINE)
     (tmp_path / "wrong.py").write_text(WRONG)

@@ -261,7 +261,7 @@ async def test_a_notice_that_was_not_delivered_is_listed(tmp_path: Path) -> None
 async def test_runs_whose_code_nobody_has_are_listed(tmp_path: Path) -> None:
     async with stage(tmp_path) as on:
         await on.runs.start(basket, 10, id="basket-1")
-    async with stage(tmp_path, [place_order]) as on:
+    async with stage(tmp_path, [place_order], leave=["basket"]) as on:
         listed = aside((await told(on, tmp_path, "ls", "--unclaimable")).out).splitlines()
         assert [line.split()[0] for line in listed] == ["run", "basket-1"]
         assert (await told_by_log(on, tmp_path, "ls", "--unclaimable")).code == 2

@@ -8,22 +8,25 @@ import errno
 import fcntl
 import os
 import sqlite3
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from amends.core.errors import LogBroken, LogDamaged, LogUnavailable
+from amends.core.errors import LogBroken, LogDamaged, LogTooSlow, LogUnavailable
 from amends.logs.memory import MemoryLog
 from amends.logs.sqlite import log as log_module
 from amends.logs.sqlite import opening, pace
+from amends.logs.sqlite import reader as reader_module
 from amends.logs.sqlite.lane import Lane
 from amends.logs.sqlite.lock import LockFile
 from amends.logs.sqlite.log import ReadingThread, SqliteLog, check_place, open_readonly
 from amends.logs.sqlite.reader import Reader
 from amends.logs.sqlite.writer import Writer
-from amends.testing.contracts.log_entries import ORDERS, append, start, write
+from amends.ports.log import Find
+from amends.testing.contracts.log_entries import ORDERS, append, row, start, write
 from tests.logs.test_sqlite_faults import sqlite_error
 
 
@@ -84,6 +87,36 @@ async def test_who_only_reads_is_told_all_that_the_owner_is(path: Path) -> None:
         assert await reader.workers() == await log.workers()
         assert await reader.graph(ORDERS) == b"{}"
         assert await reader.count() == await log.count()
+    await log.close()
+
+
+async def test_a_list_is_given_up_after_a_while_and_holds_up_nothing_else(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_module, "LIST_SECONDS", -1.0)
+    monkeypatch.setattr(reader_module, "STEPS_BETWEEN_LOOKS", 1)
+    log = SqliteLog(path)
+    await log.open()
+    await write(log, start("a", owned=False, shown=row(due_at=1)))
+    for _ in range(2):
+        with pytest.raises(LogTooSlow, match="a list was given up"):
+            await log.find(Find())
+    blocked, go_on = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def long(_: Reader) -> None:
+        loop.call_soon_threadsafe(blocked.set)
+        go_on.wait(60)
+
+    listing = asyncio.create_task(log._lists.call(long))
+    await blocked.wait()
+    assert await log.next_due() == 1
+    assert (await log.read("a")) is not None
+    assert [run.run for run in await log.claim([ORDERS], now=2, limit=1)] == ["a"]
+    assert [each.count for each in await log.live()] == [1]
+    assert not listing.done()
+    go_on.set()
+    await listing
     await log.close()
 
 

@@ -14,6 +14,7 @@ from amends.cli.output import Json, as_json, tell
 if TYPE_CHECKING:
     from amends.cli.against import Findings
     from amends.core.saga import Saga
+    from amends.testing.rehearsal import Remark
 
 COLUMN_MIN: Final = 13
 GAP: Final = 3
@@ -31,17 +32,31 @@ def check(
         list[str] | None,
         typer.Option(metavar="SAGA", help="With --against: its live runs may stand still; repeat per saga."),
     ] = None,
+    build: Annotated[
+        bool, typer.Option("--build/--no-build", help="Also call every builder twice with made-up values.")
+    ] = True,
     json: Json = False,
 ) -> None:
-    """Find every mistake in sagas. Exit code 1 if there is one, or if live runs need what isn't here."""
+    """Find every mistake in sagas. Exit code 1 if there is one, or if live runs need what isn't here.
+
+    Builders are called with made-up values. One that connects, starts a process or writes a file is stopped there.
+    """
     from amends.cli.modules import find_sagas
     from amends.core.check import check_sagas
 
     found = find_sagas(sagas)
     mistakes = [_mistakes(each) for each in found]
+    remarks = [[] if wrong or not build else _rehearsed(each) for each, wrong in zip(found, mistakes, strict=True)]
+    mistakes = [
+        [*wrong, *(each.text for each in said if each.is_mistake)]
+        for wrong, said in zip(mistakes, remarks, strict=True)
+    ]
     known = {mistake for each in mistakes for mistake in each}
     together = [each for each in check_sagas(found) if each not in known]
-    notes = [[] if wrong else _notes(each) for each, wrong in zip(found, mistakes, strict=True)]
+    notes = [
+        [] if wrong else [*_notes(each), *(remark.text for remark in said if not remark.is_mistake)]
+        for each, wrong, said in zip(found, mistakes, remarks, strict=True)
+    ]
     said = None if against is None or known or together else asyncio.run(_held_against(against, found, leave or ()))
     if json:
         as_json(
@@ -87,6 +102,13 @@ def _mistakes(saga: "Saga[Any]") -> list[str]:
     except DefinitionInvalid as error:
         return list(error.mistakes)
     return []
+
+
+def _rehearsed(saga: "Saga[Any]") -> "list[Remark]":
+    """What only shows when its calls are built."""
+    from amends.testing.rehearsal import rehearse
+
+    return rehearse(saga)
 
 
 def _notes(saga: "Saga[Any]") -> list[str]:

@@ -11,7 +11,6 @@ accepted once can also be read inside an event, wherever the stack stands.
 """
 
 import math
-import re
 from collections.abc import Callable, Iterator
 from decimal import Decimal, InvalidOperation
 from itertools import accumulate
@@ -22,13 +21,12 @@ import msgspec
 from amends.codecs.json_schema import Annotation, pydantic_adapter, schema_of
 from amends.core.codec import Undecodable
 from amends.core.errors import DefinitionInvalid
+from amends.core.limits import DETAIL_CHARACTERS_MAX
 from amends.core.texts import text_of, told
 
 NESTING_MAX: Final = 128
 """Levels of arrays and objects. Deeper than any message people write, far from Python's recursion limit of 1,000."""
 
-_AT = re.compile(r"(?P<detail>.*) - at (?:`key` in )?`(?P<path>.*)`", re.DOTALL)
-_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _OTHERS = bytes(set(range(256)) - set(b"[]{}"))
 _STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
@@ -151,10 +149,23 @@ def _undecodable(error: Exception) -> Undecodable:
     if isinstance(error, UnicodeError):
         return Undecodable(f"not UTF-8: {error.reason}" if isinstance(error, UnicodeDecodeError) else text_of(error))
     text = text_of(error) if isinstance(error, (msgspec.MsgspecError, ValueError, TypeError)) else told(error)
-    match = _AT.fullmatch(text)
-    detail, path = match.group("detail", "path") if match else (text, "$")
+    detail, path = _placed(text)
     detail, _, inner = detail.partition(_INNER)
-    return Undecodable(detail, path=path + inner)
+    return Undecodable(_short(detail), path=_short(path + inner))
+
+
+def _placed(text: str) -> tuple[str, str]:
+    """Detail and place of msgspec's ``detail - at `$.place` ``. The text may quote the input: one pass, no pattern."""
+    if text.endswith("`"):
+        detail, found, place = text[:-1].rpartition(" - at `")
+        if found:
+            return detail, place.removeprefix("key` in `")
+    return text, "$"
+
+
+def _short(text: str) -> str:
+    """A type's error may quote a value of the input whole, however long."""
+    return text if len(text) <= DETAIL_CHARACTERS_MAX else f"{text[: DETAIL_CHARACTERS_MAX - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def _pydantic_errors(error: Exception) -> list[dict[str, Any]]:
@@ -175,7 +186,9 @@ def _path(location: tuple[str | int, ...]) -> str:
 def _check_nesting(body: bytes) -> None:
     if len(body) <= NESTING_MAX or body.count(b"[") + body.count(b"{") <= NESTING_MAX:
         return
-    brackets = _STRINGS.sub(b"", body).translate(None, _OTHERS)
+    # What is left between quotes, once escaped ones are gone, is within a string and outside of it in turn.
+    outside = body.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')[::2]
+    brackets = b"".join(outside).translate(None, _OTHERS)
     if max(accumulate(map(_STEP.__getitem__, brackets)), default=0) > NESTING_MAX:
         msg = f"nested too deeply: more than {NESTING_MAX} levels"
         raise Undecodable(msg)
@@ -226,9 +239,10 @@ def _exact(text: str) -> float | Decimal:
         return number
     sign, digits, written = exact.as_tuple()
     exponent = int(written)
-    while len(digits) > 1 and digits[-1] == 0:
-        digits, exponent = digits[:-1], exponent + 1
-    return Decimal((sign, digits, exponent))
+    kept = len(digits)
+    while kept > 1 and digits[kept - 1] == 0:
+        kept -= 1
+    return Decimal((sign, digits[:kept], exponent + len(digits) - kept))
 
 
 _ANYTHING: Final = _guarded(msgspec.json.Decoder(Any, float_hook=_exact).decode)

@@ -36,7 +36,7 @@ _SIZES: Final[Mapping[str, int]] = {
     "GiB": 1 << 30,
 }
 _NUMBER: Final = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[A-Za-z]*)")
-_REFERENCE: Final = re.compile(r"\$\{(?P<kind>[a-z]*):(?P<name>[^}]*)\}")
+_REFERENCE: Final = re.compile(r"\$\{(?P<kind>[a-z]*):(?P<name>[^{}]*)\}")
 
 
 class BadSetting(AmendsError):

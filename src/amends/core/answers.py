@@ -40,6 +40,7 @@ class Cause(Words):
     NO_ANSWER = "no-answer"
     PENDING = "pending"
     RAISED = "raised"
+    EXITED = "exited"
     REJECTED = "rejected"
     ABSENT = "absent"
     TURNED_BACK = "turned-back"

@@ -5,8 +5,10 @@ once a call is built is checked there (`amends.core.definition`).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, cast
+from types import UnionType
+from typing import Any, Final, Union, cast, get_args, get_origin
 
+from amends.core.codec import TypeForm
 from amends.core.declare import Declares, Step, where_is
 from amends.core.discover import operations_in
 from amends.core.functions import (
@@ -20,7 +22,7 @@ from amends.core.functions import (
 from amends.core.graph import closure, stated_edges
 from amends.core.keys import NOTICE, PUBLIC_NAME, STEP_NAME
 from amends.core.limits import READS_MAX, STEPS_MAX, VERSION_MAX
-from amends.core.operation import Operation
+from amends.core.operation import Call, Operation
 from amends.core.retry import Guard, Kind, Policy, Retry
 
 SagaRule = Callable[[Declares[Any]], Iterator[str]]
@@ -219,6 +221,31 @@ def _async_builder(saga: Declares[Any], step: Step[Any, Any]) -> Iterator[str]:
         )
 
 
+def _builder_builds(saga: Declares[Any], step: Step[Any, Any]) -> Iterator[str]:
+    told = return_type(step.function)
+    if not is_local(step.function) and not _may_be_calls(told):
+        kind = told.__name__ if isinstance(told, type) else str(told)
+        yield (
+            f"{_at(saga, step)} says that it returns {kind}, expected a Call. A plain def only builds the request. To "
+            "do the work here write async def, or put @blocking under the decorator."
+        )
+
+
+def _may_be_calls(told: TypeForm) -> bool:
+    """Whether what a builder says it returns can be a call, or calls; only a type that surely isn't is a mistake."""
+    if told is Any:
+        return True
+    if isinstance(told, type) and not get_args(told):
+        return issubclass(told, (Call, dict, list, tuple)) or told in {object, Mapping, Sequence}
+    arguments = get_args(told)
+    origin: Any = get_origin(told)
+    if origin in {Union, UnionType}:
+        return any(_may_be_calls(each) for each in arguments if each is not type(None))
+    if origin is Call or not arguments:
+        return True
+    return any(_may_be_calls(each) for each in arguments)
+
+
 def _policies(saga: Declares[Any], step: Step[Any, Any]) -> Iterator[str]:
     policy = step.policy
     if policy is None:
@@ -296,5 +323,14 @@ SAGA_RULES: Final = cast(
 )
 STEP_RULES: Final = cast(
     "tuple[StepRule, ...]",
-    (_parameters_fit, _may_be_none, _undone, _undone_where_it_acted, _async_builder, _policies, _callable),
+    (
+        _parameters_fit,
+        _may_be_none,
+        _undone,
+        _undone_where_it_acted,
+        _async_builder,
+        _builder_builds,
+        _policies,
+        _callable,
+    ),
 )

@@ -22,7 +22,16 @@ from amends.core.functions import is_local, parameter_types, return_type, typed_
 from amends.core.graph import Vertex, arrange
 from amends.core.keys import decode_item, encode_item
 from amends.core.limits import DETAIL_CHARACTERS_MAX, ITEMS_MAX, REQUEST_BYTES_MAX
-from amends.core.mistakes import AuthorMistake, BuildError, raised_by, unreadable, written
+from amends.core.mistakes import (
+    AuthorMistake,
+    BuildError,
+    IsKeyPress,
+    ValueMistake,
+    may_be_key_press,
+    raised_by,
+    unreadable,
+    written,
+)
 from amends.core.operation import CALLS_BUILT, Asked, Asks, Call, Operation, Slept, is_call
 from amends.core.retry import (
     BARRIER,
@@ -38,7 +47,7 @@ from amends.core.retry import (
 )
 from amends.core.saga import Saga
 from amends.core.state import ASK, LOCAL, SKIPPED, SLEEP, ItemRecord, RunRecord, StepRecord
-from amends.core.texts import clean, no_of
+from amends.core.texts import no_of
 
 I = TypeVar("I")  # noqa: E741 - the field's letter for a saga's input
 
@@ -118,9 +127,9 @@ class StepDefinition:
         except Rejected as no:
             return Declined(*no_of(no))
         except AuthorMistake as mistake:
-            return BuildError(clean(str(mistake)))
+            return mistake.as_error()
         except BaseException as raised:  # noqa: BLE001 - whatever an author's code raises is the author's error
-            return raised_by("the builder", raised)
+            return raised_by("the builder", raised, definition.is_key_press)
 
     def _local_request(self, record: RunRecord) -> Request:
         arguments = [record.input, *[_reply_json(record.steps.get(name)) for name in self.reads]]
@@ -173,11 +182,11 @@ class StepDefinition:
             raise AuthorMistake(msg)
         if len(calls) > ITEMS_MAX:
             msg = f"built {len(calls)} calls; a step makes {ITEMS_MAX} at the most."
-            raise AuthorMistake(msg)
+            raise ValueMistake(msg)
         for name, call in calls.items():
             if not isinstance(name, str) or not name:
                 msg = f"names its calls; {name!r} is no name: expected a non-empty str."
-                raise AuthorMistake(msg)
+                raise ValueMistake(msg)
             if not is_call(call):
                 msg = f"gave {type(call).__name__} for {name!r}, expected a Call."
                 raise AuthorMistake(msg)
@@ -191,7 +200,7 @@ class StepDefinition:
                 ]
                 + ". Merge them, or give each a name of its own."
             )
-            raise AuthorMistake(msg)
+            raise ValueMistake(msg)
         return Built(
             shape, tuple(self._request(encode_item(name), call, definition, record) for name, call in calls.items())
         )
@@ -226,7 +235,7 @@ class StepDefinition:
     def _fits(self, body: bytes) -> bytes:
         if len(body) > REQUEST_BYTES_MAX:
             msg = f"built a request of {len(body)} bytes; the limit is {REQUEST_BYTES_MAX}."
-            raise AuthorMistake(msg)
+            raise ValueMistake(msg)
         return body
 
     # -- undoing
@@ -241,9 +250,9 @@ class StepDefinition:
             try:
                 operation, body = self._override(definition, record, item, request)
             except AuthorMistake as mistake:
-                return BuildError(clean(str(mistake)))
+                return mistake.as_error()
             except BaseException as raised:  # noqa: BLE001 - sorted out where all errors of builders are
-                return raised_by("the compensation", raised)
+                return raised_by("the compensation", raised, definition.is_key_press)
         known = item.reply is not None
         reply = item.reply if item.reply is not None else b"null"
         told = json.dumps(reason, ensure_ascii=False).encode()
@@ -336,9 +345,11 @@ class Definition:
         saga: Saga[Any],
         codec: Codec,
         defaults_of: DefaultsOf = lambda _: DEFAULTS,
+        is_key_press: IsKeyPress = may_be_key_press,
         *,
         callable_only: bool = False,
     ) -> None:
+        self.is_key_press = is_key_press
         self._callable_only = callable_only
         vertices = arrange(saga.steps)
         self.saga = saga.name
@@ -482,19 +493,25 @@ class Definition:
             body = written(self.codec, what.request)
             return Request("", what.operation.participant, what.operation.name, what.operation.guard, body)
         except AuthorMistake as mistake:
-            return BuildError(clean(f"the notice {mistake}"))
+            return mistake.as_error("the notice ")
         except BaseException as raised:  # noqa: BLE001 - how the run ended must stay what it is
-            return raised_by("the notice", raised)
+            return raised_by("the notice", raised, self.is_key_press)
 
 
-def define(saga: Saga[I], codec: Codec, defaults_of: DefaultsOf = lambda _: DEFAULTS) -> Definition:
+def define(
+    saga: Saga[I],
+    codec: Codec,
+    defaults_of: DefaultsOf = lambda _: DEFAULTS,
+    is_key_press: IsKeyPress = may_be_key_press,
+) -> Definition:
     """Check and load a saga; `DefinitionInvalid` lists every mistake at once. `defaults_of` says of each participant
-    how hard calls to it are tried where a step doesn't say it.
+    how hard calls to it are tried where a step doesn't say it. `is_key_press` tells a Ctrl-C, which isn't a builder's
+    error, from a `KeyboardInterrupt` that a builder raises.
     """
     mistakes = check_saga(saga)
     if mistakes:
         raise DefinitionInvalid(mistakes)
-    return Definition(saga, codec, defaults_of, callable_only=True)
+    return Definition(saga, codec, defaults_of, is_key_press, callable_only=True)
 
 
 def _is_mapping(value: object) -> TypeGuard[Mapping[Any, Any]]:

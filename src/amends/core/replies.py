@@ -3,7 +3,7 @@
 from typing import assert_never
 
 from amends.core import events as e
-from amends.core.answers import Cause, Halt, Pending, SaidNo, Succeeded, Unknown
+from amends.core.answers import AUTHOR_ERROR, Cause, Halt, Pending, SaidNo, Succeeded, Unknown
 from amends.core.commands import Reply
 from amends.core.draft import Draft, give_up_action
 from amends.core.folding import NEVER_LEFT
@@ -120,6 +120,9 @@ def attempt_failed(draft: Draft, item: ItemRecord, unknown: Unknown) -> None:
     """An action's attempt ended with nothing known: again, or the end of trying."""
     tries = item.action
     assert tries is not None, "only what was requested can fail"
+    if _exits_again(tries, unknown):
+        draft.mark(item.step, item.item, Phase.ACTION, AUTHOR_ERROR, unknown.detail)
+        return
     step, record = draft.step(item.step), draft.record
     stops = item.behind_barrier and (
         record.backward or (record.abort_requested is not None and draft.is_current_pivot(item))
@@ -133,6 +136,13 @@ def attempt_failed(draft: Draft, item: ItemRecord, unknown: Unknown) -> None:
         draft.fail(item, Phase.ACTION, unknown, due)
     else:
         give_up_action(draft, item, unknown)
+
+
+def _exits_again(tries: Tries, unknown: Unknown) -> bool:
+    """Code of a step that asked for the end of the process twice in a row does so at each attempt. Where nothing
+    contained it, it would be a crash loop.
+    """
+    return unknown.cause is Cause.EXITED and tries.cause is Cause.EXITED
 
 
 # -- an action's answer that comes when its item has moved on
@@ -239,6 +249,9 @@ def undo_failed(draft: Draft, item: ItemRecord, unknown: Unknown) -> None:
     """A compensation's attempt ended with nothing known: again, capped; spent, a person is asked."""
     tries = item.undo
     assert tries is not None, "only an undo that was requested can fail"
+    if _exits_again(tries, unknown):
+        draft.mark(item.step, item.item, Phase.COMPENSATION, AUTHOR_ERROR, unknown.detail)
+        return
     patience = draft.step(item.step).policy.compensation
     due = draft.next_due(tries, patience, draft.key(item, Phase.COMPENSATION), unknown)
     draft.fail(item, Phase.COMPENSATION, unknown, due)

@@ -1,12 +1,34 @@
-"""What every append needs, whoever makes it: an id of its own, and facts as the log keeps them."""
+"""Parts of every append: its id, its events as the log stores them, and whether they are progress of the run."""
 
 import secrets
 from collections.abc import Callable, Iterable
 from itertools import count
+from typing import Final
 
-from amends.core.events import Event
+from amends.core.answers import Cause
+from amends.core.events import ActionUnknown, AttemptFailed, AttemptStarted, Event, NoticeFailed
 from amends.ports.events import EventCodec
 from amends.ports.log import StoredEvent
+
+UNANSWERED: Final = frozenset(
+    {Cause.NOT_SENT, Cause.WITHDRAWN, Cause.LOST, Cause.TIMED_OUT, Cause.OWNER_LOST, Cause.NO_ANSWER, Cause.TURNED_BACK}
+)
+"""Ends of an attempt that the engine states by itself, without an answer of the participant or of the step's code."""
+
+
+def is_progress(events: Iterable[Event]) -> bool:
+    """Whether these events show that the run moved on, so that it isn't what its former owners died of.
+
+    Answers, operators' commands and results of builders do. The beginning of an attempt doesn't, nor its end without an
+    answer: a step that ends its process is tried by each owner.
+    """
+    for event in events:
+        if isinstance(event, AttemptStarted | ActionUnknown):
+            continue
+        if isinstance(event, AttemptFailed | NoticeFailed) and event.cause in UNANSWERED:
+            continue
+        return True
+    return False
 
 
 def append_ids() -> Callable[[], bytes]:

@@ -7,6 +7,8 @@ is offered to the run as a command. What hasn't left can still be taken back.
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Final
 
 from amends.core import commands as c
 from amends.core.answers import Came, Cause, Outcome, Unknown, read_answer
@@ -19,7 +21,11 @@ from amends.engine.driven import Asked, Driven, Ready
 from amends.engine.lanes import Lane
 from amends.engine.outages import Outages
 from amends.ports.clock import Clock, Timers
+from amends.ports.interrupts import ends_the_caller
 from amends.ports.transport import Outgoing
+
+CANCELLED: Final = Unknown(Cause.LOST, "the call was cancelled before it was answered")
+"""What is known of a call whose task was ended by code that isn't the engine's."""
 
 LaneOf = Callable[[Definition, str], Lane[Ready]]
 
@@ -102,6 +108,13 @@ class Calls:
             if ready.task is not None:
                 self._give_up(ready, ready.task)
 
+    def stop(self, driven: Driven) -> None:
+        """End the calls that are under way; nobody waits for their answers any more."""
+        for ready in driven.calls.values():
+            if ready.task is not None:
+                ready.gone = True
+                ready.task.cancel()
+
     def _give_up(self, ready: Ready, task: asyncio.Task[None]) -> None:
         """A call of a run that was lost. Who has the run now sends it again and hears the answer, unless it may be sent
         only once: then nobody else can, and it is let come back.
@@ -173,8 +186,9 @@ class Calls:
             self.held.append(ready)
             return
         ready.sent = True
-        ready.task = asyncio.get_running_loop().create_task(self._call(ready))
-        ready.driven.tasks.add(ready.task)
+        ready.task = task = asyncio.get_running_loop().create_task(self._call(ready))
+        ready.driven.tasks.add(task)
+        task.add_done_callback(partial(self._over, ready))
 
     async def _call(self, ready: Ready) -> None:
         ready.begun = True
@@ -202,15 +216,23 @@ class Calls:
         try:
             outcome = self._understood(driven, send, await ready.lane.transport.send(outgoing))
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
+            if ready.gone:
                 self._back(ready)
+            raise  # who else cancels it, or raises this, is answered in `_over`
+        except BaseException as error:  # must not lose the call: what became of it isn't known
+            if not isinstance(error, Exception) and ends_the_caller(error):
                 raise
-            outcome = Unknown(Cause.LOST, "the transport gave the call up")
-        except Exception as error:  # a bug there must not lose the call: nobody knows what became of it
             _LOGGER.exception("%s: the transport failed", outgoing.key)
             outcome = Unknown(Cause.LOST, clean(f"the transport failed: {told(error)}"))
         self._answered(ready, outcome)
+
+    def _over(self, ready: Ready, task: asyncio.Task[None]) -> None:
+        """A call's task is done, however it ended: the slot and the run must not wait for it for ever."""
+        send, driven = ready.send, ready.driven
+        if not task.cancelled():
+            task.exception()  # a Ctrl-C, which the event loop has raised as well
+        if not ready.gone and driven.calls.get((send.step, send.item, send.phase)) is ready:
+            self._answered(ready, CANCELLED)
 
     def _understood(self, driven: Driven, send: Send, came: Came) -> Outcome:
         decode = None

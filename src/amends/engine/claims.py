@@ -5,7 +5,9 @@ at start-up: what is heard is for speed, the truth is what is found by looking.
 
 A run that was taken over before, from an owner that was gone, may be what its owners die of. Such suspects are claimed
 one at a time, so that one of them doesn't take the others along; and one that was taken over five times in a row is
-left to a person, as is one whose history can't be read.
+left to a person, as is one whose history can't be read. A suspect ceases to be the current one when it makes progress,
+leaves memory, or was held for a while. A death after that may be the next suspect's work: from the moment that the next
+one is claimed, the former is exonerated, so that such deaths don't add up against it.
 """
 
 import asyncio
@@ -24,7 +26,8 @@ from amends.engine.worker import Changed, Worker
 from amends.engine.writer import Writer
 from amends.ports.clock import LOOP_TIMERS, Clock, Timers, timeout
 from amends.ports.events import EventCodec
-from amends.ports.log import SagaKey, StoredRun, TransactionLog
+from amends.ports.interrupts import contained
+from amends.ports.log import Exonerating, SagaKey, StoredRun, TransactionLog
 from amends.ports.rows import UNREADABLE
 
 POLL_SECONDS: Final = 1.0
@@ -70,7 +73,8 @@ class Claims:
         self._visited = False
         self._visits_due = 0.0
         self._strays_due = 0.0
-        self._suspect: tuple[str, float] | None = None
+        self._suspect: tuple[str, int, float] | None = None
+        self._cleared: dict[str, int] = {}
         self._complaint = Complaint(_LOGGER, "runs are claimed again", clock.monotonic)
         self.unreadable: dict[str, str] = {}
 
@@ -97,7 +101,8 @@ class Claims:
         self._look.set()
 
     def moved(self, run: str) -> None:
-        """A run got on, or left memory: had it been suspected, it isn't what its owners died of."""
+        """A run made progress or left memory. If it was a suspect, its owners didn't die of it."""
+        self._cleared.pop(run, None)
         if self._suspect is not None and self._suspect[0] == run:
             self._suspect = None
             self._look.set()
@@ -109,6 +114,8 @@ class Claims:
         """
         if self._suspect is not None and self._suspect[0] not in self._worker.runs:
             self.moved(self._suspect[0])
+        for run in [each for each in self._cleared if each not in self._worker.runs]:
+            del self._cleared[run]
         if self._more or self._poll_seconds > POLL_SECONDS:
             self._look.set()
 
@@ -116,8 +123,9 @@ class Claims:
         while True:
             self._look.clear()
             try:
-                again = await self.sweep()
-                due = None if again else await self._log.next_due(list(self._definitions))
+                with contained():
+                    again = await self.sweep()
+                    due = None if again else await self._log.next_due(list(self._definitions))
                 wait = self._poll_seconds
                 self._complaint.fine()
             except LogBroken:
@@ -158,14 +166,31 @@ class Claims:
         finally:
             self._worker.expected -= free
         self._more = len(claimed) >= free
+        if self._cleared and any(each.claims >= SUSPECT_CLAIMS for each in claimed):
+            await self._exonerate()
         for stored in claimed:
             self._take(stored)
         return self._more and len(self._worker.runs) + self._worker.expected < self._runs_max
 
     def _suspects_wanted(self) -> int:
-        if self._suspect is not None and self._clock.monotonic() - self._suspect[1] > CLEARED_SECONDS:
+        if self._suspect is not None and self._clock.monotonic() - self._suspect[2] > CLEARED_SECONDS:
+            run, epoch, _ = self._suspect
+            self._cleared[run] = epoch
             self._suspect = None
         return 1 if self._suspect is None else 0
+
+    async def _exonerate(self) -> None:
+        """Before another suspect is driven beside them: those that were held for a while without harm."""
+        cleared, self._cleared = self._cleared, {}
+        if not isinstance(self._log, Exonerating):
+            return
+        for run, epoch in cleared.items():
+            if run not in self._worker.runs:
+                continue
+            try:
+                await self._log.exonerate(run, epoch)
+            except LogUnavailable as error:  # what was claimed must be driven all the same
+                _LOGGER.info("%s stays as suspected as it was: %s", run, error)
 
     def _take(self, stored: StoredRun) -> None:
         definition = self._definitions[SagaKey(stored.saga, stored.saga_version, stored.digest)]
@@ -181,7 +206,7 @@ class Claims:
             self._quarantine.read(stored, definition, record, CRASH_LOOP)
             return
         if stored.claims >= SUSPECT_CLAIMS:
-            self._suspect = (stored.run, self._clock.monotonic())
+            self._suspect = (stored.run, stored.epoch, self._clock.monotonic())
         self._worker.adopt(definition, record, stored.epoch, asked_for(stored, self._events))
 
     async def _tell_visits(self) -> None:

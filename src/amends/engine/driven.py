@@ -47,12 +47,13 @@ class Ready(Waiting):
 class Driven:
     """`record` is what is durable; what it becomes if the append in flight is accepted goes along with that append.
 
-    `urged`: calls that a person asked for, to be made at once even if their participant is taken for down.
+    `moving`: the append in flight is progress. `urged`: calls that a person asked for, to be made at once even if their
+    participant is taken for down.
     """
 
     __slots__ = (
-        *("appending", "calls", "commands", "deciding", "definition", "dropped", "epoch", "record", "releasing"),
-        *("tasks", "urged", "wake"),
+        *("appending", "calls", "commands", "deciding", "definition", "dropped", "epoch", "moving", "record"),
+        *("releasing", "tasks", "urged", "wake"),
     )
 
     def __init__(self, definition: Definition, record: RunRecord, epoch: int, *, dropped: bool = False) -> None:
@@ -63,6 +64,7 @@ class Driven:
         self.deciding: list[Asked] = []
         self.appending = False
         self.releasing = False
+        self.moving = False
         self.dropped = dropped
         self.calls: dict[CallKey, Ready] = {}
         self.tasks: set[asyncio.Task[None]] = set()

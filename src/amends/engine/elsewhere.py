@@ -10,6 +10,7 @@ from typing import Final
 
 from amends.core.errors import LogUnavailable
 from amends.ports.clock import Timers, pause
+from amends.ports.interrupts import contained
 from amends.ports.log import LogReader
 
 LOOK_SECONDS: Final = 0.25
@@ -53,9 +54,10 @@ class Elsewhere:
             if not runs:
                 continue
             try:
-                for run, (_, state) in (await self._log.standing(runs)).items():
-                    if state not in GOES_ON:
-                        await self._settled(run)
+                with contained():
+                    for run, (_, state) in (await self._log.standing(runs)).items():
+                        if state not in GOES_ON:
+                            await self._settled(run)
             except LogUnavailable as error:
                 _LOGGER.info("runs of other processes can't be looked at: %s", error)
             except Exception:  # a bug here must not leave everybody waiting

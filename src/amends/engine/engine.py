@@ -127,6 +127,7 @@ class Engine:
             events,
             clock,
             self._changed,
+            self._moved,
             self._freed,
             runs_max,
             timers,
@@ -406,11 +407,14 @@ class Engine:
                 self.audience.leave(run, changed)
 
     def _visited(self, definition: Definition, record: RunRecord) -> None:
+        self._claims.moved(record.run)
         self._changed(definition, record)
         self._claims.visited()
 
+    def _moved(self, run: str) -> None:
+        self._claims.moved(run)
+
     def _changed(self, definition: Definition, record: RunRecord) -> None:
-        self._claims.moved(record.run)
         self.last_append = record.at
         self.audience.tell(definition, record)
 

@@ -16,6 +16,7 @@ from amends.core.answers import SaidNo, Succeeded
 from amends.core.commands import Reply
 from amends.core.errors import AmendsError, LogBroken, LogUnavailable, Overloaded
 from amends.ports.clock import Timers, pause
+from amends.ports.interrupts import contained
 
 AGAIN_SECONDS: Final = 1.0
 """How long is waited before an answer is offered again, while the log can't be asked or the run keeps changing."""
@@ -54,7 +55,8 @@ class LateAnswers:
         while self._waiting:
             run, reply = self._waiting[0]
             try:
-                await self._offer(run, reply)
+                with contained():
+                    await self._offer(run, reply)
             except LogBroken:
                 return
             except (LogUnavailable, Overloaded) as error:

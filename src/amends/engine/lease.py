@@ -18,6 +18,7 @@ from amends.core.errors import LogUnavailable
 from amends.engine.complaint import Complaint
 from amends.engine.log_clock import LogClock
 from amends.ports.clock import Timers, pause, timeout
+from amends.ports.interrupts import contained
 from amends.ports.log import WorkerLease
 
 BEATS: Final = 3
@@ -83,8 +84,9 @@ class LeaseKeeper:
             if patience == period:
                 await self._watch(period)
             try:
-                async with timeout(self._timers, patience):
-                    await self._beat()
+                with contained():
+                    async with timeout(self._timers, patience):
+                        await self._beat()
                 patience = period
             except TimeoutError:
                 # At once again, over a new connection, and with more patience: on a busy machine that takes its time.

@@ -24,12 +24,13 @@ from amends.core.state import BUILT_IN, LOCAL, ItemRecord, RunRecord
 from amends.core.summary import PURGED
 from amends.core.values import value
 from amends.core.verbs import ENDED, find_item
-from amends.engine.appends import stored
+from amends.engine.appends import is_progress, stored
 from amends.engine.calls import LaneOf
 from amends.engine.driven import changed
 from amends.engine.projection import Projector
 from amends.ports.clock import Clock
 from amends.ports.events import EventCodec
+from amends.ports.interrupts import contained
 from amends.ports.log import Append, StoredRun, Written
 from amends.ports.transport import Outgoing
 
@@ -201,7 +202,8 @@ class Visits:
             timeout_seconds=definition.steps[item.step].policy.timeout / MICROSECONDS,
             deadline=deadline_of(record),
         )
-        came = await self._lane_of(definition, request.participant).transport.send(outgoing)
+        with contained():
+            came = await self._lane_of(definition, request.participant).transport.send(outgoing)
         outcome = self._understood(definition, item, Phase.PROBE, came)
         return Probed(definition, record, outgoing.key, request.participant, request.operation, came, outcome)
 
@@ -218,6 +220,7 @@ class Visits:
             at=after.at,
             events=stored(self._events, events),
             row=self._projector.row(definition, after, None if idle else after.at),
+            progress=is_progress(events),
         )
 
         def follow(verdict: Written | LogUnavailable) -> None:

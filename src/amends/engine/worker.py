@@ -24,7 +24,7 @@ from amends.core.retry import MICROSECONDS
 from amends.core.state import RunRecord
 from amends.core.texts import told
 from amends.engine.alarm import Alarm
-from amends.engine.appends import append_ids, stored
+from amends.engine.appends import append_ids, is_progress, stored
 from amends.engine.calls import Calls, LaneOf
 from amends.engine.driven import Asked, Driven, Ready
 from amends.engine.lanes import Lane
@@ -55,7 +55,8 @@ _LOGGER = logging.getLogger("amends.engine")
 
 
 class Worker:
-    """Drives runs. `changed` is told of every record that became durable; `freed` when a run left memory.
+    """Drives runs. `changed` is told of every record that became durable, `moved` of each run whose append was
+    progress, `freed` when a run left memory.
 
     `expected` counts runs that are about to come: starts on their way into the log, and claims.
     """
@@ -68,6 +69,7 @@ class Worker:
         events: EventCodec,
         clock: Clock,
         changed: Changed,
+        moved: Callable[[str], None],
         freed: Callable[[], None],
         runs_max: int,
         timers: Timers = LOOP_TIMERS,
@@ -82,6 +84,7 @@ class Worker:
         self._events = events
         self._clock = clock
         self._changed = changed
+        self._moved = moved
         self._freed = freed
         self._runs_max = runs_max
         self._append_ids = append_ids()
@@ -218,6 +221,7 @@ class Worker:
         driven.deciding = asked
         driven.appending = True
         driven.releasing = releasing
+        driven.moving = entry.progress
         self._writer.put(entry, partial(self._written, driven, record, owing))
 
     def _entry(
@@ -232,6 +236,7 @@ class Worker:
             stored(self._events, events),
             self._projector.row(driven.definition, record, at if owing.sends else owing.wake),
             release,
+            release or is_progress(events),
         )
 
     @property
@@ -252,6 +257,8 @@ class Worker:
         asked, driven.deciding = driven.deciding, []
         if verdict is ACCEPTED:
             driven.record = record
+            if driven.moving:
+                self._moved(driven.run)
             self._changed(driven.definition, record)
             _tell(asked, record)
             if driven.releasing:
@@ -292,8 +299,8 @@ class Worker:
         try:
             released = await self._log.release(driven.run, driven.epoch, driven.record.length, wake)
             row = None if released else await self._log.read_row(driven.run)
-        except LogUnavailable as error:
-            _LOGGER.warning("%s can't be released, and stays: %s", driven.run, error)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the run must not wait for this for ever
+            _LOGGER.warning("%s can't be released, and stays: %s", driven.run, told(error))
             driven.appending = False
             if not self._closing:
                 again = self._clock.now() + EVICT_AFTER_CROWDED

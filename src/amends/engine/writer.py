@@ -18,8 +18,10 @@ from itertools import chain
 from typing import Final
 
 from amends.core.errors import LogBroken, LogUnavailable, LogUnclear
+from amends.core.texts import told
 from amends.engine.complaint import Complaint
 from amends.ports.clock import LOOP_TIMERS, Timer, Timers, timeout
+from amends.ports.interrupts import Interrupted, contained
 from amends.ports.log import Append, Start, TransactionLog, Written
 
 BATCH_MAX: Final = 1_000
@@ -191,9 +193,13 @@ class Writer:
     async def _append(self, batch: list[Entry]) -> Sequence[Written]:
         """Verdicts, one for each; none if they had to be written one by one, and were called back."""
         try:
-            verdicts = await self._log.append([entry for entry, _ in batch])
+            with contained():
+                verdicts = await self._log.append([entry for entry, _ in batch])
+            assert len(verdicts) == len(batch), f"the log gave {len(verdicts)} verdicts for {len(batch)} entries"
         except LogUnavailable:
             raise
+        except Interrupted as error:  # cancelled within the log, not here: perhaps written
+            raise LogUnclear(f"the log gave an append up: {told(error)}") from error
         except Exception as error:
             if len(batch) > 1:
                 while batch:  # what has its verdict is no longer in the batch, should the log fail half-way

@@ -198,6 +198,12 @@ class MemoryLog:
         kept.row = owned_by(kept.row, None, epoch, due_at, claims=0)
         return True
 
+    async def exonerate(self, run: str, epoch: int) -> None:
+        me = self._ensure_open()
+        kept = self.store.runs.get(run)
+        if kept is not None and (kept.row.owner, kept.row.epoch) == (me, epoch):
+            kept.row = replace(kept.row, claims=min(kept.row.claims, 1))
+
     async def nudged(self, now: int) -> Sequence[tuple[str, int]]:
         me = self._ensure_open()
         return [(row.run, row.version) for row in self._rows() if row.owner == me and is_due(row, now)]
@@ -299,7 +305,7 @@ def appended_to(row: StoredRun, entry: Append) -> StoredRun:
         None if entry.release and not visit else row.owner,
         row.epoch,
         due_after_visit(row, entry) if visit else told.due_at,
-        row.claims if visit else 0,
+        0 if entry.progress else row.claims,
         row.start_print,
         told.current,
         told.steps,

@@ -21,11 +21,19 @@ class Interrupted(Exception):
         super().__init__(told(error))
 
 
+def is_key_press(error: BaseException) -> bool:
+    """Whether Python raised this because Ctrl-C was pressed. Where another handler takes the signal, as in
+    `asyncio.run`, some code raised it.
+    """
+    if not isinstance(error, KeyboardInterrupt) or threading.current_thread() is not threading.main_thread():
+        return False
+    return signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def ends_the_caller(error: BaseException) -> bool:
     """Whether this must pass: a Ctrl-C that Python turned into an exception here, or this task's own cancellation."""
     if isinstance(error, KeyboardInterrupt):
-        on_main_thread = threading.current_thread() is threading.main_thread()
-        return on_main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        return is_key_press(error)
     if isinstance(error, asyncio.CancelledError):
         try:
             task = asyncio.current_task()

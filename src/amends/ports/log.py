@@ -17,11 +17,14 @@ The rules every implementation keeps, whatever it is built on:
 
 Times are microseconds UTC. Bodies are bytes the log doesn't look into. `LogUnavailable` means: nothing of this batch
 may be acknowledged.
+
+Lists (`find`) are asked for by people, and may have to look at every run there is. They must not keep those waiting
+who drive runs: a log gives a list up after a while (`LogTooSlow`), and answers it beside everything else.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import field
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from amends.core.values import Words, value
 
@@ -76,6 +79,7 @@ class Start:
 @value
 class Append:
     """More facts about a run. `epoch` is the owner's, `None` for a visitor. `release`: the owner lets go of the run.
+    `progress`: the run moved on, so its `claims` count from zero; that an attempt began is no progress.
 
     There is at least one event. An owner's append to a run that was due and still is may leave `due_at` as it was. A
     visitor's append leaves `due_at` at the earliest of what it was, `row.due_at` and `at`; only of a run that has ended
@@ -90,6 +94,7 @@ class Append:
     events: Sequence[StoredEvent]
     row: RunRow
     release: bool = False
+    progress: bool = True
 
 
 class Written(Words):
@@ -120,9 +125,10 @@ ACCEPTED: Final = Written.ACCEPTED
 class StoredRun:
     """A run as the log has it. `events` is empty where only the row was asked for, and once they are purged.
 
-    `claims` counts how often the run was taken over from an owner that was gone, since an owner last appended to it or
-    let go of it. `current`, `steps` and `stuck` are given as they are kept, whatever they hold: `ports.rows` reads
-    them. `unreadable` names columns that the log itself must decode and can't (`tags`): they are given as empty.
+    `claims` counts how often the run was taken over from an owner that was gone, since the last append with `progress`,
+    or since an owner let go of the run. `Exonerating` takes it back to one. `current`, `steps` and `stuck` are given as
+    they are kept, whatever they hold: `ports.rows` reads them. `unreadable` names columns that the log itself must
+    decode and can't (`tags`): they are given as empty.
     """
 
     run: str
@@ -401,4 +407,13 @@ class TransactionLog(LogReader, Protocol):
         Their events, tags and what the row says about steps go; the row stays, so that the id is never free again, but
         nothing can be appended to it any more (`NO_SUCH_RUN`).
         """
+        ...
+
+
+@runtime_checkable
+class Exonerating(Protocol):
+    """A log that can record that an owner lived with a suspect; a log without this counts the next death against it."""
+
+    async def exonerate(self, run: str, epoch: int) -> None:
+        """Take the `claims` of a run back to one, if they are more and the run is still ours under this epoch."""
         ...

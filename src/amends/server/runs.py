@@ -24,7 +24,7 @@ from amends.engine.engine import Engine
 from amends.ports.log import StoredRun
 from amends.server.access import Caller
 from amends.server.context import Context
-from amends.server.problems import bad_request
+from amends.server.problems import bad_request, too_much
 from amends.server.requests import (
     PAGE_DEFAULT,
     PAGE_MAX,
@@ -40,7 +40,7 @@ from amends.server.requests import (
 )
 from amends.server.stored import no_such_run
 from amends.server.views import RunsView, RunView, row_view
-from amends.server.where import BadWhere, Where, find_rows, parse
+from amends.server.where import BadWhere, Where, WhereTooMuch, check_tags, find_rows, parse
 
 UNSETTLED: Final = frozenset({RunState.RUNNING.value, RunState.COMPENSATING.value})
 LOOK_SECONDS: Final = 1.0
@@ -130,26 +130,38 @@ def asked_where(request: Request, caller: Caller) -> Where:
     """Which runs a query means, of those that the caller sees."""
     parameters = request.query_params
     text = parameters.get("where")
-    try:
-        where = Where() if text is None else parse(text)
-    except BadWhere as error:
-        raise bad_request(str(error), where="where") from error
-    states = parameters.getlist("state")
+    where = Where() if text is None else parsed(text)
+    states = list(dict.fromkeys(parameters.getlist("state")))
     known = [each.value for each in RunState]
     for state in states:
         if state not in known:
             raise bad_request(f"state={state[:40]}: expected one of {', '.join(known)}.", where="state")
     version = whole(request, "version", least=0, most=1 << 31)
     asked = where.find
+    tagged = {**asked.tags, **tags(request)}
+    try:
+        check_tags(tagged)
+    except WhereTooMuch as error:
+        raise too_much(str(error), where="tag") from error
     question = replace(
         asked,
         states=tuple(states) or asked.states,
         saga=parameters.get("saga", asked.saga),
         saga_version=asked.saga_version if version is None else version,
-        tags={**asked.tags, **tags(request)},
+        tags=tagged,
         step=parameters.get("step", asked.step),
     )
     return replace(where, find=question, sagas=caller.sagas)
+
+
+def parsed(text: str) -> Where:
+    """The conditions of a request, or what is wrong with them."""
+    try:
+        return parse(text)
+    except WhereTooMuch as error:
+        raise too_much(str(error), where="where") from error
+    except BadWhere as error:
+        raise bad_request(str(error), where="where") from error
 
 
 async def check_sees(context: Context, caller: Caller, run: str) -> None:

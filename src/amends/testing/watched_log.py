@@ -15,6 +15,7 @@ from amends.core.keys import Phase
 from amends.logs.memory import MemoryLog
 from amends.ports.log import (
     Append,
+    Exonerating,
     Find,
     LiveRuns,
     SagaKey,
@@ -103,6 +104,11 @@ class WatchedLog:
 
     async def release(self, run: str, epoch: int, version: int, due_at: int | None) -> bool:
         return await self._ask(lambda: self._inner.release(run, epoch, version, due_at))
+
+    async def exonerate(self, run: str, epoch: int) -> None:
+        inner = self._inner
+        if isinstance(inner, Exonerating):
+            await self._ask(lambda: inner.exonerate(run, epoch))
 
     async def nudged(self, now: int) -> Sequence[tuple[str, int]]:
         return await self._ask(lambda: self._inner.nudged(now))

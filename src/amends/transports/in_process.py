@@ -288,6 +288,8 @@ def _raised(call: Outgoing, function: object, error: BaseException) -> Came:
             return _answer(call, 409, said, _problem("cannot-compensate", error))
         case Later(), _:
             return _answer(call, 202, {OUTCOME_HEADER: "pending"})
+        case SystemExit(), _:  # whoever wrote it meant this process, which isn't the step's to end
+            return Lost(Cause.EXITED, _where(function, error))
         case _:
             return Lost(Cause.RAISED, _where(function, error))
 

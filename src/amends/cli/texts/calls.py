@@ -112,7 +112,7 @@ def _down(brief: str, call: CallView, down: ParticipantView, around: Surrounding
 def _error(call: CallView) -> str:
     """Why the last attempt failed; of work done here, what to do about it."""
     error = call.error or ""
-    if call.participant == LOCAL and call.cause == "raised":
+    if call.participant == LOCAL and call.cause in {"raised", "exited"}:
         return f"{error}. It may have happened, so it is tried again. If it is a definite no, raise amends.Rejected."
     return error
 

@@ -34,6 +34,7 @@ def arrays(batch: Sequence[Start | Append]) -> list[Sequence[object] | None]:
         *(_starts(starts) if starts else _NO_STARTS),
         *(_tags(starts) if any(each.tags for each in starts) else _NO_TAGS),
         *_events(ordered),
+        _flags([each.progress for each in appends]) if appends else None,
     ]
 
 

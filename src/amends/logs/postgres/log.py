@@ -173,6 +173,10 @@ class PostgresLog(PostgresReader):
         claimed.sort(key=lambda run: (run.due_at is None, run.due_at or 0))
         return claimed
 
+    async def exonerate(self, run: str, epoch: int) -> None:
+        async with self.questions.use() as connection:
+            await connection.execute(SQL["exonerate"], run, self._lease.worker, epoch)
+
     async def release(self, run: str, epoch: int, version: int, due_at: int | None) -> bool:
         async with self.questions.use() as connection:
             values = (run, due_at, self._lease.worker, epoch, version)

@@ -11,8 +11,8 @@ WITH wanted AS (
     SELECT * FROM unnest(string_to_array($2, E'\x1f'), $3::text::bigint[], $4::text::bigint[], $5::text::bigint[],
                          string_to_array($6, E'\x1f'), $7::text::boolean[], $8::text::boolean[], $9::text::bigint[],
                          string_to_array($10, E'\x1f'), string_to_array($11, E'\x1f'), string_to_array($12, E'\x1f'),
-                         $13::text::bigint[], $14::text::bigint[])
-        AS w (run, expected, epoch, version, state, by_hand, release, due_at, current, steps, stuck, at, ended_at)
+                         $13::text::bigint[], $14::text::bigint[], $44::text::boolean[])
+        AS w (run, expected, epoch, version, state, by_hand, release, due_at, current, steps, stuck, at, ended_at, progress)
 ), accepted AS (
     UPDATE amends.runs AS r
     SET version = w.version, state = w.state, by_hand = w.by_hand,
@@ -21,7 +21,7 @@ WITH wanted AS (
             WHEN w.epoch IS NOT NULL AND r.due_at <= w.at AND w.due_at <= w.at THEN r.due_at
             WHEN w.epoch IS NOT NULL OR (r.owner IS NULL AND w.ended_at IS NOT NULL) THEN w.due_at
             ELSE least(r.due_at, w.due_at, w.at) END,
-        claims = CASE WHEN w.epoch IS NULL THEN r.claims ELSE 0 END,
+        claims = CASE WHEN w.progress THEN 0 ELSE r.claims END,
         current = w.current::json, steps = w.steps::json, stuck = w.stuck::json, updated_at = w.at, ended_at = w.ended_at
     FROM wanted AS w
     WHERE r.id = w.run AND r.version = w.expected AND r.format > 0
@@ -119,6 +119,10 @@ RETURNING r.id, r.saga, r.saga_version, r.digest, r.state, r.by_hand, r.version,
 -- Gives whether it is due.
 UPDATE amends.runs SET owner = NULL, due_at = $2, claims = 0 WHERE id = $1 AND owner = $3 AND epoch = $4 AND version = $5
 RETURNING coalesce(due_at <= extract(epoch FROM clock_timestamp()) * 1000000, false);
+
+-- name: exonerate
+-- A suspect that its owner lived with: the deaths before aren't counted against it any more, but it stays a suspect.
+UPDATE amends.runs SET claims = 1 WHERE id = $1 AND owner = $2 AND epoch = $3 AND claims > 1;
 
 -- name: hand_over
 -- Let go of all runs of a worker that ends in good order. Each is due when its row says. A row that somebody holds on to isn't waited

@@ -14,6 +14,7 @@ from typing import Literal
 from urllib.parse import quote
 
 from amends.core.errors import LogDamaged, LogUnavailable
+from amends.logs.sqlite.reader import kind_of
 from amends.logs.sqlite.statements import DERIVED, SCHEMA
 
 APPLICATION_ID = 0x616D6E64
@@ -253,12 +254,6 @@ def check_content(path: Path, mode: Literal["ro", "rw"], *, whole: bool) -> bool
         raise LogDamaged(damaged(path, str(error))) from error
     finally:
         connection.close()
-
-
-def kind_of(error: sqlite3.Error) -> int:
-    """SQLite's primary result code; `SQLITE_ERROR` where Python itself complains, which gives none."""
-    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
-    return code & 0xFF
 
 
 def damaged(path: Path, finding: str) -> str:

@@ -15,16 +15,18 @@ INSERT INTO run_tags (name, value, created_at, run) VALUES (?, ?, ?, ?);
 -- name: append_owned
 -- The owner's append: only while version, owner and epoch are what the writer believes. Its own id again as owner, or null to let go.
 UPDATE runs
-SET version = ?, state = ?, by_hand = ?, owner = ?, due_at = ?, claims = 0, current = ?, steps = ?, stuck = ?, updated_at = ?,
+SET version = ?, state = ?, by_hand = ?, owner = ?, due_at = ?, claims = claims * ?, current = ?, steps = ?, stuck = ?, updated_at = ?,
     ended_at = ?
 WHERE id = ? AND version = ? AND owner = ? AND epoch = ? AND format > 0;
 
 -- name: append_all_owned
 -- The same for many runs at once; the entries are put in, as many as there are. (No WITH in front: the driver counts rows only of
--- a statement that begins with UPDATE.) Columns: run, expected, epoch, version, state, by_hand, owner, due_at, current, steps, stuck, at, ended_at.
+-- a statement that begins with UPDATE.) Columns: run, expected, epoch, version, state, by_hand, owner, due_at, current, steps, stuck, at, ended_at,
+-- 0 for progress, else 1.
 UPDATE runs
-SET version = entry.column4, state = entry.column5, by_hand = entry.column6, owner = entry.column7, due_at = entry.column8, claims = 0,
-    current = entry.column9, steps = entry.column10, stuck = entry.column11, updated_at = entry.column12, ended_at = entry.column13
+SET version = entry.column4, state = entry.column5, by_hand = entry.column6, owner = entry.column7, due_at = entry.column8,
+    claims = claims * entry.column14, current = entry.column9, steps = entry.column10, stuck = entry.column11,
+    updated_at = entry.column12, ended_at = entry.column13
 FROM (VALUES /* entries */) AS entry
 WHERE runs.id = entry.column1 AND runs.version = entry.column2 AND runs.owner = ? AND runs.epoch = entry.column3 AND runs.format > 0;
 
@@ -33,7 +35,7 @@ WHERE runs.id = entry.column1 AND runs.version = entry.column2 AND runs.owner = 
 UPDATE runs
 SET version = ?, state = ?, by_hand = ?,
     due_at = CASE WHEN owner IS NULL AND ? IS NOT NULL THEN ? ELSE min(coalesce(due_at, ?), ?) END,
-    current = ?, steps = ?, stuck = ?, updated_at = ?, ended_at = ?
+    claims = claims * ?, current = ?, steps = ?, stuck = ?, updated_at = ?, ended_at = ?
 WHERE id = ? AND version = ? AND format > 0;
 
 -- name: add_events
@@ -72,6 +74,10 @@ UPDATE runs SET claims = claims + (owner IS NOT NULL), owner = ?, epoch = epoch 
 -- name: release
 -- Let go of a run, unless somebody wrote meanwhile. Its owner lived through it, so it isn't suspected of harming anybody.
 UPDATE runs SET owner = NULL, due_at = ?, claims = 0 WHERE id = ? AND owner = ? AND epoch = ? AND version = ?;
+
+-- name: exonerate
+-- A suspect that its owner lived with: the deaths before aren't counted against it any more, but it stays a suspect.
+UPDATE runs SET claims = 1 WHERE id = ? AND owner = ? AND epoch = ? AND claims > 1;
 
 -- name: nudged
 -- Runs of ours that are due.
@@ -141,6 +147,11 @@ saga_version = ?;
 (EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(current) THEN current ELSE '[]' END) WHERE value = ?)
  OR EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(stuck) THEN stuck ELSE '[]' END) AS mark
             WHERE json_extract(CASE WHEN mark.type = 'object' THEN mark.value END, '$.step') = ?));
+
+-- name: find_begun
+-- Condition beside a step: the run hasn't ended, or ended with a step or a mark left. These are found by indexes, the others not looked at.
+id IN (SELECT id FROM runs WHERE state IN ('running', 'compensating', 'stuck') AND ended_at IS NULL
+       UNION ALL SELECT id FROM runs WHERE ended_at IS NOT NULL AND (current <> '[]' OR stuck <> '[]'));
 
 -- name: find_late
 -- Condition: it should have ended before this time.

@@ -16,8 +16,8 @@ from time import perf_counter
 from typing import TypeVar
 
 from amends.core.errors import LogBroken, LogUnavailable
-from amends.logs.sqlite.opening import BUSY_SECONDS, kind_of, open_for_writing
-from amends.logs.sqlite.reader import Reader, as_json, keys_as_json
+from amends.logs.sqlite.opening import BUSY_SECONDS, open_for_writing
+from amends.logs.sqlite.reader import Reader, as_json, keys_as_json, kind_of
 from amends.logs.sqlite.statements import SQL, chunks, repeated
 from amends.ports.log import Append, RunRow, SagaKey, Start, StoredRun, Written
 
@@ -29,7 +29,7 @@ START = repeated(
     "/* starts */",
     "(?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 )
-APPEND_ALL_OWNED = repeated(SQL["append_all_owned"], "/* entries */", f"({', '.join('?' * 13)})")
+APPEND_ALL_OWNED = repeated(SQL["append_all_owned"], "/* entries */", f"({', '.join('?' * 14)})")
 ADD_EVENTS = repeated(SQL["add_events"], "/* events */", f"({', '.join('?' * 7)})")
 TOGETHER = sqlite3.sqlite_version_info >= (3, 33)
 """From there on SQLite knows `UPDATE ... FROM`."""
@@ -184,6 +184,7 @@ class Writer:
             stuck,
             entry.at,
             row.ended_at,
+            int(not entry.progress),
         )
 
     def _append_one_by_one(self, batch: Sequence[Start | Append]) -> Sequence[Written]:
@@ -239,6 +240,7 @@ class Writer:
                     row.by_hand,
                     owner,
                     row.due_at,
+                    int(not entry.progress),
                     *texts(row),
                     entry.at,
                     row.ended_at,
@@ -255,7 +257,7 @@ class Writer:
         updated = self._cursor.execute(
             APPEND_VISITED,
             (
-                *(version, row.state, row.by_hand, row.ended_at, row.due_at, due_at, due_at),
+                *(version, row.state, row.by_hand, row.ended_at, row.due_at, due_at, due_at, int(not entry.progress)),
                 *(*texts(row), entry.at, row.ended_at, entry.run, entry.expected),
             ),
         )
@@ -292,6 +294,9 @@ class Writer:
     def release(self, run: str, epoch: int, version: int, due_at: int | None) -> bool:
         released = (due_at, run, self._worker, epoch, version)
         return self.transact(lambda: self.connection.execute(SQL["release"], released).rowcount == 1)
+
+    def exonerate(self, run: str, epoch: int) -> None:
+        self.transact(lambda: self.connection.execute(SQL["exonerate"], (run, self._worker, epoch)))
 
     # -- what is kept once
 

@@ -68,10 +68,11 @@ def append(
     kinds: Sequence[str] = ("ActionSucceeded",),
     shown: RunRow | None = None,
     release: bool = False,
+    progress: bool = True,
 ) -> Append:
     """More of a run; a visitor's where the epoch is `None`."""
     facts = events(*kinds, epoch=epoch or 0, at=at)
-    return Append(run, expected, epoch, append_id(number), at, facts, shown or row(), release)
+    return Append(run, expected, epoch, append_id(number), at, facts, shown or row(), release, progress)
 
 
 async def must_read(log: TransactionLog, run: str) -> StoredRun:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from amends.ports.log import Find, TransactionLog
+from amends.ports.log import Exonerating, Find, TransactionLog
 from amends.testing.contracts.log_base import LogBase, Opener
 from amends.testing.contracts.log_entries import ORDERS, TRIPS, append, must_read, row, start, write
 
@@ -28,16 +28,47 @@ class OwnersContract(LogBase):
         assert {(run.epoch, run.claims) for run in await log.claim([ORDERS], now=2_000, limit=10)} == {(3, 2)}
         await log.close()
 
-    async def test_an_owners_append_ends_the_count_of_claims(self, log: TransactionLog, opener: Opener) -> None:
-        """A run that gets on isn't what makes its owners crash; a visit tells nothing of the kind."""
-        await write(log, start("a"))
-        log = await self.reopened(log, opener)
-        await log.claim([ORDERS], now=0, limit=10)
-        await write(log, append("a", 1, epoch=None, number=2))
-        assert (await must_read(log, "a")).claims == 1
-        await write(log, append("a", 2, epoch=2, number=3))
-        assert (await must_read(log, "a")).claims == 0
+    @pytest.mark.parametrize("together", [False, True])
+    async def test_progress_alone_ends_the_count_of_claims(
+        self, log: TransactionLog, opener: Opener, *, together: bool
+    ) -> None:
+        """Whoever writes it, alone or in a batch. An attempt that began may be what the owner dies of."""
+        runs, version = ("ab" if together else "a"), 1
+        await write(log, *map(start, runs))
+        for writer in (None, 3):
+            log = await self.reopened(log, opener)
+            await log.claim([ORDERS], now=0, limit=10)
+            for progress, left in ((False, 1), (True, 0)):
+                entries = [append(run, version, epoch=writer, progress=progress, number=version + 1) for run in runs]
+                await write(log, *entries)
+                assert {(await must_read(log, run)).claims for run in runs} == {left}
+                version += 1
         await log.close()
+
+    async def test_a_suspect_whose_owner_lived_is_counted_anew_but_stays_a_suspect(
+        self, log: TransactionLog, opener: Opener
+    ) -> None:
+        """Only under the epoch in which it was claimed, and only by a log that can say so."""
+        if not isinstance(log, Exonerating):
+            pytest.skip("each death counts against each suspect here")
+
+        async def after(log: TransactionLog, run: str, epoch: int) -> list[int]:
+            assert isinstance(log, Exonerating)
+            await log.exonerate(run, epoch)
+            return [(await must_read(log, each)).claims for each in "ab"]
+
+        await write(log, start("a"), start("b"))
+        current: TransactionLog = log
+        for epoch in (2, 3, 4):
+            current = await self.reopened(current, opener)
+            assert {run.epoch for run in await current.claim([ORDERS], now=0, limit=10)} == {epoch}
+        assert await after(current, "a", 3) == [3, 3]
+        assert await after(current, "a", 4) == [1, 3]
+        assert await after(current, "nobody's", 4) == [1, 3]
+        assert await after(current, "a", 4) == [1, 3]
+        current = await self.reopened(current, opener)
+        assert await after(current, "b", 4) == [1, 3]
+        await current.close()
 
     async def test_only_what_is_due_is_claimed_most_overdue_first(self, log: TransactionLog) -> None:
         """Up to the limit; runs that have an owner stay with it."""

@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol, TypeVar
 from amends.core.errors import LogBroken, LogUnavailable
 from amends.ports.log import (
     Append,
+    Exonerating,
     Find,
     LiveRuns,
     SagaKey,
@@ -154,6 +155,11 @@ class Disk:
 
     async def release(self, run: str, epoch: int, version: int, due_at: int | None) -> bool:
         return await self._write(lambda: self.inner.release(run, epoch, version, due_at))
+
+    async def exonerate(self, run: str, epoch: int) -> None:
+        inner = self.inner
+        if isinstance(inner, Exonerating):
+            await self._write(lambda: inner.exonerate(run, epoch))
 
     async def setting(self, name: str, value: bytes) -> bytes:
         return await self._write(lambda: self.inner.setting(name, value))
