@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from hashlib import sha256
 from typing import Any, Final, TypeGuard, TypeVar, assert_never, cast
 
@@ -390,7 +391,12 @@ class Definition:
             {**step.describe(), "where": step.where.rpartition("/")[2], "schemas": step.schemas()}
             for step in self.steps.values()
         ]
-        return _canonical({**self._described, "steps": steps, "input": self.codec.schema(self.input_type)})
+        return _canonical({**self._described, "steps": steps, "input": self.input_schema})
+
+    @cached_property
+    def input_schema(self) -> dict[str, Any]:
+        """The input's type as JSON Schema."""
+        return self.codec.schema(self.input_type)
 
     @property
     def participants(self) -> tuple[str, ...]:

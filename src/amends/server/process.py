@@ -29,6 +29,7 @@ from amends.config.webhooks import links_of, webhooks_of
 from amends.core.errors import AmendsError, LogBroken
 from amends.core.saga import Saga
 from amends.observers.alerts import write_lines
+from amends.ports.forks import keep_from_children
 from amends.ports.log import TransactionLog
 from amends.server.app import application
 from amends.server.callback_tokens import CallbackTokens, calling_back
@@ -71,6 +72,7 @@ async def serve_until_stopped(
     public_url = settings.server.public_url
     around = None if public_url is None else calling_back(callbacks, public_url)
     with inherited() or listen_on(*setup.address) as listening:
+        keep_from_children(listening, socket.socket.fileno)
         async with (
             Orchestrator(sagas, log=log, settings=settings, around=around, grace=settings.server.grace) as runs,
             Observing(runs.engine, webhooks_of(settings), links_of(settings)) as observing,
@@ -212,6 +214,7 @@ class _Server(uvicorn.Server):
         if not self.started or self.should_exit:
             return
         old, self._listening = self.servers, self._listening.dup()
+        keep_from_children(self._listening, socket.socket.fileno)
         for each in old:
             each.close()
         await super().startup([self._listening])
