@@ -9,9 +9,11 @@ import pytest
 from amends.cli.texts.tables import aligned, fitted
 from amends.core.visible import MARKS_MAX, cut, padded, visible, visible_json, width
 
-STEERS = [chr(code) for code in chain(range(0x20), range(0x7F, 0xA0), range(0x200B, 0x2010), range(0x2028, 0x202F))]
-STEERS += [chr(code) for code in chain(range(0x2060, 0x2070), range(0xFE00, 0xFE10), range(0xE0000, 0xE0080))]
-STEERS += ["\u034f", "\u061c", "\u115f", "\u2800", "\u3164", "\ufeff", "\uffa0", "\ud800", "\U000e0100"]
+_RANGES = [(0, 0x20), (0x7F, 0xA0), (0x200B, 0x2010), (0x2028, 0x202F), (0x2060, 0x2070), (0xFE00, 0xFE10)]
+STEERS = [
+    *(chr(code) for code in chain.from_iterable(range(*each) for each in [*_RANGES, (0xE0000, 0xE0080)])),
+    *("\u034f", "\u061c", "\u115f", "\u2800", "\u3164", "\ufeff", "\uffa0", "\ud800", "\U000e0100"),
+]
 
 
 @pytest.mark.parametrize("each", STEERS, ids=ascii)
