@@ -6,8 +6,9 @@ process for that long that was asked to end, while nobody waits for its answer a
 
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Semaphore, Thread
 from typing import Generic, TypeVar
 
@@ -35,10 +36,11 @@ class Threads(Generic[R]):
 
     def close(self) -> None:
         """Cancel what no thread has begun with. The threads end with what they do; nobody waits for them."""
-        while not self._jobs.empty():
-            waiting = self._jobs.get()
-            if waiting is not None:
-                waiting[0].cancel()
+        with suppress(Empty):
+            while True:
+                waiting = self._jobs.get_nowait()
+                if waiting is not None:
+                    waiting[0].cancel()
         for _ in range(self._begun):
             self._jobs.put(None)
 
@@ -46,7 +48,8 @@ class Threads(Generic[R]):
         while (given := self._jobs.get()) is not None:
             job, work = given
             settle = _do(job, work) if job.set_running_or_notify_cancel() else None
-            self._idle.release()  # before the answer: who hears it and submits more finds this thread
+            # Before the answer: who hears that and submits more finds this thread.
+            self._idle.release()
             if settle is not None:
                 settle()
             del given, job, work, settle
