@@ -62,8 +62,12 @@ async def history(context: Context, request: Request, caller: Caller) -> Respons
             return Response(told, 200, {"X-Accel-Buffering": "no"}, EVENT_STREAM)
         if context.streams >= context.limits.streams:
             raise overloaded(f"{context.streams} streams are open")
+        if context.streams_of.full(caller.name):
+            raise overloaded(f"{caller.name} has as many streams open as one token may")
         return StreamingResponse(
-            _stream(context, row, readable[0], after), media_type=EVENT_STREAM, headers={"X-Accel-Buffering": "no"}
+            _stream(context, caller, row, readable[0], after),
+            media_type=EVENT_STREAM,
+            headers={"X-Accel-Buffering": "no"},
         )
     limit = whole(request, "limit", least=1, most=PAGE_MAX) or PAGE_DEFAULT
     stored = row.events[after : after + limit]
@@ -97,14 +101,14 @@ async def _readable(context: Context, row: StoredRun) -> tuple[Graph, RunRecord]
         return "unreadable"
 
 
-async def _stream(context: Context, row: StoredRun, graph: Graph, after: int) -> AsyncGenerator[bytes]:
+async def _stream(context: Context, caller: Caller, row: StoredRun, graph: Graph, after: int) -> AsyncGenerator[bytes]:
     """Events as they come, until the run has ended or the server stops. A log that can't be read ends it: whoever
     reads comes back and goes on where it was.
     """
     context.streams += 1
     stopping = asyncio.create_task(context.stopping.wait())
     try:
-        with context.engine.audience.following(row.run) as changed:
+        with context.streams_of.held(caller.name), context.engine.audience.following(row.run) as changed:
             yield b": " + row.run.encode() + b"\n\n"
             seen, record, silent = after, None, 0.0
             while not stopping.done():

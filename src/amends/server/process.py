@@ -9,6 +9,7 @@ being able to write it down. On SIGHUP secrets and certificates are read again, 
 import asyncio
 import logging
 import signal
+import socket
 import sys
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, suppress
@@ -29,11 +30,12 @@ from amends.observers.alerts import write_lines
 from amends.ports.log import TransactionLog
 from amends.server.app import application
 from amends.server.callback_tokens import CallbackTokens, calling_back
+from amends.server.connections import Acceptor, Connections, places
 from amends.server.context import Context
 from amends.server.keeping import Keeping
 from amends.server.listen import listen_on, url_of
 from amends.server.observing import Observing
-from amends.server.protocol import guarded
+from amends.server.protocol import guarded, too_many_connections
 from amends.server.setup import Setup, access_of, load_certificates
 from amends.server.supervisor import inherited
 
@@ -133,16 +135,23 @@ class _Server(uvicorn.Server):
 
     def __init__(self, app: Starlette, context: Context, setup: Setup, ready: Callable[[], None]) -> None:
         limits = setup.limits
+        self._connections = Connections(places(limits.connections))
+        protocol = guarded(
+            self._connections,
+            head_bytes=limits.head_bytes,
+            head_seconds=limits.head_seconds,
+            body_seconds=limits.body_seconds,
+            write_seconds=limits.write_seconds,
+        )
         config = uvicorn.Config(
             app,
-            http=guarded(
-                head_bytes=limits.head_bytes, head_seconds=limits.head_seconds, connections=limits.connections
-            ),
+            http=protocol,
             ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # or wrong tokens would count for whatever address a client behind loopback names
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
@@ -151,6 +160,8 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._context = context
         self._ready = ready
+        self._protocol = protocol
+        self._accepting: list[asyncio.Task[None]] = []
 
     def stop(self) -> None:
         """Begin to stop; asked twice, answers that are on their way aren't waited for."""
@@ -164,7 +175,27 @@ class _Server(uvicorn.Server):
         yield
 
     @override
-    async def startup(self, sockets: Any = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            self._ready()
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept by ourselves: uvicorn would accept whatever comes, and count no handshakes."""
+        assert sockets is not None, "the address was taken before the server was made"
+        await self.lifespan.startup()
+        self.servers = []
+        refusal = too_many_connections(self._connections.most)
+        for each in sockets:
+            acceptor = Acceptor(each, self._make, self._connections, self.config.ssl, refusal)
+            self._accepting.append(asyncio.create_task(acceptor.run()))
+        self.started = True
+        self._ready()
+
+    @override
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for each in self._accepting:
+            each.cancel()
+        await asyncio.gather(*self._accepting, return_exceptions=True)
+        await super().shutdown(sockets)
+
+    def _make(self) -> asyncio.Protocol:
+        made: asyncio.Protocol = self._protocol(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return made
