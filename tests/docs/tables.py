@@ -167,6 +167,8 @@ LIMITS = (
     "server.rate",
     "server.bulk",
     "server.events",
+    "server.endpoints",
+    "server.where",
     "server.process",
 )
 MACHINE = "THREADS_DEFAULT"

@@ -156,6 +156,14 @@ def test_a_page_is_read_from_an_index_in_its_order(question: Find, index: str) -
     assert "TEMP B-TREE" not in how
 
 
+@pytest.mark.parametrize("states", [[], ["completed"], ["running", "completed"]])
+def test_a_step_is_looked_for_where_something_is_left_and_not_in_every_run(states: list[str]) -> None:
+    how = plan(find_statement(Find(step="ship", states=states))[0])
+    assert "SEARCH runs USING COVERING INDEX runs_live (state=?)" in how
+    assert "SCAN runs USING INDEX runs_left" in how
+    assert how.count("SCAN runs") == 1
+
+
 def test_every_statement_says_what_it_is_for_and_is_one_statement() -> None:
     assert len(SQL) > 30
     for statement in SQL.values():

@@ -18,14 +18,14 @@ import pytest
 import pytest_asyncio
 
 from amends.compose import Orchestrator
-from amends.core.errors import LogUnavailable, LogUnclear
+from amends.core.errors import LogTooSlow, LogUnavailable, LogUnclear
 from amends.core.outcomes import Completed
 from amends.logs.postgres import connections, schema
 from amends.logs.postgres.connections import Place
 from amends.logs.postgres.log import PostgresLog
-from amends.ports.log import Append, Start, StoredEvent, Written
+from amends.ports.log import Append, Find, Start, StoredEvent, Written
 from amends.ports.runs import Run
-from amends.testing.contracts.log_entries import append, must_read, start, write
+from amends.testing.contracts.log_entries import ORDERS, append, must_read, row, start, write
 from amends.testing.postgres_server import UNSAFE_AND_QUICK, PostgresServer, Stop, ask
 from tests.postgres.shop import Shop, order
 from tests.postgres.support import until, worker_of
@@ -180,6 +180,49 @@ async def test_questions_that_find_no_connection_say_so_and_hold_up_nothing_else
         await write(log, start("a"))
         assert await log._lease.renew() is not None
     assert (await must_read(log, "a")).version == 1
+    await log.close()
+
+
+async def test_lists_have_connections_of_their_own_and_hold_up_nothing_else(
+    log_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "ACQUIRE_SECONDS", 0.05)
+    log = PostgresLog(log_url)
+    await log.open()
+    await write(log, start("a", owned=False, shown=row(due_at=1)))
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(connections.LISTS_AT_ONCE):
+            await stack.enter_async_context(log.lists.use())
+        with pytest.raises(LogTooSlow, match="all 2 connections for lists have been busy"):
+            await log.find(Find())
+        assert (await must_read(log, "a")).version == 1
+        assert await log.next_due() == 1
+        assert [run.run for run in await log.claim([ORDERS], now=2, limit=1)] == ["a"]
+        assert [each.count for each in await log.live()] == [1]
+    assert [run.run for run in await log.find(Find())] == ["a"]
+    await log.close()
+
+
+async def test_a_list_that_takes_too_long_is_given_up_by_the_database(
+    log_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told as that, and the connection is used again; other questions have more time."""
+    monkeypatch.setattr(connections, "LIST_SECONDS", 0.02)
+    log = PostgresLog(log_url)
+    await log.open()
+    used: list[object] = []
+
+    async def long() -> None:
+        async with log.lists.use() as connection:
+            used.append(connection)
+            await connection.fetch("SELECT pg_sleep(60)")
+
+    for _ in range(2):
+        with pytest.raises(LogTooSlow, match=r"a list was given up after 0.02 s\."):
+            await long()
+    assert used[0] is used[1]
+    async with log.questions.use() as other:
+        assert await other.fetchval("SHOW statement_timeout") == "0"
     await log.close()
 
 

@@ -2,10 +2,14 @@
 
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
-from tests.server.asgi import Caller
+from amends.core.errors import LogTooSlow
+from amends.logs.memory import MemoryLog
+from amends.server import where
+from tests.server.asgi import Answer, Caller
 from tests.server.opened import api, problem
 from tests.server.sagas import quick, versioned, waits
 from tests.server.stages import GATES, bring, let_go, staged
@@ -107,6 +111,80 @@ async def test_a_row_says_what_a_list_needs(caller: Caller) -> None:
 )
 async def test_a_filter_that_means_nothing_is_named(caller: Caller, query: str, where: str) -> None:
     assert problem(await caller.get(f"/v1/runs?{query}"), 400, "bad-request")["where"] == where
+
+
+FULL = [f"name-{number}=value" for number in range(16)]
+LONG = "x" * 128
+
+
+@pytest.mark.parametrize(
+    ("query", "at"),
+    [
+        ("&".join(f"tag={each}" for each in [*FULL, "one=more"]), "tag"),
+        ("&".join(f"tag={each}" for each in FULL) + "&where=tag.one=more", "tag"),
+        ("where=" + "%20".join(f"tag.{each}" for each in [*FULL, "one=more"]), "where"),
+        (f"tag=a={LONG}x", "tag"),
+        (f"tag={LONG}x=a", "tag"),
+        (f"where=tag.a={LONG}x", "where"),
+        ("where=" + "%20" * 8_193, "where"),
+        (f"where=saga={'x' * 8_188}", "where"),
+        (f"saga={'x' * 1_001}", "saga"),
+        (f"step={'x' * 1_001}", "step"),
+        ("&".join(["tag=a=b"] * 65), "tag"),
+    ],
+    ids=range(11),
+)
+async def test_a_filter_that_holds_too_much_is_refused_before_anything_is_looked_for(
+    caller: Caller, query: str, at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def find(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(MemoryLog, "find", find)
+    for path in ("/v1/runs", "/v1/stuck"):
+        assert problem(await caller.get(f"{path}?{query}"), 422, "input-invalid")["where"] == at
+    if query.startswith("where="):
+        text = unquote(query.removeprefix("where="))
+        answer = await caller.ask("/v1/runs:retry", {"where": text, "reason": "x", "dry_run": True})
+        assert problem(answer, 422, "input-invalid")["where"] == "where"
+
+
+async def test_a_filter_may_name_every_tag_that_a_run_may_have(caller: Caller) -> None:
+    tags = {f"{number:02}{LONG[2:]}": LONG for number in range(16)}
+    await caller.start({"saga": "quick", "input": "yes", "id": "full", "tags": tags}, "?wait=20")
+    assert await ids(caller, "&".join(f"tag={name}={value}" for name, value in tags.items())) == ["full"]
+    assert await ids(caller, "where=" + "%20".join(f"tag.{name}={value}" for name, value in tags.items())) == ["full"]
+    every = "&".join(f"state={each}" for each in ("running", "stuck", "completed") * 5)
+    assert await ids(caller, every) == ["full"]
+
+
+async def test_a_list_that_takes_too_long_says_so_and_what_to_do(
+    caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the log gave it up, or so many pages held nothing that was meant."""
+    for number in range(3):
+        await caller.start({"saga": "quick", "input": "keep", "id": f"q-{number}"}, "?wait=20")
+    monkeypatch.setattr(where, "PAGE", 1)
+    monkeypatch.setattr(where, "WALK_SECONDS", -1.0)
+    asked = {"where": "reason=spent", "reason": "x", "dry_run": True}
+
+    async def answers() -> list[Answer]:
+        gets = [await caller.get(f"{path}?where=reason=spent") for path in ("/v1/runs", "/v1/stuck")]
+        return [*gets, await caller.ask("/v1/runs:retry", asked)]
+
+    for walk in (True, False):
+        if not walk:
+
+            async def find(*_: object) -> None:
+                raise LogTooSlow("a list was given up after 5 s.")
+
+            monkeypatch.setattr(MemoryLog, "find", find)
+        for answer in await answers():
+            assert "given up" in problem(answer, 503, "too-slow")["detail"]
+            assert "a saga, a state or a tag" in answer.json()["remedy"]
+            assert answer.headers["retry-after"] == "5"
+    assert (await caller.get("/v1/runs/q-1")).status == 200
+    assert b"amends_log_up 1.0" in (await caller.get("/metrics")).body
 
 
 # -- by cause

@@ -127,6 +127,10 @@ class LogUnavailable(AmendsError):
     """The log can't be written or reached now; what was not acknowledged isn't stored."""
 
 
+class LogTooSlow(LogUnavailable):
+    """A list was given up because it took too long. The log works: ask for less, or again later."""
+
+
 class LogUnclear(LogUnavailable):
     """It isn't known whether what was being written is stored: it is settled by sending the same once more."""
 

@@ -17,6 +17,9 @@ The rules every implementation keeps, whatever it is built on:
 
 Times are microseconds UTC. Bodies are bytes the log doesn't look into. `LogUnavailable` means: nothing of this batch
 may be acknowledged.
+
+Lists (`find`) are asked for by people, and may have to look at every run there is. They must not keep those waiting
+who drive runs: a log gives a list up after a while (`LogTooSlow`), and answers it beside everything else.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence

@@ -26,9 +26,10 @@ from amends.server.access import Caller
 from amends.server.context import Context
 from amends.server.problems import Faulty, Problem, bad_request, problem_of
 from amends.server.requests import decoded, decoder_of, read_body
+from amends.server.runs import parsed
 from amends.server.verbs import who
 from amends.server.views import is_past_pivot, marks_of
-from amends.server.where import BadWhere, Where, find_rows, parse
+from amends.server.where import Where, find_rows
 
 BULK_MAX: Final = 10_000
 """Runs that one request may move."""
@@ -125,10 +126,7 @@ async def _bulk(context: Context, request: Request, caller: Caller, verb: BulkVe
 
 
 def _where(text: str, verb: BulkVerb, caller: Caller) -> Where:
-    try:
-        where = parse(text)
-    except BadWhere as error:
-        raise bad_request(str(error), where="where") from error
+    where = parsed(text)
     if where == Where():
         raise bad_request(
             "An empty where means every run.", where="where", remedy="Name them, as state=stuck or saga=place-order."

@@ -9,7 +9,8 @@ from starlette.responses import Response
 
 from amends.server.access import Caller, Role
 from amends.server.context import Context
-from amends.server.problems import bad_request
+from amends.server.problems import bad_request, too_much
+from amends.server.where import WHERE_CHARACTERS_MAX
 
 Handler = Callable[[Context, Request, Caller], Awaitable[Response]]
 
@@ -21,13 +22,26 @@ SCRIPT: Final = "text/javascript"
 STYLE: Final = "text/css"
 
 
+PARAMETERS_MAX: Final = 64
+"""Parameters of one request: all states and tags that a filter may name, and some more."""
+
+PARAMETER_CHARACTERS_MAX: Final = 1_000
+"""Of one parameter: the longest names, values and cursors are shorter."""
+
+SHOWN: Final = 80
+"""Characters of an unknown name that an answer repeats."""
+
+
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A parameter of a query: what it means, and its JSON Schema. `many`: it may be said more than once."""
+    """A parameter of a query: what it means, and its JSON Schema. `many`: it may be said more than once. `longest`: how
+    many characters it may have.
+    """
 
     about: str
     schema: Mapping[str, Any]
     many: bool = False
+    longest: int = PARAMETER_CHARACTERS_MAX
 
 
 PARAMETERS: Final[Mapping[str, Parameter]] = {
@@ -45,12 +59,18 @@ PARAMETERS: Final[Mapping[str, Parameter]] = {
     "tag": Parameter("Only runs with this tag, as NAME=VALUE.", {"type": "string", "pattern": "^[^=]+=.+$"}, many=True),
     "step": Parameter("Only runs that are at this step, or stuck at it.", {"type": "string"}),
     "where": Parameter(
-        "Conditions in one text, as `saga=place-order step=ship phase=action`; see the bulk verbs.", {"type": "string"}
+        "Conditions in one text, as `saga=place-order step=ship phase=action`; see the bulk verbs.",
+        {"type": "string"},
+        longest=WHERE_CHARACTERS_MAX,
     ),
     "limit": Parameter("How many at the most.", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}),
     "cursor": Parameter("`next` of the page before.", {"type": "string"}),
     "after": Parameter(
         "Only events after this version; the header Last-Event-ID says the same.", {"type": "integer", "minimum": 0}
+    ),
+    "strict": Parameter(
+        "Refuse an input with a field that its type doesn't have; else the field is ignored, with a warning.",
+        {"type": "boolean", "default": False},
     ),
     "dry_run": Parameter("Say what would follow, and do nothing.", {"type": "boolean", "default": False}),
 }
@@ -87,9 +107,16 @@ class Endpoint:
         """Refuse parameters that it doesn't take: a filter with a slip in its name would find everything."""
         if not request.scope["query_string"]:
             return
-        for name, _ in request.query_params.multi_items():
+        given = request.query_params.multi_items()
+        for number, (name, value) in enumerate(given):
             if name not in self.query:
                 taken = ", ".join(f"?{each}=" for each in self.query) or "none"
-                raise bad_request(f"{name} is no parameter of this path.", where=name, remedy=f"It takes {taken}.")
+                shown = name[:SHOWN]
+                raise bad_request(f"{shown} is no parameter of this path.", where=shown, remedy=f"It takes {taken}.")
+            if number == PARAMETERS_MAX:
+                raise too_much(f"{len(given):,} parameters; the limit is {PARAMETERS_MAX}.", where=name)
+            if len(value) > PARAMETERS[name].longest:
+                longest = PARAMETERS[name].longest
+                raise too_much(f"{name} has {len(value):,} characters; the limit is {longest:,}.", where=name)
             if not PARAMETERS[name].many and len(request.query_params.getlist(name)) > 1:
                 raise bad_request(f"{name} is said more than once.", where=name)

@@ -23,6 +23,7 @@ from amends.core.errors import (
     DefinitionNotHere,
     InputInvalid,
     LogDamaged,
+    LogTooSlow,
     LogUnavailable,
     NoSuchRun,
     NoSuchSaga,
@@ -39,6 +40,7 @@ BUILDER_NOTE: Final = "in the builder of "
 """How the core marks an exception that the code of a saga's author raised while a run was being started."""
 
 LOG_RETRY_SECONDS: Final = 1
+LIST_RETRY_SECONDS: Final = 5
 FRAMES_LOGGED: Final = 3
 """Of an author's exception: the innermost are the author's."""
 
@@ -188,6 +190,22 @@ def _overloaded(error: Overloaded) -> Problem:
     )
 
 
+def too_much(detail: str, *, where: str) -> Faulty:
+    """A filter that asks for more than one may: nothing was looked for."""
+    return Faulty(Problem(422, "input-invalid", "The filter holds too much", detail, where, "Ask for less at a time."))
+
+
+def _too_slow(error: LogTooSlow) -> Problem:
+    return Problem(
+        503,
+        "too-slow",
+        "The list takes too long",
+        str(error),
+        remedy="Ask for less: name a saga, a state or a tag. Or ask again when the log is less busy.",
+        headers={"Retry-After": str(LIST_RETRY_SECONDS)},
+    )
+
+
 def _log_unavailable(error: LogUnavailable) -> Problem:
     return Problem(
         503,
@@ -240,6 +258,7 @@ _TABLE: Final = (
     _row(NoSuchRun, _no_such_run),
     _row(NoSuchSaga, _no_such_saga),
     _row(Overloaded, _overloaded),
+    _row(LogTooSlow, _too_slow),
     _row(LogUnavailable, _log_unavailable),
     _row(DefinitionNotHere, _not_here),
     _row(BuilderFailed, _not_built),

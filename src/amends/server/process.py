@@ -27,6 +27,7 @@ from amends.config.webhooks import links_of, webhooks_of
 from amends.core.errors import AmendsError, LogBroken
 from amends.core.saga import Saga
 from amends.observers.alerts import write_lines
+from amends.ports.forks import keep_from_children
 from amends.ports.log import TransactionLog
 from amends.server.app import application
 from amends.server.callback_tokens import CallbackTokens, calling_back
@@ -70,6 +71,7 @@ async def serve_until_stopped(
     public_url = settings.server.public_url
     around = None if public_url is None else calling_back(callbacks, public_url)
     with inherited() or listen_on(*setup.address) as listening:
+        keep_from_children(listening, socket.socket.fileno)
         async with (
             Orchestrator(sagas, log=log, settings=settings, around=around, grace=settings.server.grace) as runs,
             Observing(runs.engine, webhooks_of(settings), links_of(settings)),

@@ -14,6 +14,7 @@ from typing import Any, Final, cast
 from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from amends.ports.forks import keep_from_children
 from amends.server.connections import CONNECTIONS_MAX, Connections
 from amends.server.problems import MEDIA_TYPE, Problem
 
@@ -66,6 +67,7 @@ class GuardedProtocol(HttpToolsProtocol):
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast("asyncio.Transport", transport))  # of a connection, they are
+        keep_from_children(self, _descriptor)
         self.places.idle(self)
         self._wait_for_head()
 
@@ -237,3 +239,12 @@ def answered(problem: Problem) -> bytes:
 
 def _too_large(limit: int) -> Problem:
     return Problem(431, "too-large", "More than the limit", f"The head of the request has more than {limit} bytes.")
+
+
+def _descriptor(protocol: GuardedProtocol) -> int:
+    """The connection's, for `keep_from_children`."""
+    transport = protocol.transport
+    if transport is None or transport.is_closing():  # pyright: ignore[reportUnnecessaryComparison] - it is none before it is connected
+        return -1
+    number: int = transport.get_extra_info("socket").fileno()
+    return number

@@ -3,13 +3,15 @@
 What the log can find by an index it is asked for; the rest is looked for in the rows that come.
 """
 
+import asyncio
 import shlex
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from amends.core.errors import AmendsError
+from amends.core.errors import AmendsError, LogTooSlow
 from amends.core.keys import Phase
+from amends.core.limits import TAG_CHARACTERS_MAX, TAGS_MAX
 from amends.core.state import RunState
 from amends.ports.log import Find, LogReader, StoredRun
 from amends.ports.rows import RUN_PHASE
@@ -19,8 +21,22 @@ PAGE: Final = 500
 """Rows asked of the log at a time."""
 
 
+WHERE_CHARACTERS_MAX: Final = 8_192
+"""Of the text: room for as many tags as a run may have, each as long as it may be."""
+
+WALK_SECONDS: Final = 10.0
+"""How long pages are looked through in which too little is meant, before that is given up."""
+
+SHOWN: Final = 80
+"""Characters of a text that a message repeats."""
+
+
 class BadWhere(AmendsError):
     """The text isn't a list of conditions; the message says what is wrong and what there is."""
+
+
+class WhereTooMuch(BadWhere):
+    """The text is longer than it may be, or names more tags than a run can have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,24 +70,39 @@ class Where:
 
 def parse(text: str) -> Where:
     """The conditions in a text: `saga version state step phase reason code tag.NAME`, each `name=value`."""
+    if len(text) > WHERE_CHARACTERS_MAX:
+        msg = f"{len(text):,} characters of conditions; the limit is {WHERE_CHARACTERS_MAX:,}."
+        raise WhereTooMuch(msg)
     try:
         words = shlex.split(text)
     except ValueError as error:
-        msg = f"{text!r}: {error}."
+        msg = f"{text[:SHOWN]!r}: {error}."
         raise BadWhere(msg) from error
     where = Where()
     seen: set[str] = set()
     for word in words:
         name, equals, value = word.partition("=")
         if not equals or not value:
-            msg = f"{word!r} is no condition: expected name=value, as saga=place-order. Names: {_NAMES}."
+            msg = f"{word[:SHOWN]!r} is no condition: expected name=value, as saga=place-order. Names: {_NAMES}."
             raise BadWhere(msg)
         if name in seen:
-            msg = f"{name} is said twice."
+            msg = f"{name[:SHOWN]} is said twice."
             raise BadWhere(msg)
         seen.add(name)
         where = _with(where, name, value)
+    check_tags(where.find.tags)
     return where
+
+
+def check_tags(tags: Mapping[str, str]) -> None:
+    """Refuse more tags than a run can have, and longer ones: each is looked for by itself, and no run has them all."""
+    if len(tags) > TAGS_MAX:
+        msg = f"{len(tags)} tags; a run has {TAGS_MAX} at the most."
+        raise WhereTooMuch(msg)
+    for name, value in tags.items():
+        if max(len(name), len(value)) > TAG_CHARACTERS_MAX:
+            msg = f"tag {name[:SHOWN]}: names and values of tags have {TAG_CHARACTERS_MAX} characters at the most."
+            raise WhereTooMuch(msg)
 
 
 def _with(where: Where, name: str, value: str) -> Where:
@@ -81,23 +112,23 @@ def _with(where: Where, name: str, value: str) -> Where:
     try:
         return _CONDITIONS[name](where, value)
     except KeyError:
-        msg = f"nothing is known by {name!r}. Names: {_NAMES}."
+        msg = f"nothing is known by {name[:SHOWN]!r}. Names: {_NAMES}."
         raise BadWhere(msg) from None
 
 
 def _state(where: Where, value: str) -> Where:
-    states = tuple(value.split(","))
+    states = tuple(dict.fromkeys(value.split(",")))
     known = [each.value for each in RunState]
     unknown = [each for each in states if each not in known]
     if unknown:
-        msg = f"{unknown[0]!r} is no state. States: {', '.join(known)}."
+        msg = f"{unknown[0][:SHOWN]!r} is no state. States: {', '.join(known)}."
         raise BadWhere(msg)
     return replace(where, find=replace(where.find, states=states))
 
 
 def _version(where: Where, value: str) -> Where:
     if not value.isascii() or not value.isdecimal() or len(value) > 9:
-        msg = f"version={value}: expected a number."
+        msg = f"version={value[:SHOWN]}: expected a number."
         raise BadWhere(msg)
     return replace(where, find=replace(where.find, saga_version=int(value)))
 
@@ -105,7 +136,7 @@ def _version(where: Where, value: str) -> Where:
 def _phase(where: Where, value: str) -> Where:
     known = [*(each.value for each in Phase), RUN_PHASE]
     if value not in known:
-        msg = f"{value!r} is no phase. Phases: {', '.join(known)}."
+        msg = f"{value[:SHOWN]!r} is no phase. Phases: {', '.join(known)}."
         raise BadWhere(msg)
     return replace(where, phase=value)
 
@@ -123,12 +154,21 @@ _NAMES: Final = ", ".join([*_CONDITIONS, "tag.NAME"])
 
 
 async def find_rows(log: LogReader, where: Where, *, after: tuple[int, str] | None = None) -> AsyncGenerator[StoredRun]:
-    """Every row that is meant, newest first, asked for page by page."""
+    """Every row that is meant, newest first, asked for page by page. What the log can't find by an index is looked for
+    in every page; `LogTooSlow` where that takes too long.
+    """
+    clock = asyncio.get_running_loop()
+    until = clock.time() + WALK_SECONDS
+    looked_at = 0
     while True:
         page = await log.find(replace(where.find, limit=PAGE, after=after))
+        looked_at += len(page)
         for row in page:
             if where.matches(row):
                 yield row
         if len(page) < PAGE:
             return
+        if clock.time() > until:
+            msg = f"a list was given up after {WALK_SECONDS:g} s and {looked_at:,} runs."
+            raise LogTooSlow(msg)
         after = (page[-1].created_at, page[-1].run)

@@ -25,6 +25,7 @@ from amends.core.answers import Answered, Cause, Lost, NotSent
 from amends.core.errors import NoRoute
 from amends.core.operation import Tls
 from amends.core.texts import told
+from amends.ports.forks import keep_from_children
 from amends.ports.transport import Outgoing
 from amends.ports.wire import CALL_HEADERS, call_head
 from amends.transports.http_connection import ExchangeFailed, HttpConnection
@@ -168,6 +169,7 @@ class _Pool:
         found = await self._loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
         delay = EYEBALLS_SECONDS if len(found) > 1 else None
         connected = await start_connection(found, happy_eyeballs_delay=delay)
+        keep_from_children(connected, socket.socket.fileno)
         try:
             name = None if self._context is None else self._host.removesuffix(".")  # no certificate has the dot
             _, connection = await self._loop.create_connection(

@@ -1,25 +1,33 @@
 """Connections to the database: what each is for, how it is set up, and that it comes back.
 
-A process has one connection for appends, one for its lease and for hearing of others, and a few for questions and
-claims. So a long list never holds up a commit, and neither of them a heartbeat.
+A process has one connection for appends, one for its lease and for hearing of others, a few for questions and claims,
+and a few for lists, on which a statement is soon given up. So a long list never holds up a commit, a claim or a
+heartbeat.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import asyncpg
 
-from amends.core.errors import AmendsError, LogUnavailable
+from amends.core.errors import AmendsError, LogTooSlow, LogUnavailable
 from amends.logs.postgres.failures import Refusal, shown, told
+from amends.ports.forks import keep_from_children
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Made: TypeAlias = Callable[[Connection], Awaitable[None]]
 
 QUESTIONS_AT_ONCE: Final = 4
 """Connections for questions and claims, per process."""
+
+LISTS_AT_ONCE: Final = 2
+"""Connections for lists, per process."""
+
+LIST_SECONDS: Final = 5.0
+"""How long the database may take for a page of a list."""
 
 CONNECT_SECONDS: Final = 5.0
 ACQUIRE_SECONDS: Final = 5.0
@@ -52,6 +60,7 @@ SET_UP: Final = (
     "WHERE current_setting('synchronous_commit') IN ('off', 'local')"
 )
 NAME: Final = "application_name"
+_TRANSPORT: Final = "_transport"
 
 
 class Place:
@@ -75,12 +84,20 @@ class Place:
         """A connection of one's own."""
         with told(self.shown, sent=False):
             connection = await asyncpg.connect(self.dsn, timeout=CONNECT_SECONDS, command_timeout=STATEMENT_SECONDS)
+            keep_from_children(connection, _descriptor)
             try:
                 await set_up(connection)
             except BaseException:
                 connection.terminate()
                 raise
         return connection
+
+
+def _descriptor(connection: Connection) -> int:
+    if connection.is_closed():
+        return -1
+    transport = cast("asyncio.Transport", getattr(connection, _TRANSPORT))  # asyncpg gives its socket in no other way
+    return cast("int", transport.get_extra_info("socket").fileno())  # the event loop's own socket
 
 
 def _lease(told_seconds: str) -> float:
@@ -165,11 +182,22 @@ class Link:
 
 
 class Links:
-    """A few connections for the same purpose. Who finds none free waits, but not for ever."""
+    """A few connections for the same purpose. If none is free, a statement waits for one, but not for ever."""
 
-    def __init__(self, place: Place, count: int = QUESTIONS_AT_ONCE) -> None:
+    def __init__(
+        self,
+        place: Place,
+        count: int = QUESTIONS_AT_ONCE,
+        *,
+        purpose: str = "questions",
+        busy: type[LogUnavailable] = LogUnavailable,
+        made: Made | None = None,
+    ) -> None:
+        """`busy` is raised where none got free in time; `made` is called with every new connection."""
         self._place = place
-        self._all = [Link(place) for _ in range(count)]
+        self._purpose = purpose
+        self._busy = busy
+        self._all = [Link(place, made) for _ in range(count)]
         self._free: asyncio.LifoQueue[Link] = asyncio.LifoQueue()  # those used last: the others are never connected
         for each in self._all:
             each.open()
@@ -182,8 +210,8 @@ class Links:
             async with asyncio.timeout(ACQUIRE_SECONDS):
                 link = await self._free.get()
         except TimeoutError:
-            raise LogUnavailable(
-                f"{self._place.shown}: all {len(self._all)} connections for questions have been busy for "
+            raise self._busy(
+                f"{self._place.shown}: all {len(self._all)} connections for {self._purpose} have been busy for "
                 f"{ACQUIRE_SECONDS:.0f} s. Ask again later."
             ) from None
         try:
@@ -196,3 +224,30 @@ class Links:
         """Let go of them."""
         for each in self._all:
             await each.close()
+
+
+class Lists:
+    """The connections for lists: what takes too long there is given up, and told as that."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._links = Links(place, LISTS_AT_ONCE, purpose="lists", busy=LogTooSlow, made=_soon_given_up)
+
+    @asynccontextmanager
+    async def use(self) -> AsyncGenerator[Connection]:
+        """One of them, for one statement."""
+        try:
+            async with self._links.use() as connection:
+                yield connection
+        except Refusal as error:
+            if error.slow:
+                raise LogTooSlow(f"{self._place.shown}: a list was given up after {LIST_SECONDS:g} s.") from error
+            raise
+
+    async def close(self) -> None:
+        """Let go of them."""
+        await self._links.close()
+
+
+async def _soon_given_up(connection: Connection) -> None:
+    await connection.execute("SELECT set_config('statement_timeout', $1, false)", f"{LIST_SECONDS * 1000:.0f}ms")

@@ -31,6 +31,9 @@ became a standby, and another took its place. Prepared statements unknown, or th
 HELD: Final = "55P03"
 """Waited for a lock until `lock_timeout` was over."""
 
+CANCELED: Final = "57014"
+"""Given up, by `statement_timeout` or by a person."""
+
 SHOWN: Final = ("host", "port", "user", "dbname", "service")
 """Settings of a URL that say where it leads, and nothing secret."""
 
@@ -53,7 +56,7 @@ REMEDIES: Final[Mapping[str, str]] = {
     "53200": "It is out of memory. The log goes on by itself.",
     "53300": "It has no connection left. Raise max_connections, or run fewer processes; the log goes on by itself.",
     HELD: "Another session has locked a table or a row: see pg_stat_activity and pg_locks. The log goes on by itself.",
-    "57014": "It took too long and was given up: is a statement_timeout set for this user?",
+    CANCELED: "It took too long and was given up: is a statement_timeout set for this user?",
     "57P03": "It is starting or stopping. The log goes on by itself.",
 }
 """By SQLSTATE or its class: what to do."""
@@ -71,13 +74,14 @@ class Refusal(LogUnavailable):
     """The database refused a statement.
 
     `again`: it was rolled back for another's sake, so it may be sent again at once. `held`: it waited too long for
-    something that another session has locked.
+    something that another session has locked. `slow`: it took longer than it may.
     """
 
-    def __init__(self, message: str, *, again: bool = False, held: bool = False) -> None:
+    def __init__(self, message: str, *, again: bool = False, held: bool = False, slow: bool = False) -> None:
         super().__init__(message)
         self.again = again
         self.held = held
+        self.slow = slow
 
 
 def shown(url: str) -> str:
@@ -133,4 +137,8 @@ def _meant(where: str, error: asyncpg.PostgresError, state: str, *, sent: bool) 
         return LogUnclear(f"{where}: {said} ({state}). {NOT_HEARD}")
     remedy = REMEDIES.get(state) or REMEDIES.get(state[:2]) or "Nothing of this was written."
     text = f"{where}: {said} ({state}). {remedy}"
-    return LogUnavailable(text) if state in AFRESH else Refusal(text, again=state in AGAIN, held=state == HELD)
+    return (
+        LogUnavailable(text)
+        if state in AFRESH
+        else Refusal(text, again=state in AGAIN, held=state == HELD, slow=state == CANCELED)
+    )

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from amends.core.errors import LogUnavailable
 from amends.logs.postgres import schema
-from amends.logs.postgres.connections import Links, Place
+from amends.logs.postgres.connections import Links, Lists, Place
 from amends.logs.postgres.rows import find_statement, is_text, keys_of_json, may_be_kept, stored, whole_run
 from amends.logs.postgres.statements import SQL
 from amends.ports.log import (
@@ -28,6 +28,7 @@ class PostgresReader:
     def __init__(self, url: str, lease_seconds: float | None = None) -> None:
         self.place = Place(url, lease_seconds)
         self._links: Links | None = None
+        self._lists: Lists | None = None
 
     @property
     def lease(self) -> WorkerLease | None:
@@ -43,13 +44,16 @@ class PostgresReader:
         except BaseException:
             await links.close()
             raise
-        self._links = links
+        self._links, self._lists = links, Lists(self.place)
 
     async def stop(self) -> None:
         """Let go of the connections."""
         links, self._links = self._links, None
+        lists, self._lists = self._lists, None
         if links is not None:
             await links.close()
+        if lists is not None:
+            await lists.close()
 
     @property
     def questions(self) -> Links:
@@ -57,6 +61,13 @@ class PostgresReader:
         if self._links is None:
             raise LogUnavailable(f"{self.place.shown} isn't open.")
         return self._links
+
+    @property
+    def lists(self) -> Lists:
+        """Connections for lists; `LogUnavailable` where it isn't open."""
+        if self._lists is None:
+            raise LogUnavailable(f"{self.place.shown} isn't open.")
+        return self._lists
 
     async def read(self, run: str) -> StoredRun | None:
         if not is_text(run):
@@ -79,7 +90,7 @@ class PostgresReader:
         if not may_be_kept(question):
             return []
         sql, parameters = find_statement(question)
-        async with self.questions.use() as connection:
+        async with self.lists.use() as connection:
             return [stored(row, ()) for row in await connection.fetch(sql, *parameters)]
 
     async def count(self) -> Mapping[str, int]:

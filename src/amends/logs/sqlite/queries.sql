@@ -148,6 +148,11 @@ saga_version = ?;
  OR EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(stuck) THEN stuck ELSE '[]' END) AS mark
             WHERE json_extract(CASE WHEN mark.type = 'object' THEN mark.value END, '$.step') = ?));
 
+-- name: find_begun
+-- Condition beside a step: the run hasn't ended, or ended with a step or a mark left. These are found by indexes, the others not looked at.
+id IN (SELECT id FROM runs WHERE state IN ('running', 'compensating', 'stuck') AND ended_at IS NULL
+       UNION ALL SELECT id FROM runs WHERE ended_at IS NOT NULL AND (current <> '[]' OR stuck <> '[]'));
+
 -- name: find_late
 -- Condition: it should have ended before this time.
 ended_at IS NULL AND deadline IS NOT NULL AND deadline < ?;

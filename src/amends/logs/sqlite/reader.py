@@ -1,18 +1,23 @@
 """Reading the log: what every connection can do, the writer's own included."""
 
 import json
+import math
 import socket
 import sqlite3
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias, TypeVar
 
-from amends.core.errors import LogUnavailable
+from amends.core.errors import LogTooSlow, LogUnavailable
 from amends.logs.sqlite.statements import SQL
 from amends.ports.log import Find, LiveRuns, SagaKey, StoredEvent, StoredRun, StuckRuns, WorkerRow, WorkerState
 from amends.ports.rows import tags_of
 
 R = TypeVar("R")
+
+STEPS_BETWEEN_LOOKS: Final = 10_000
+"""Of SQLite's machine, between two looks at the clock: some tenths of a millisecond."""
 
 LIVE: Final = frozenset({"running", "compensating", "stuck"})
 OTHER_ENDS: Final = frozenset({"compensated", "abandoned"})
@@ -24,11 +29,21 @@ Columns: TypeAlias = tuple[*Identity, *Standing, int | None, bytes, int, int, in
 
 
 class Reader:
-    """Questions to one connection, on the connection's thread. Each sees the log at one moment."""
+    """Questions to one connection, on the connection's thread. Each sees the log at one moment.
 
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+    With `seconds` a question that takes longer is given up: `LogTooSlow`.
+    """
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, seconds: float | None = None) -> None:
         self.path = path
         self.connection = connection
+        self._seconds = seconds
+        self._until = 0.0
+        if seconds is not None:
+            connection.set_progress_handler(self._is_over, STEPS_BETWEEN_LOOKS)
+
+    def _is_over(self) -> bool:
+        return time.monotonic() > self._until
 
     def read(self, run: str) -> StoredRun | None:
         return self._at_one_moment(lambda: self.whole_run(run))
@@ -111,13 +126,17 @@ class Reader:
         return None if row is None else row[0]
 
     def _at_one_moment(self, ask: Callable[[], R]) -> R:
+        self._until = time.monotonic() + (self._seconds or 0.0)
         try:
             self.connection.execute("BEGIN")
             try:
                 return ask()
             finally:
+                self._until = math.inf  # to end it takes no time, and must not be given up
                 self.connection.execute("COMMIT")
         except sqlite3.Error as error:
+            if self._seconds is not None and kind_of(error) == sqlite3.SQLITE_INTERRUPT:
+                raise LogTooSlow(f"{self.path}: a list was given up after {self._seconds:g} s.") from error
             raise LogUnavailable(f"{self.path} can't be read: {error}.") from error
 
 
@@ -125,6 +144,17 @@ def pid_of(worker: str) -> int:
     """The process that a worker's id names; 0 where it names none."""
     pid = worker.partition("-")[0]
     return int(pid) if pid.isascii() and pid.isdecimal() else 0
+
+
+def kind_of(error: sqlite3.Error) -> int:
+    """SQLite's primary result code; `SQLITE_ERROR` where Python itself complains, which gives none."""
+    return code_of(error) & 0xFF
+
+
+def code_of(error: sqlite3.Error) -> int:
+    """SQLite's extended result code, which tells apart the kinds of `SQLITE_IOERR`."""
+    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    return code
 
 
 def keys_as_json(sagas: Sequence[SagaKey]) -> str:
@@ -194,6 +224,8 @@ def find_statement(question: Find) -> tuple[str, list[str | int]]:
     for name, value in question.tags.items():
         only("find_tagged", name, value)
     if question.step is not None:
+        if not kinds or not kinds <= LIVE:
+            only("find_begun")
         only("find_at_step", question.step, question.step)
     if question.late_by is not None:
         only("find_late", question.late_by)

@@ -80,6 +80,7 @@ CREATE INDEX runs_owned ON runs (owner) WHERE owner IS NOT NULL;
 CREATE INDEX runs_newest ON runs (created_at, id);
 CREATE INDEX runs_live ON runs (state, created_at, id, saga, saga_version, digest, ended_at) WHERE ended_at IS NULL;
 CREATE INDEX runs_other_ends ON runs (state, created_at, id, ended_at) WHERE ended_at IS NOT NULL AND state <> 'completed';
+CREATE INDEX runs_left ON runs (created_at, id) WHERE ended_at IS NOT NULL AND (current <> '[]' OR stuck <> '[]');
 CREATE INDEX runs_late ON runs (deadline) WHERE ended_at IS NULL AND deadline IS NOT NULL;
 CREATE INDEX runs_by_saga ON runs (saga, created_at, id);
 -- What may be purged.

@@ -85,6 +85,26 @@ class FindingContract(LogBase):
         assert await found(Find(states=["stuck"], saga="place-order", saga_version=2, step="ship")) == "d"
         assert await found(Find(states=["stuck"], step="ship", limit=1, after=(1_003, "d"))) == "b"
 
+    async def test_a_step_left_open_or_stuck_is_found_in_ended_runs_as_well(self, log: TransactionLog) -> None:
+        """A notice that wasn't delivered, a mark that was left when the run was abandoned."""
+        mark = b'[{"step":"ship","phase":"action","reason":"spent","attempts":9,"since":5}]'
+        ended = {
+            "a": row("completed", ended_at=5, current=b'["notice"]'),
+            "b": row("abandoned", ended_at=5, stuck=mark),
+            "c": row("completed", ended_at=5),
+            "d": row(current=b'["notice","ship"]'),
+        }
+        for run, shown in ended.items():
+            await write(log, start(run, shown=shown))
+        for states, step, found in (
+            ([], "notice", "da"),
+            ([], "ship", "db"),
+            (["completed", "abandoned"], "notice", "a"),
+            (["running", "abandoned"], "ship", "db"),
+        ):
+            runs = await log.find(Find(step=step, states=states))
+            assert "".join(run.run for run in runs) == found
+
     async def test_what_no_run_can_have_is_asked_for_in_vain(self, log: TransactionLog) -> None:
         """A question that no row could answer is no error: what is asked for may come from anybody."""
         await write(log, start("r1", tags={"a": "b"}))
