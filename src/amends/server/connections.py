@@ -111,6 +111,12 @@ class Acceptor:
         self._refusing: set[asyncio.Task[None]] = set()
         self._warned = False
 
+    def renew(self, tls: ssl.SSLContext) -> None:
+        """Take this context for new connections; handshakes under the one before end."""
+        self._tls = tls
+        for each in list(self._handshakes):
+            each.cancel()
+
     async def run(self) -> None:
         """Accept for ever. Connections that are open stay open when it is cancelled; handshakes end."""
         loop = asyncio.get_running_loop()
