@@ -118,12 +118,12 @@ def test_what_has_ended_stays_as_it_ended_though_nobody_can_read_how() -> None:
     virtually(test)
 
 
-@pytest.mark.parametrize("hole", [0, 1])
-def test_a_history_with_a_hole_in_it_costs_one_run(hole: int) -> None:
+@pytest.mark.parametrize(("hole", "ends"), [(0, False), (1, False), (1, True)])
+def test_a_history_with_a_hole_in_it_costs_one_run(hole: int, *, ends: bool) -> None:
     """Its events can be decoded, and don't fit together: whoever claims it beside others drives the others."""
 
     async def test() -> None:
-        store = await left(claims=0)
+        store = await left(claims=0, ends=ends)
         shop = Pretend()
         saga = order_saga()
         async with opened([saga], MemoryLog(store), shop=Pretend(Script(reserve=busy()))) as runs:
