@@ -193,6 +193,12 @@ async def test_start_begins_a_run_once(tmp_path: Path) -> None:
         no = await told(on, tmp_path, "start", "place-order", "@order.json", "--id", "order-1", "--wait", "20")
         assert no.code == 1
         assert no.out.startswith("order-1   compensated  hold said no: card-declined")
+        misspelt = json.dumps({**json.loads(_order_json()), "quantitiy": 3})
+        typo = await told(on, tmp_path, "start", "place-order", misspelt, "--id", "order-2")
+        assert (typo.code, typo.out) == (1, "")
+        assert "at $.quantitiy: There is no field quantitiy here." in typo.err
+        ignored = await told(on, tmp_path, "start", "place-order", misspelt, "--id", "order-2", "--ignore-unknown")
+        assert ignored.out.startswith("order-2   ")
         for arguments, code in ((["basket", "{"], 2), (["basket", "@gone.json"], 2), (["nothing", "1"], 1)):
             assert (await told(on, tmp_path, "start", *arguments)).code == code
         assert (await told(on, tmp_path, "start", "basket", '"x"')).code == 1

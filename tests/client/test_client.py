@@ -5,6 +5,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,18 @@ async def count(skus: list[str]) -> int:
     return len(skus)
 
 
+@dataclass(frozen=True)
+class Asked:
+    name: str
+
+
+@dataclass(frozen=True)
+class AskedLater(Asked):
+    """As clients have it that are deployed before their server."""
+
+    more: int
+
+
 @asynccontextmanager
 async def client_of(on: Stage) -> AsyncGenerator[AsyncClient]:
     async with AsyncClient(on.url) as client:
@@ -96,6 +109,22 @@ async def test_a_run_is_started_once_and_its_outcome_waited_for(tmp_path: Path) 
         named = await runs.start(place_order, order("x"))
         assert named.id != run.id
         assert await runs.get(named.id).outcome() == await on.runs.get(named.id).outcome()
+
+
+async def test_a_field_that_the_servers_input_lacks_is_ignored_and_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server, client = Saga("lenient", Asked), Saga("lenient", AskedLater)
+
+    @server.neutral()
+    async def look(asked: Asked) -> str:
+        return asked.name
+
+    async with stage(tmp_path, [server]) as on, client_of(on) as runs:
+        outcome = await (await runs.start(client, AskedLater("x", 2), id="l-1")).outcome()
+    assert isinstance(outcome, Completed)
+    assert outcome.steps == (look.name,)
+    assert "l-1: input, at $.more: There is no field more here. It is ignored." in caplog.text
 
 
 async def test_every_shape_of_reply_is_read_as_its_type(tmp_path: Path) -> None:

@@ -449,3 +449,44 @@ def test_what_people_ask_for_waits_for_a_slot_like_all_others() -> None:
     virtually(test)
     assert shop.most == 3
     assert {each.key for each in shop.sent[3:6]} == {f"o{number}:reserve:action" for number in (24, 23, 22)}
+
+
+def test_the_call_that_closes_a_circuit_is_sent_once() -> None:
+    """Its run's record still owes it while the runs that wait are looked at."""
+    order, down = order_saga(), Down(seconds_long=100)
+    shop = Pretend(down)
+
+    async def test() -> None:
+        async with opened([order], SlowLog(append_seconds=0.5), shop=shop, at_once=30) as runs:
+            started = [await runs.start(order, "x", id=f"o{number}") for number in range(25)]
+            assert {type(await each.outcome()) for each in started} == {Completed}
+
+    virtually(test)
+    assert down.turned_away, "there was an outage"
+    answered = [each.key for each in shop.sent if each.at >= down.until]
+    assert sorted(answered) == sorted(set(answered))
+
+
+def test_a_wait_that_the_participant_asked_for_outlasts_the_outage() -> None:
+    """The circuit closes after 20 s. Calls whose answer named no time leave then, those told `Retry-After` don't."""
+    order = order_saga()
+    told_to_wait = {f"o{number}:reserve:action" for number in range(12)}
+
+    def does(call: Outgoing) -> Came:
+        if seconds() < 20:
+            return busy("50") if call.key in told_to_wait else UNREACHED
+        return yes()
+
+    shop = Pretend(does)
+
+    async def test() -> None:
+        async with opened([order], SlowLog(append_seconds=0), shop=shop) as runs:
+            started = [await runs.start(order, "x", id=f"o{number}") for number in range(24)]
+            await until(lambda: runs.engine.participants()[0].down_since is not None)
+            assert {type(await each.outcome()) for each in started} == {Completed}
+
+    virtually(test)
+    for number in range(24):
+        key = f"o{number}:reserve:action"
+        times = shop.times(key)
+        assert (times[-1] - times[0] >= 50) if key in told_to_wait else times[-1] < 30

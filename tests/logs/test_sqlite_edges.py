@@ -8,6 +8,7 @@ import errno
 import fcntl
 import os
 import sqlite3
+import stat
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from amends.core.errors import LogBroken, LogDamaged, LogTooSlow, LogUnavailable
+from amends.core.errors import LogBroken, LogDamaged, LogInUse, LogTooSlow, LogUnavailable
 from amends.logs.memory import MemoryLog
 from amends.logs.sqlite import log as log_module
 from amends.logs.sqlite import opening, pace
@@ -25,9 +26,10 @@ from amends.logs.sqlite.lock import LockFile
 from amends.logs.sqlite.log import ReadingThread, SqliteLog, check_place, open_readonly
 from amends.logs.sqlite.reader import Reader
 from amends.logs.sqlite.writer import Writer
-from amends.ports.log import Find
+from amends.ports.log import ACCEPTED, Find
 from amends.testing.contracts.log_entries import ORDERS, append, row, start, write
 from tests.logs.test_sqlite_faults import sqlite_error
+from tests.support.forked import forked
 
 
 @pytest.fixture
@@ -151,6 +153,71 @@ def test_a_lock_that_can_not_be_taken_for_another_reason_is_no_other_process(
     lock.drop()  # nothing is held
     lock.take()
     lock.drop()
+
+
+def test_a_lock_that_can_not_be_written_is_not_held(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(LogUnavailable, match="No space left"):
+        LockFile(path).take()
+    monkeypatch.undo()
+    LockFile(path).take()
+
+
+@pytest.mark.parametrize("kind", ["symbolic link", "dangling link", "hard link", "pipe"])
+def test_a_lock_file_that_leads_elsewhere_is_refused_and_changes_nothing(path: Path, kind: str) -> None:
+    other, lock = path.with_name("other"), Path(f"{path}.lock")
+    if kind != "dangling link":
+        other.write_text("precious")
+    match kind:
+        case "hard link":
+            lock.hardlink_to(other)
+        case "pipe":
+            os.mkfifo(lock)
+        case _:
+            lock.symlink_to(other)
+    with pytest.raises(LogUnavailable, match="can't be locked"):
+        LockFile(path).take()
+    assert not other.exists() if kind == "dangling link" else other.read_text() == "precious"
+
+
+def test_a_log_is_its_users_alone(path: Path) -> None:
+    before = os.umask(0)
+    lock = LockFile(path)
+    try:
+        lock.take()
+        writer = Writer(path, "me")
+        writer.append([start("a")])
+    finally:
+        os.umask(before)
+    modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in path.parent.iterdir()}
+    writer.close()
+    lock.drop()
+    assert len(modes) == 4, "the log, its write-ahead log and index, the lock"
+    assert set(modes.values()) == {0o600}
+
+
+@pytest.mark.parametrize(("mode", "warned"), [(0o644, True), (0o640, False), (0o600, False)])
+def test_a_log_that_every_user_can_read_is_told_of_and_left_as_it_is(
+    path: Path, mode: int, *, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    Writer(path, "me").close()
+    path.chmod(mode)
+    Writer(path, "me").close()
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+    assert ("Every user of this machine can read" in caplog.text) is warned
+
+
+def test_a_forked_child_does_not_keep_the_lock(path: Path) -> None:
+    lock = LockFile(path)
+    lock.take()
+    with forked():
+        with pytest.raises(LogInUse):
+            LockFile(path).take()
+        lock.drop()
+        LockFile(path).take()  # though the child is alive
 
 
 @pytest.mark.parametrize(
@@ -369,6 +436,29 @@ def test_a_checkpoint_that_fails_ends_the_writing_and_is_not_tried_again(path: P
     with pytest.raises(LogBroken):
         writer.append([start("a")])
     writer.close()
+
+
+@pytest.mark.parametrize("name", ["SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_BUSY"])
+def test_a_checkpoint_without_room_is_made_later_and_the_log_goes_on(
+    path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    writer = Writer(path, "me")
+    real = writer.connection
+    breaking: Any = Breaking(real, "PRAGMA wal_checkpoint", sqlite_error(getattr(sqlite3, name), name))
+    writer.connection = breaking
+    for _ in range(3):
+        writer.checkpoint()
+    assert breaking.fired == 3
+    assert writer.broken is None
+    assert writer.append([start("a")]) == [ACCEPTED]
+    writer.connection = real
+    writer.checkpoint()
+    writer.close()
+    said = [each.getMessage() for each in caplog.records]
+    assert [each.split(": ")[1].split(",")[0] for each in said] == [
+        "no checkpoint was made",
+        "checkpoints are made again",
+    ], "said once, and when it is over"
 
 
 def test_a_rollback_that_fails_ends_the_writing(path: Path) -> None:

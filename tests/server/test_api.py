@@ -47,6 +47,30 @@ def plain(step: dict[str, Any]) -> dict[str, Any]:
 # -- starting
 
 
+async def test_a_field_that_the_input_does_not_have_is_a_warning_or_refused(caller: Caller) -> None:
+    asked = {"saga": "orders", "id": "o-1", "input": {"lines": [{"sku": "a", "quantity": 1}], "cent": 3}}
+    told = {"path": "$.cent", "text": "There is no field cent here. Did you mean cents?"}
+    refused = problem(await caller.start(asked, "?strict=true"), 422, "input-invalid")
+    assert (refused["detail"], refused["where"]) == (told["text"], told["path"])
+    assert (await caller.get("/v1/runs/o-1")).status == 404
+    for status in (201, 200):
+        answer = await caller.start(asked)
+        assert answer.status == status
+        assert answer.json()["warnings"] == [told]
+    assert "warnings" not in (await caller.get("/v1/runs/o-1")).json()
+    fine = {**asked, "id": "o-2", "input": ORDER}
+    answer = await caller.start(fine, "?strict=true")
+    assert answer.status == 201
+    assert "warnings" not in answer.json()
+
+
+async def test_a_missing_field_is_told_with_the_one_that_was_written_instead(caller: Caller) -> None:
+    asked = {"saga": "orders", "input": {"lines": [{"sku": "a", "quantitiy": 1}]}}
+    told = problem(await caller.start(asked), 422, "input-invalid")
+    assert told["where"] == "$.lines[0]"
+    assert told["detail"].endswith("There is no field quantitiy here. Did you mean quantity?")
+
+
 async def test_a_new_run_is_created_and_says_where_it_is(caller: Caller) -> None:
     answer = await caller.start({"saga": "quick", "input": "yes", "id": "q-1", "tags": {"customer": "ann"}})
     assert answer.status == 201

@@ -22,6 +22,9 @@ def start(
     id: Annotated[str | None, typer.Option(help="The run's id: starting twice is starting once.")] = None,
     deadline: Annotated[str | None, typer.Option(metavar="SECONDS|TIME", help="Seconds from now, or RFC 3339.")] = None,
     tag: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="To find it by; repeat.")] = None,
+    ignore_unknown: Annotated[
+        bool, typer.Option("--ignore-unknown", help="Ignore fields of INPUT that the saga's input doesn't have.")
+    ] = False,
     wait: Annotated[float, typer.Option(min=0, max=60, help="Seconds to wait for its end.")] = 0.0,
     server: ServerUrl = None,
     log: LogUrl = None,
@@ -44,6 +47,8 @@ def start(
     async def started() -> tuple[bytes, bool]:
         async with reach(server, log, load, Purpose.ACT) as source:
             query = {"wait": f"{wait:g}"} if wait else {}
+            if not ignore_unknown:
+                query["strict"] = "true"
             said = await post(source, "/v1/runs", body, query, wait)
             return said.body, said.status == 201
 

@@ -1,5 +1,6 @@
 """What a client asks, in the words of `Orchestrator`: each a generator of requests that ends in a result."""
 
+import logging
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -19,6 +20,8 @@ from amends.core.outcomes import Outcome
 from amends.core.saga import Saga
 
 R = TypeVar("R")
+
+_LOGGER = logging.getLogger("amends.client")
 
 WAIT_SECONDS_MAX: Final = 30.0
 """How long one request waits for a run: below what servers and the proxies in between allow."""
@@ -42,7 +45,10 @@ class Asks:
         """The run, and whether this started it. Without an id one is made here, so that it can be sent again."""
         body = self._start_body(saga, input, id or new_id(), deadline, tags)
         said = succeeded((yield Ask("POST", "/v1/runs", body=body, again=Again.FINE)))
-        return seen(said), said.status == 201
+        run = seen(said)
+        for each in run.warnings:
+            _LOGGER.warning("%s: input, at %s: %s It is ignored.", run.id, each.path, each.text)
+        return run, said.status == 201
 
     def _start_body(
         self,

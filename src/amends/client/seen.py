@@ -47,6 +47,13 @@ class SeenEnd(msgspec.Struct, frozen=True):
     replies: dict[str, msgspec.Raw] = {}
 
 
+class SeenWarning(msgspec.Struct, frozen=True):
+    """What is probably wrong with a start."""
+
+    path: str
+    text: str
+
+
 class SeenRun(msgspec.Struct, frozen=True):
     """What of a run a client needs; a server shows more."""
 
@@ -60,6 +67,7 @@ class SeenRun(msgspec.Struct, frozen=True):
     stuck: list[SeenMark]
     outcome: SeenEnd | None = None
     history: str | None = None
+    warnings: tuple[SeenWarning, ...] = ()
 
     @property
     def is_settled(self) -> bool:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from hashlib import sha256
 from typing import Any, Final, TypeGuard, TypeVar, assert_never, cast
 
@@ -367,7 +368,7 @@ class Definition:
         functions = [each for step in saga.steps for each in (step.function, step.undo) if each is not None]
         for function in (*functions, *saga.notices):
             for operation in operations_in(function):
-                self.learn(operation)
+                self._operations[operation.participant, operation.name] = operation
         described = {
             "saga": self.saga,
             "version": self.version,
@@ -390,7 +391,12 @@ class Definition:
             {**step.describe(), "where": step.where.rpartition("/")[2], "schemas": step.schemas()}
             for step in self.steps.values()
         ]
-        return _canonical({**self._described, "steps": steps, "input": self.codec.schema(self.input_type)})
+        return _canonical({**self._described, "steps": steps, "input": self.input_schema})
+
+    @cached_property
+    def input_schema(self) -> dict[str, Any]:
+        """The input's type as JSON Schema."""
+        return self.codec.schema(self.input_type)
 
     @property
     def participants(self) -> tuple[str, ...]:
@@ -414,6 +420,14 @@ class Definition:
         if self._callable_only and operation.uncallable is not None:
             msg = f"builds a call that can't be made: {operation.uncallable}"
             raise AuthorMistake(msg)
+        if self._operations.get((operation.participant, operation.name)) is operation:
+            return
+        try:
+            if operation.reply_type is not None:
+                self.codec.decoder(operation.reply_type)
+        except DefinitionInvalid as error:
+            msg = f"builds a call whose reply can't be read: {error}"
+            raise AuthorMistake(msg) from error
         self._operations[operation.participant, operation.name] = operation
 
     def operation(self, participant: str, name: str) -> Operation[..., Any, Any] | None:

@@ -117,6 +117,7 @@ class Draft:
                 unknown.detail,
                 next_due,
                 unknown.counted,
+                unknown.retry_after,
             )
         )
 

@@ -84,7 +84,7 @@ class AttemptStarted:
 @value
 class AttemptFailed:
     """A send has ended without a settled answer. `next_due` is when the same key goes out again; `None`: not by
-    itself.
+    itself. `retry_after`: the wait that the participant asked for (microseconds).
     """
 
     at: int
@@ -96,6 +96,7 @@ class AttemptFailed:
     detail: str
     next_due: int | None
     counted: bool
+    retry_after: int = 0
 
 
 @value

@@ -206,6 +206,7 @@ def _attempt_failed(record: RunRecord, event: e.AttemptFailed) -> None:
     item, tries = find_tries(record, event.step, event.item, event.phase)
     attempt_ended(tries, event, counted=event.counted)
     tries.due = event.next_due
+    tries.retry_after = event.retry_after
     if event.phase is Phase.SEAL and event.cause is Cause.PENDING and item.action is not None:
         item.action = clone(item.action)
         item.action.tainted = True

@@ -45,8 +45,9 @@ class Owed:
 def owed(definition: Definition, record: RunRecord, now: int, epoch: int, back: str | None = None) -> Owed:
     """Everything this run owes by `now` to an owner of this epoch.
 
-    `back`: a participant that was down and isn't any more: what waits for its next attempt at it, since nobody was
-    there, is owed now. Only what a barrier protects: nothing has to be written before such a call leaves early.
+    `back`: a participant whose circuit has just closed. Its calls that wait after an outage are due now, except those
+    whose wait the participant asked for (`Retry-After`). Only calls under `barrier` leave early, because they need no
+    append first.
     """
     urgent: list[Send] = []
     later: list[Send] = []
@@ -73,13 +74,18 @@ def owed(definition: Definition, record: RunRecord, now: int, epoch: int, back: 
                 continue
             if tries.due > now:
                 moments.append(tries.due)
-                if tries.participant != back or tries.cause not in OUTAGES or tries.guard is not Guard.BARRIER:
+                if tries.participant != back or not _leaves_early(tries):
                     continue
             send = _send(definition, item, phase, tries, epoch)
             (later if phase is ACTION else urgent).append(send)
     if record.deadline is not None and not record.deadline_passed and not record.backward:
         moments.append(record.deadline)
     return Owed((*urgent, *later), min(moments) if moments else None)
+
+
+def _leaves_early(tries: Tries) -> bool:
+    """Whether the end of an outage makes this delayed call due."""
+    return tries.cause in OUTAGES and tries.guard is BARRIER and not tries.retry_after
 
 
 def _active(record: RunRecord, item: ItemRecord) -> tuple[Phase, Tries | None]:

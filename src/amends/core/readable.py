@@ -7,29 +7,15 @@ that meets such a change becomes stuck with the cause, and loses nothing.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
-from typing import Any, Final, TypeAlias, TypeGuard
+from typing import Final
 
 from amends.core.difference import CHANGED, UNREADABLE, Change, schemas_of_both
-
-Json: TypeAlias = Any
-"""Parsed JSON: a graph, a schema."""
+from amends.core.schemas import Json, Schema, alternatives, is_schema, kind_of, reference_of, values_of
 
 LOST: Final = "earlier code can't read it without the field"
-
-Schema: TypeAlias = dict[str, Any]
-
-_WORDS: Final[Mapping[type, str]] = {
-    str: "string",
-    bool: "boolean",
-    int: "integer",
-    float: "number",
-    type(None): "null",
-}
-_HOPS_MAX: Final = 32
-"""References that are followed in a row: a schema that refers to itself without end says nothing."""
 
 
 def unfit_types(old: bytes, new: bytes) -> Sequence[Change]:
@@ -71,15 +57,15 @@ class _Place:
 
 def _unread(old: Json, new: Json, at: _Place) -> Sequence[Change]:
     """What of the values that `old` describes `new` doesn't read."""
-    pair = (_reference(old), _reference(new))
+    pair = (reference_of(old), reference_of(new))
     if all(pair):
         if pair in at.seen:
             return ()
         at.seen.add(pair)
-    news = list(_alternatives(new, at.new_root))
+    news = list(alternatives(new, at.new_root))
     found: list[Change] = []
-    for each in _alternatives(old, at.old_root):
-        ways = [(_kind(each) == _kind(other), _unread_by(each, other, at)) for other in news]
+    for each in alternatives(old, at.old_root):
+        ways = [(kind_of(each) == kind_of(other), _unread_by(each, other, at)) for other in news]
         if all(changes for _, changes in ways):
             found += min(ways, key=lambda way: (not way[0], len(way[1])), default=(False, [at.other_type()]))[1]
     return found
@@ -87,14 +73,14 @@ def _unread(old: Json, new: Json, at: _Place) -> Sequence[Change]:
 
 def _unread_by(old: Schema, new: Schema, at: _Place) -> list[Change]:
     """The same for two schemas that are no unions."""
-    was, now = _kind(old), _kind(new)
+    was, now = kind_of(old), kind_of(new)
     if was is None or now is None:
         return []  # anything at all: nothing is known of the values, or everything is read
     if was != now and (was, now) != ("integer", "number"):
         return [at.other_type()]
-    allowed = _values(new)
+    allowed = values_of(new)
     if allowed is not None:
-        before = _values(old)
+        before = values_of(old)
         if before is None:
             return [at.other_type()]
         left = [each for each in before if each not in allowed]
@@ -102,7 +88,7 @@ def _unread_by(old: Schema, new: Schema, at: _Place) -> list[Change]:
     match now:
         case "string":
             other = any(new.get(key) and new.get(key) != old.get(key) for key in ("format", "contentEncoding"))
-            return [at.other_type()] if other and _values(old) is None else []
+            return [at.other_type()] if other and values_of(old) is None else []
         case "object":
             return list(_unread_fields(old, new, at))
         case "array":
@@ -116,7 +102,7 @@ def _unread_fields(old: Schema, new: Schema, at: _Place) -> Iterator[Change]:
     if "properties" not in new:
         others: Json = new.get("additionalProperties")
         for each in (*had.values(), old.get("additionalProperties")):
-            if _is_schema(each) and _is_schema(others):
+            if is_schema(each) and is_schema(others):
                 yield from _unread(each, others, at)
         return
     has: Schema = new["properties"]
@@ -141,65 +127,7 @@ def _unread_items(old: Schema, new: Schema, at: _Place) -> Iterator[Change]:
     rest, rest_now = old.get("items"), new.get("items")
     for one, other in zip_longest(had, has):
         before, now = (rest if one is None else one), (rest_now if other is None else other)
-        if _is_schema(before) and _is_schema(now):
+        if is_schema(before) and is_schema(now):
             yield from _unread(before, now, at)
-    if _is_schema(rest) and _is_schema(rest_now):
+    if is_schema(rest) and is_schema(rest_now):
         yield from _unread(rest, rest_now, at)
-
-
-# -- reading schemas
-
-
-def _reference(schema: Json) -> str:
-    return str(schema.get("$ref", "")) if _is_schema(schema) else ""
-
-
-def _alternatives(given: Json, root: Json) -> Iterator[Schema]:
-    """The schemas of which one holds, without unions and references."""
-    schema = _resolved(given, root)
-    union = schema.get("anyOf") or schema.get("oneOf")
-    if union:
-        for each in union:
-            yield from _alternatives(each, root)
-    elif isinstance(schema.get("type"), list):
-        yield from ({**schema, "type": each} for each in schema["type"])
-    else:
-        yield schema
-
-
-def _resolved(given: Json, root: Json) -> Schema:
-    """The schema that is meant, where this one only refers to it; one that can't be found allows anything."""
-    schema: Json = given
-    for _ in range(_HOPS_MAX):
-        if not _is_schema(schema):
-            return {}
-        whole: Json = schema.get("allOf", ())
-        if "$ref" in schema:
-            schema = root.get("$defs", {}).get(_reference(schema).rpartition("/")[2])
-        elif len(whole) == 1:
-            schema = whole[0]
-        else:
-            return schema
-    return {}
-
-
-def _is_schema(value: Json) -> TypeGuard[Schema]:
-    return isinstance(value, dict)
-
-
-def _kind(schema: Schema) -> str | None:
-    """The JSON type of its values; `None` where that isn't said."""
-    if schema.get("type"):
-        return str(schema["type"])
-    values = _values(schema)
-    if values:
-        kinds = {_WORDS.get(type(each)) for each in values}
-        return kinds.pop() if len(kinds) == 1 else None
-    return "object" if "properties" in schema else None
-
-
-def _values(schema: Schema) -> Sequence[object] | None:
-    """The only values that are allowed; `None` where they aren't listed."""
-    if "const" in schema:
-        return [schema["const"]]
-    return schema.get("enum")

@@ -79,6 +79,7 @@ class Tries:
     An attempt is *open* while its end isn't logged; `open_epoch` is the epoch it was opened under. `due` is when the
     next send is owed, `None` for never by itself. `sends` counts every ended send, `attempts` those that used up the
     budget. `tainted`: some send may have reached the participant, so an absence of proof is no proof of absence.
+    `retry_after`: the wait that the participant asked for in its last answer (microseconds).
     """
 
     participant: str
@@ -99,6 +100,7 @@ class Tries:
     last_end: int | None = None
     cause: Cause | None = None
     detail: str = ""
+    retry_after: int = 0
 
     @property
     def is_open(self) -> bool:

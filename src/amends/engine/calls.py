@@ -243,13 +243,18 @@ class Calls:
 
     def _answered(self, ready: Ready, outcome: Outcome) -> None:
         driven, send = ready.driven, ready.send
+        is_back, outcome = self.outages.heard(ready, outcome)
+        reply = self._reply(driven, send, outcome)
         del driven.calls[send.step, send.item, send.phase]
-        outcome = self.outages.heard(ready, outcome)
-        self._back(ready)
+        # The run gets its answer first. Until then its record owes this call, and each of the steps below may look for
+        # owed calls: the call would be sent again.
         if driven.dropped:
-            self._late(driven.run, self._reply(driven, send, outcome))
+            self._late(driven.run, reply)
         else:
-            self._offer(driven, Asked(self._reply(driven, send, outcome)))
+            self._offer(driven, Asked(reply))
+        self._back(ready)
+        if is_back:
+            self.outages.resume(ready.lane)
 
     def _back(self, ready: Ready) -> None:
         """A call is over, its slot is free."""

@@ -45,24 +45,30 @@ class Outages:
         for each in self.trials.values():
             each.cancel()
 
-    def heard(self, ready: Ready, outcome: Outcome) -> Outcome:
-        """Tell the participant's circuit how a call ended. A trial that failed uses up no attempt of its run."""
+    def heard(self, ready: Ready, outcome: Outcome) -> tuple[bool, Outcome]:
+        """Tell the participant's circuit how a call ended. Returns whether that closed the circuit (then the caller
+        calls `resume`, once the run has its answer), and the outcome: a failed trial uses up no attempt of its run.
+        """
         lane, circuit = ready.lane, ready.lane.circuit
         if circuit is None:
-            return outcome
+            return False, outcome
         if not is_outage(outcome):
-            if circuit.answered():
+            is_back = circuit.answered()
+            if is_back:
                 _LOGGER.info("%s is back", lane.participant)
                 self._stop_trying(lane)
-                for each in lane.let_through() if not self._closed else ():
-                    self._go(each)
-                self._back(lane.participant)
-            return outcome
+            return is_back, outcome
         assert isinstance(outcome, Unknown)
         if circuit.failed(self._clock.now(), outcome.detail):
             _LOGGER.warning("%s is down: %s", lane.participant, outcome.detail)
             self._try_later(lane)
-        return replace(outcome, counted=False) if ready.trial else outcome
+        return False, replace(outcome, counted=False) if ready.trial else outcome
+
+    def resume(self, lane: Lane[Ready]) -> None:
+        """Send the calls that waited for this participant's circuit to close."""
+        for each in lane.let_through() if not self._closed else ():
+            self._go(each)
+        self._back(lane.participant)
 
     def _stop_trying(self, lane: Lane[Ready]) -> None:
         timer = self.trials.pop(lane.participant, None)

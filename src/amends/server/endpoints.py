@@ -68,6 +68,10 @@ PARAMETERS: Final[Mapping[str, Parameter]] = {
     "after": Parameter(
         "Only events after this version; the header Last-Event-ID says the same.", {"type": "integer", "minimum": 0}
     ),
+    "strict": Parameter(
+        "Refuse an input with a field that its type doesn't have; else the field is ignored, with a warning.",
+        {"type": "boolean", "default": False},
+    ),
     "dry_run": Parameter("Say what would follow, and do nothing.", {"type": "boolean", "default": False}),
 }
 """Every parameter that an endpoint may take."""

@@ -57,7 +57,7 @@ ENDPOINTS: Final[Mapping[str, Mapping[str, Endpoint]]] = {
         "POST": Endpoint(
             handler=runs.start,
             role=Role.CLIENT,
-            query=("wait",),
+            query=("wait", "strict"),
             body=runs.StartRequest,
             answers={201: (RunView,), 200: (RunView,)},
             problems=(404, 409, 413, 415, 422, 503),

@@ -10,6 +10,7 @@ from typing import Any, Final, cast
 from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from amends.ports.forks import keep_from_children
 from amends.server.problems import MEDIA_TYPE, Problem
 
 HEAD_BYTES_MAX: Final = 64 << 10
@@ -42,6 +43,7 @@ class GuardedProtocol(HttpToolsProtocol):
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast("asyncio.Transport", transport))  # of a connection, they are
+        keep_from_children(self, _descriptor)
         if len(self.connections) > self.connections_max:
             self._refuse(
                 Problem(
@@ -142,3 +144,12 @@ def guarded(*, head_bytes: int, head_seconds: float, connections: int) -> type[G
 
 def _too_large(limit: int) -> Problem:
     return Problem(431, "too-large", "More than the limit", f"The head of the request has more than {limit} bytes.")
+
+
+def _descriptor(protocol: GuardedProtocol) -> int:
+    """The connection's, for `keep_from_children`."""
+    transport = protocol.transport
+    if transport is None or transport.is_closing():  # pyright: ignore[reportUnnecessaryComparison] - it is none before it is connected
+        return -1
+    number: int = transport.get_extra_info("socket").fileno()
+    return number

@@ -5,6 +5,7 @@ builders is what was sent.
 """
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
@@ -14,11 +15,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from amends.core.decider import BuilderFailed
-from amends.core.definition import EPOCH_START
+from amends.core.definition import EPOCH_START, Definition
 from amends.core.errors import DefinitionNotHere, InputInvalid, LogDamaged, NoSuchSaga
 from amends.core.keys import RUN_ID
 from amends.core.retry import MICROSECONDS, micros
 from amends.core.state import RunState
+from amends.core.unknown_fields import UnknownField, unknown_fields
 from amends.engine.driven import Driven
 from amends.engine.engine import Engine
 from amends.ports.log import StoredRun
@@ -32,6 +34,7 @@ from amends.server.requests import (
     cursor_of,
     decoded,
     decoder_of,
+    flag,
     read_body,
     run_id,
     tags,
@@ -39,7 +42,7 @@ from amends.server.requests import (
     whole,
 )
 from amends.server.stored import no_such_run
-from amends.server.views import RunsView, RunView, row_view
+from amends.server.views import RunsView, RunView, WarningView, row_view
 from amends.server.where import BadWhere, Where, WhereTooMuch, check_tags, find_rows, parse
 
 UNSETTLED: Final = frozenset({RunState.RUNNING.value, RunState.COMPENSATING.value})
@@ -75,6 +78,10 @@ async def start(context: Context, request: Request, caller: Caller) -> Response:
     definition = engine.latest(asked.saga, asked.version) if caller.sees(asked.saga) else None
     if definition is None:
         raise _no_such_saga(engine, caller, asked)
+    unknown = _unknown(definition, bytes(asked.input))
+    if unknown and flag(request, "strict"):
+        raise InputInvalid(unknown[0].told, path=unknown[0].path)
+    warnings = [WarningView(each.path, each.told) for each in unknown]
     try:
         started = await engine.start(
             definition,
@@ -84,6 +91,11 @@ async def start(context: Context, request: Request, caller: Caller) -> Response:
             tags=asked.tags,
             by=caller.name,
         )
+    except InputInvalid as error:
+        if not unknown:
+            raise
+        # What is missing is probably what was written otherwise.
+        raise InputInvalid(f"{error.detail}. At {unknown[0].path}: {unknown[0].told}", path=error.path) from error
     except BuilderFailed as error:
         # What a builder did wrong is told with what it built, which may hold what the input hides.
         told = context.graphs.known(definition).mask(bytes(asked.input)).text(str(error))
@@ -91,13 +103,21 @@ async def start(context: Context, request: Request, caller: Caller) -> Response:
     except DefinitionNotHere:
         # It was started before, under a version that only another process has loaded: still the same run.
         assert run is not None
-        return await shown(context, run, 200)
+        return await shown(context, run, 200, warnings)
     if wait:
         await _settled(context, request, started.run, wait, started.driven)
     if started.is_new and started.driven is not None and (not wait or started.driven.is_current):
         version, view = context.driven(started.driven, asked.tags or {})
-        return _response(version, view, 201)
-    return await shown(context, started.run, 201 if started.is_new else 200)
+        return _response(version, view, 201, warnings)
+    return await shown(context, started.run, 201 if started.is_new else 200, warnings)
+
+
+def _unknown(definition: Definition, body: bytes) -> Sequence[UnknownField]:
+    """Fields of the input that its type doesn't have. What is no value of the type is said when it is started."""
+    try:
+        return unknown_fields(definition.input_schema, msgspec.json.decode(body))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ()
 
 
 async def show(context: Context, request: Request, caller: Caller) -> Response:
@@ -173,13 +193,15 @@ async def check_sees(context: Context, caller: Caller, run: str) -> None:
         raise no_such_run(run)
 
 
-async def shown(context: Context, run: str, status: int) -> Response:
+async def shown(context: Context, run: str, status: int, warnings: Sequence[WarningView] = ()) -> Response:
     """The answer that shows a run as the log has it."""
     row, view = await context.stored(run)
-    return _response(row.version, view, status)
+    return _response(row.version, view, status, warnings)
 
 
-def _response(version: int, view: RunView, status: int) -> Response:
+def _response(version: int, view: RunView, status: int, warnings: Sequence[WarningView]) -> Response:
+    if warnings:
+        view = msgspec.structs.replace(view, warnings=warnings)
     headers = {"ETag": f'"{version}"'}
     if status == 201:
         headers["Location"] = f"/v1/runs/{view.id}"

@@ -5,7 +5,7 @@ needed: its graph is in the log, so whoever can read the log can show every run 
 redacted; replies of a run that has ended are given as they are, since a client decodes them as their types.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
@@ -119,6 +119,13 @@ class OutcomeView(msgspec.Struct, frozen=True):
     replies: dict[str, Any]
 
 
+class WarningView(msgspec.Struct, frozen=True):
+    """What is probably wrong with a start that was accepted: `path` is where in the input (`$.stay.nigths`)."""
+
+    path: str
+    text: str
+
+
 class RunView(msgspec.Struct, frozen=True):
     """One run, whole. `version` is the saga's. Times are UTC.
 
@@ -127,7 +134,8 @@ class RunView(msgspec.Struct, frozen=True):
     alone: how the run stands or ended, without input, replies and errors.
 
     Left out where there is none: `turned` (why it goes backward), `abort_requested` (somebody wants that, the pivot
-    decides), `notice` (its delivery), `effects` (what may remain of an abandoned run), `owner`.
+    decides), `notice` (its delivery), `effects` (what may remain of an abandoned run), `owner`, `warnings` (in the
+    answer to a start only: fields of the input that its type doesn't have; they are ignored).
     """
 
     id: str
@@ -152,6 +160,7 @@ class RunView(msgspec.Struct, frozen=True):
     notice_delivered: bool | msgspec.UnsetType = msgspec.UNSET
     effects: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
     owner: OwnerView | msgspec.UnsetType = msgspec.UNSET
+    warnings: Sequence[WarningView] | msgspec.UnsetType = msgspec.UNSET
 
 
 class StuckRow(msgspec.Struct, frozen=True):

@@ -8,13 +8,14 @@ heartbeat.
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import asyncpg
 
 from amends.core.errors import AmendsError, LogTooSlow, LogUnavailable
 from amends.logs.postgres.failures import Refusal, shown, told
+from amends.ports.forks import keep_from_children
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Made: TypeAlias = Callable[[Connection], Awaitable[None]]
@@ -59,6 +60,7 @@ SET_UP: Final = (
     "WHERE current_setting('synchronous_commit') IN ('off', 'local')"
 )
 NAME: Final = "application_name"
+_TRANSPORT: Final = "_transport"
 
 
 class Place:
@@ -82,12 +84,20 @@ class Place:
         """A connection of one's own."""
         with told(self.shown, sent=False):
             connection = await asyncpg.connect(self.dsn, timeout=CONNECT_SECONDS, command_timeout=STATEMENT_SECONDS)
+            keep_from_children(connection, _descriptor)
             try:
                 await set_up(connection)
             except BaseException:
                 connection.terminate()
                 raise
         return connection
+
+
+def _descriptor(connection: Connection) -> int:
+    if connection.is_closed():
+        return -1
+    transport = cast("asyncio.Transport", getattr(connection, _TRANSPORT))  # asyncpg gives its socket in no other way
+    return cast("int", transport.get_extra_info("socket").fileno())  # the event loop's own socket
 
 
 def _lease(told_seconds: str) -> float:

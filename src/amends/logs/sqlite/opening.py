@@ -8,6 +8,7 @@ acknowledged.
 import logging
 import os
 import sqlite3
+import stat
 import struct
 from pathlib import Path
 from typing import Literal
@@ -70,7 +71,7 @@ def text_of(raw: bytes) -> str:
 
 def open_for_writing(path: Path) -> sqlite3.Connection:
     """The one writing connection, on a log that is there and sound, or new. The lock must be held."""
-    is_new = not path.exists() or not check(path)
+    is_new = make_private(path) or not check(path)
     try:
         connection = connect(path, "rwc")
         try:
@@ -89,6 +90,30 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
             path,
         )
     return connection
+
+
+def make_private(path: Path) -> bool:
+    """Make the file where there is none, readable for this user alone: the log holds the secret of callbacks, and all
+    data of the runs. SQLite gives the files beside it the same permissions. Whether it was made.
+
+    The permissions of a file that exists are its owner's decision.
+    """
+    try:
+        if not path.exists():
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            return True
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except OSError as error:
+        raise LogUnavailable(f"{path} can't be opened for writing: {error.strerror}.") from error
+    if mode & stat.S_IROTH:
+        _log.warning(
+            "Every user of this machine can read %s (its mode is %o), and the secret of callbacks in it. "
+            "Unless that is intended: chmod 600 %s*",
+            path,
+            mode,
+            path,
+        )
+    return False
 
 
 def open_for_reading(path: Path) -> sqlite3.Connection:
@@ -118,6 +143,7 @@ def prepare(path: Path, connection: sqlite3.Connection, *, is_new: bool) -> None
     connection.execute(f"PRAGMA cache_size = -{CACHE_KIBIBYTES}")
     connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
     connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}")
+    connection.execute("PRAGMA temp_store = MEMORY")  # a temporary file needs a descriptor, and there may be none left
     connection.execute("PRAGMA busy_timeout = 0")  # who may wait for others says so, each time
     if is_new:
         marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"

@@ -148,8 +148,13 @@ def pid_of(worker: str) -> int:
 
 def kind_of(error: sqlite3.Error) -> int:
     """SQLite's primary result code; `SQLITE_ERROR` where Python itself complains, which gives none."""
+    return code_of(error) & 0xFF
+
+
+def code_of(error: sqlite3.Error) -> int:
+    """SQLite's extended result code, which tells apart the kinds of `SQLITE_IOERR`."""
     code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
-    return code & 0xFF
+    return code
 
 
 def keys_as_json(sagas: Sequence[SagaKey]) -> str:

@@ -3,25 +3,29 @@
 An append is a conditional update of the run's row; one that finds nothing to update is refused, and the row then says
 why.
 
-When the disk is full, or somebody else holds the file, the transaction is rolled back and that is that. After any other
-failure of the file it isn't known what is on the disk, and asking the system a second time might only hear that all is
-well (the pages it couldn't write are forgotten): so nothing is written any more until the log is opened anew.
+When the disk is full, or another process holds the file, the transaction is rolled back and the log goes on. After any
+other failure of the file it isn't known what is on the disk, and a second try might be told that all is well, because
+the system forgets the pages it couldn't write: so nothing is written any more until the log is opened anew.
 """
 
+import logging
 import sqlite3
 from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import TypeVar
 
 from amends.core.errors import LogBroken, LogUnavailable
+from amends.engine.complaint import Complaint
 from amends.logs.sqlite.opening import BUSY_SECONDS, open_for_writing
-from amends.logs.sqlite.reader import Reader, as_json, keys_as_json, kind_of
+from amends.logs.sqlite.reader import Reader, as_json, code_of, keys_as_json, kind_of
 from amends.logs.sqlite.statements import SQL, chunks, repeated
 from amends.ports.log import Append, RunRow, SagaKey, Start, StoredRun, Written
 
 R = TypeVar("R")
+
+_LOGGER = logging.getLogger("amends.logs.sqlite")
 
 TAG = SQL["tag"]
 START = repeated(
@@ -43,8 +47,11 @@ PASSING = {
     sqlite3.SQLITE_LOCKED,
     sqlite3.SQLITE_INTERRUPT,
     sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_CANTOPEN,
 }
-"""Errors after which the file is as it was before the transaction, for certain."""
+"""Errors after which the file is as it was before the transaction, for certain. `SQLITE_CANTOPEN`: the process has no
+free descriptor for a temporary file.
+"""
 
 MISTAKES = (
     sqlite3.IntegrityError,
@@ -88,6 +95,7 @@ class Writer:
         self.connection = open_for_writing(path)
         self._cursor = self.connection.cursor()
         self._reader = Reader(path, self.connection)
+        self._complaint = Complaint(_LOGGER, f"{path}: checkpoints are made again", monotonic)
         self.commit_seconds = 0.0
         self.broken: str | None = None
         """Why nothing is written any more."""
@@ -131,12 +139,21 @@ class Writer:
         return self.transact(lambda: self._append_one_by_one(batch), waits=waits)
 
     def checkpoint(self) -> None:
-        """Carry what the write-ahead log holds over into the file, as far as readers let it; the rest can wait."""
+        """Carry what the write-ahead log holds over into the file, as far as readers let it; the rest can wait.
+
+        Where the disk has no room for that, the rest waits for the next checkpoint: every commit is on the disk in the
+        write-ahead log, and stays there until a checkpoint has succeeded.
+        """
         if self.broken is None:
             try:
                 self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             except sqlite3.Error as error:
-                self._break(error)
+                if kind_of(error) not in PASSING and code_of(error) != sqlite3.SQLITE_IOERR_WRITE:
+                    self._break(error)
+                    return
+                self._complaint.wrong(f"{self._path}: no checkpoint was made, the next is tried later: {error}.")
+            else:
+                self._complaint.fine()
 
     def _append_together(self, batch: Sequence[Start | Append]) -> Sequence[Written]:
         """The owners' appends as one statement, their events as another; `_OneByOne` if any entry is refused.
