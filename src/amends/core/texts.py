@@ -36,9 +36,13 @@ def no_of(error: BaseException) -> tuple[str | None, str]:
 
 def clean(text: str) -> str:
     """Fit for a log and a terminal: one line, nothing that steers a screen or can't be encoded, not too long."""
-    if len(text) > DETAIL_CHARACTERS_MAX:
-        text = text[: DETAIL_CHARACTERS_MAX - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    text = cut(text, DETAIL_CHARACTERS_MAX)
     return text if text.isprintable() else "".join(each if each.isprintable() else " " for each in text).strip()
+
+
+def cut(text: str, characters: int) -> str:
+    """The beginning of a text that is longer than this, with a mark that shows the cut."""
+    return text if len(text) <= characters else text[: characters - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def _text(value: object) -> str:
