@@ -9,7 +9,7 @@ anew.
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -30,6 +30,7 @@ from amends.ports.interrupts import ends_the_caller
 from amends.ports.this_call import CURRENT_CALL, CallInfo, call_info
 from amends.ports.transport import Outgoing
 from amends.ports.wire import call_headers
+from amends.transports.threads import Threads
 
 Annotation: TypeAlias = Any
 """A type as annotations write it: a class, a generic alias, a union; Python has no type for these."""
@@ -125,7 +126,7 @@ class LocalTransport:
     def __init__(self, find: Callable[[str, Phase], LocalWork | None], *, at_once: int = AT_ONCE_DEFAULT) -> None:
         self._find = find
         self._at_once = at_once
-        self._threads: ThreadPoolExecutor | None = None
+        self._threads: Threads[Came] | None = None
         self._running: dict[str, _Attempt] = {}
 
     async def send(self, call: Outgoing) -> Came:
@@ -151,6 +152,11 @@ class LocalTransport:
             return Lost(Cause.TIMED_OUT, f"{call.operation} was not done within {call.timeout_seconds:g} s")
         return await _result(attempt.task, call)
 
+    @property
+    def at_work(self) -> Mapping[str, Future[Came]]:
+        """Work on a thread that isn't done, by the key of its call; also where nobody waits for its answer any more."""
+        return {key: attempt.job for key, attempt in self._running.items() if attempt.job.running()}
+
     async def close(self) -> None:
         """Cancels what can be cancelled. A thread that still works is left to its end; nobody waits for it."""
         attempts = list(self._running.values())
@@ -158,14 +164,15 @@ class LocalTransport:
             attempt.task.cancel()
         await asyncio.gather(*(attempt.task for attempt in attempts), return_exceptions=True)
         if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
+            self._threads.close()
             self._threads = None
 
     def _start(self, call: Outgoing, work: LocalWork, arguments: Sequence[object]) -> "_Attempt":
         if self._threads is None:
-            self._threads = ThreadPoolExecutor(self._at_once, thread_name_prefix="amends-local")
+            self._threads = Threads(self._at_once, "amends-local")
         function = cast("Blocking[..., Any]", work.function).work
-        job = self._threads.submit(copy_context().run, _do_blocking, call, work, function, arguments)
+        context = copy_context()
+        job = self._threads.submit(lambda: context.run(_do_blocking, call, work, function, arguments))
         task = asyncio.create_task(_follow(job, call), name=call.key)
         attempt = self._running[call.key] = _Attempt(task, job)
         task.add_done_callback(lambda _: self._running.pop(call.key, None))
