@@ -30,9 +30,10 @@ class Ready(Waiting):
     """A call that is owed. `sent`: it has left, or is about to; before that it can still be withdrawn.
 
     `begun`: its task runs, and gives the slot back by itself; one that is cancelled before that never runs.
+    `held`: it has its slot, but may not leave just now.
     """
 
-    __slots__ = ("begun", "driven", "lane", "send", "sent", "task")
+    __slots__ = ("begun", "driven", "held", "lane", "send", "sent", "task")
 
     def __init__(self, driven: "Driven", send: Send, lane: "Lane[Ready]") -> None:
         self.urgent = send.phase is not ACTION
@@ -40,7 +41,7 @@ class Ready(Waiting):
         self.driven = driven
         self.send = send
         self.lane = lane
-        self.sent = self.begun = False
+        self.sent = self.begun = self.held = False
         self.task: asyncio.Task[None] | None = None
 
 

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, 
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePath
 from traceback import extract_tb
 from types import CoroutineType
@@ -19,7 +20,7 @@ from typing import Any, Final, Protocol, TypeAlias, cast
 
 import msgspec
 
-from amends.core.answers import NULL, OUTCOME_HEADER, Answered, Came, Cause, Faulty, Lost, NotSent
+from amends.core.answers import NULL, OUTCOME_HEADER, Answered, Came, Cause, Faulty, Lost, NoRoom
 from amends.core.codec import Codec, Undecodable
 from amends.core.errors import CannotCompensate, Later, Rejected
 from amends.core.keys import COMPENSATION, Phase
@@ -30,6 +31,7 @@ from amends.ports.interrupts import ends_the_caller
 from amends.ports.this_call import CURRENT_CALL, CallInfo, call_info
 from amends.ports.transport import Outgoing
 from amends.ports.wire import call_headers
+from amends.transports.room import lacks_room, not_sent
 
 Annotation: TypeAlias = Any
 """A type as annotations write it: a class, a generic alias, a union; Python has no type for these."""
@@ -140,7 +142,10 @@ class LocalTransport:
                 return Faulty(f"what is logged for {_named(call)} can't be read: {error.detail} at {error.path}")
             if not _blocks(work.function):
                 return await _do_here(call, work, arguments)
-            attempt = self._start(call, work, arguments)
+            started = self._start(call, work, arguments)
+            if isinstance(started, NoRoom):
+                return started
+            attempt = started
         try:
             # Never cancels what it waits for: that is `stop`'s, where it can be done at all.
             await asyncio.wait([attempt.task], timeout=call.timeout_seconds)
@@ -161,11 +166,20 @@ class LocalTransport:
             self._threads.shutdown(wait=False, cancel_futures=True)
             self._threads = None
 
-    def _start(self, call: Outgoing, work: LocalWork, arguments: Sequence[object]) -> "_Attempt":
+    def _start(self, call: Outgoing, work: LocalWork, arguments: Sequence[object]) -> "_Attempt | NoRoom":
         if self._threads is None:
             self._threads = ThreadPoolExecutor(self._at_once, thread_name_prefix="amends-local")
         function = cast("Blocking[..., Any]", work.function).work
-        job = self._threads.submit(copy_context().run, _do_blocking, call, work, function, arguments)
+        job: Future[Came] = Future()
+        try:
+            do = partial(copy_context().run, _do_blocking, call, work, function, arguments)
+            self._threads.submit(_fulfil, job, do)
+        except (RuntimeError, MemoryError) as error:
+            # The work is queued all the same, and a thread that is free may do it: unless it is cancelled in time.
+            if not lacks_room(error):
+                raise
+            if job.cancel():
+                return NoRoom(f"{call.operation} was not begun: {told(error)}")
         task = asyncio.create_task(_follow(job, call), name=call.key)
         attempt = self._running[call.key] = _Attempt(task, job)
         task.add_done_callback(lambda _: self._running.pop(call.key, None))
@@ -174,6 +188,16 @@ class LocalTransport:
 
 def _blocks(function: object) -> bool:
     return isinstance(function, Blocking)
+
+
+def _fulfil(job: Future[Came], do: Callable[[], Came]) -> None:
+    """Do the work on a thread, unless it was cancelled before."""
+    if not job.set_running_or_notify_cancel():
+        return
+    try:
+        job.set_result(do())
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it is for the call that waits
+        job.set_exception(error)
 
 
 @dataclass(slots=True)
@@ -202,7 +226,7 @@ async def _follow(job: Future[Came], call: Outgoing) -> Came:
         return await asyncio.wrap_future(job)
     except asyncio.CancelledError:
         if job.cancelled():
-            return NotSent(f"no thread was free for {call.operation} within {call.timeout_seconds:g} s")
+            return NoRoom(f"no thread was free for {call.operation} within {call.timeout_seconds:g} s")
         raise
 
 
@@ -384,7 +408,7 @@ class ServiceTransport:
         try:
             headers = {**{name.lower(): value for name, value in self._given.items()}, **call_headers(call)}
         except Exception as error:  # noqa: BLE001 - a mapping that fetches a token runs its author's code
-            return NotSent(f"the headers of the route to {call.participant} can't be had: {told(error)}")
+            return not_sent(f"the headers of the route to {call.participant} can't be had: {told(error)}", error)
         try:
             async with asyncio.timeout(call.timeout_seconds):
                 said = await self._service.handle(headers, call.operation, call.body)
