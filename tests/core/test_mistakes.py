@@ -10,7 +10,7 @@ from amends.core.decider import BuilderFailed
 from amends.core.errors import Rejected
 from amends.core.events import NoticeFailed
 from amends.core.limits import DETAIL_CHARACTERS_MAX
-from amends.core.operation import operation
+from amends.core.operation import Participant, operation
 from amends.core.texts import UNREADABLE, clean, no_of, text_of, told
 from tests.support.stories import Ask, Barrier, Plain, Story, c, gives, n, p
 
@@ -123,7 +123,20 @@ def test_texts_of_exceptions() -> None:
     assert clean("a" * (DETAIL_CHARACTERS_MAX + 1)).endswith("a\N{HORIZONTAL ELLIPSIS}")
 
 
-HIDDEN: dict[str, Any] = {"plain": Plain.act, "undo": Plain.undo, "alone": operation(Ask, str)}
+class Foreign:
+    """Nothing says how to read it from JSON."""
+
+
+class Strange(Participant):
+    act = operation(Ask, Foreign, compensation="undo")
+
+
+HIDDEN: dict[str, Any] = {
+    "plain": Plain.act,
+    "undo": Plain.undo,
+    "alone": operation(Ask, str),
+    "strange": Strange.act,
+}
 """Where no name in a builder's code leads to."""
 
 
@@ -136,6 +149,15 @@ def test_a_call_that_cannot_be_made_is_refused_when_it_is_built(name: str) -> No
     assert logged(story).startswith("builds a call that can't be made: ")
     with pytest.raises(BuilderFailed, match="step b builds a call that can't be made"):
         Story(c("b", builds), checked=True)
+
+
+def test_a_call_whose_reply_could_not_be_read_is_never_sent() -> None:
+    def builds(_input: str, *_: object) -> object:
+        return HIDDEN["strange"]("x")
+
+    story = Story(n("a"), c("b", builds, after="a"), checked=True).yes("a").then(marks="b:action:author-error")
+    assert logged(story).startswith("builds a call whose reply can't be read: ")
+    story.retry("b").then("RetryAsked BuildFailed Marked", marks="b:action:author-error")
 
 
 def test_an_undo_that_cannot_be_made_is_refused_when_it_is_built() -> None:

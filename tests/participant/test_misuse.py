@@ -127,6 +127,38 @@ async def test_a_reply_may_have_its_limit_and_not_a_byte_more(size: int, status:
         assert f"the reply has {size} bytes" in json.loads(answer.body)["detail"]
 
 
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+class Bare(Rejected):
+    def __init__(self) -> None:  # the base's isn't called, so there is neither code nor detail
+        pass
+
+
+@pytest.mark.parametrize(
+    ("no", "detail"),
+    [
+        (Rejected(ValueError("full")), "full"),  # type: ignore[arg-type] # untyped code
+        (Rejected(Unprintable(), code=Unprintable()), "its text can't be read"),  # type: ignore[arg-type] # untyped code
+        (Bare(), "Bare"),
+    ],
+    ids=["exception", "unprintable", "bare"],
+)
+async def test_a_no_is_remembered_whatever_the_handler_put_into_it(no: Rejected, detail: str) -> None:
+    service: Service[MemoryData] = Service(Payments, MemoryInbox())
+
+    @service.action(Payments.hold)
+    async def hold(request: Hold, tx: MemoryData) -> Held:
+        raise no
+
+    assert callable(hold)
+    answer = await service.handle(headers(), "hold", BODY)
+    assert (answer.status, word(answer), json.loads(answer.body)["detail"]) == (409, "rejected", detail)
+    assert await service.handle(headers(), "hold", BODY) == answer
+
+
 @pytest.mark.parametrize("more", [0, 1])
 async def test_a_later_reply_may_have_its_limit_and_not_a_byte_more(more: int) -> None:
     inbox = MemoryInbox()

@@ -368,7 +368,7 @@ class Definition:
         functions = [each for step in saga.steps for each in (step.function, step.undo) if each is not None]
         for function in (*functions, *saga.notices):
             for operation in operations_in(function):
-                self.learn(operation)
+                self._operations[operation.participant, operation.name] = operation
         described = {
             "saga": self.saga,
             "version": self.version,
@@ -420,6 +420,14 @@ class Definition:
         if self._callable_only and operation.uncallable is not None:
             msg = f"builds a call that can't be made: {operation.uncallable}"
             raise AuthorMistake(msg)
+        if self._operations.get((operation.participant, operation.name)) is operation:
+            return
+        try:
+            if operation.reply_type is not None:
+                self.codec.decoder(operation.reply_type)
+        except DefinitionInvalid as error:
+            msg = f"builds a call whose reply can't be read: {error}"
+            raise AuthorMistake(msg) from error
         self._operations[operation.participant, operation.name] = operation
 
     def operation(self, participant: str, name: str) -> Operation[..., Any, Any] | None:

@@ -22,11 +22,16 @@ def told(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def no_of(error: BaseException) -> tuple[str | None, str]:
-    """Code and detail of a `Rejected` or `CannotCompensate`, whatever its author put into them."""
+def words_of(error: BaseException) -> tuple[str | None, str]:
+    """Code and detail of a `Rejected` or `CannotCompensate` as text, whatever its author put into them."""
     code, detail = _attribute(error, "code"), _attribute(error, "detail")
-    named = None if code is None else clean(_text(code))[:CODE_CHARACTERS_MAX] or None
-    return named, clean(told(error) if detail is None else _text(detail))
+    return None if code is None else _text(code), told(error) if detail is None else _text(detail)
+
+
+def no_of(error: BaseException) -> tuple[str | None, str]:
+    """The same, fit for a log and a terminal."""
+    code, detail = words_of(error)
+    return None if code is None else clean(code)[:CODE_CHARACTERS_MAX] or None, clean(detail)
 
 
 def clean(text: str) -> str:

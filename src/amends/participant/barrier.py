@@ -26,10 +26,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final, assert_never
 
-from amends.core.errors import AmendsError, Rejected
+from amends.core.errors import AmendsError, CannotCompensate, Rejected
 from amends.core.keys import Key, Phase
 from amends.core.limits import REPLY_BYTES_MAX
 from amends.core.retry import Kind
+from amends.core.texts import words_of
 from amends.participant import steps
 from amends.participant.answer import JSON_TYPE, NULL, Answer, plain, problem
 from amends.participant.incoming import Incoming
@@ -114,7 +115,7 @@ def action(call: Call) -> Program:
             yield from steps.update(call.changed(fresh, RowState.PENDING))
             return Verdict(plain(202), "pending", commit=True)
         case Refused(error=error):
-            return (yield from _refuse(call, fresh, problem(409, "rejected", error.detail, code=error.code)))
+            return (yield from _refuse(call, fresh, _no("rejected", error)))
         case TooMuch(size=size):
             return (yield from _refuse(call, fresh, _too_large(size)))
         case _ as never:
@@ -205,7 +206,7 @@ def _undo(call: Call, row: Row) -> Program:
             return Verdict(plain(202), "pending", commit=True)
         case Refused(error=error):
             # Not remembered: a person may repair what is wrong and try again.
-            said = problem(409, "cannot-compensate", error.detail, code=error.code)
+            said = _no("cannot-compensate", error)
             return Verdict(said, "cannot-compensate", commit=False)
         case TooMuch(size=size):
             return Verdict(_too_large(size), "cannot-compensate", commit=False)
@@ -292,12 +293,18 @@ def answer_pending(key: Key, said: Callable[[Row], bytes] | Rejected) -> Asking[
     return answer.with_key(str(key))
 
 
+def _no(name: str, error: Rejected | CannotCompensate) -> Answer:
+    """A no in the words of the handler, whatever it put into them."""
+    code, detail = words_of(error)
+    return problem(409, name, detail, code=code)
+
+
 def _answer_action(row: Row, said: Callable[[Row], bytes] | Rejected) -> Asking[Answer]:
     if not isinstance(said, Rejected):
         answer = plain(200, said(row))
         yield from steps.update(_answered(replace(row, state=RowState.SUCCEEDED), answer))
         return answer.with_outcome("succeeded")
-    answer = problem(409, "rejected", said.detail, code=said.code)
+    answer = _no("rejected", said)
     if row.kind is Kind.RETRIABLE:
         # As a retriable's immediate no: forgotten, so that trying again can succeed.
         yield from steps.delete(row.run, row.step)
@@ -313,7 +320,7 @@ def _answer_compensation(row: Row, said: Callable[[Row], bytes] | Rejected) -> A
     # As an immediate no of a compensation: it is as if it had not been tried, and a person may have it tried again.
     before = RowState.PENDING if row.reply_status is None else RowState.SUCCEEDED
     yield from steps.update(replace(row, state=before, compensation_print=None))
-    return problem(409, "cannot-compensate", said.detail, code=said.code).with_outcome("cannot-compensate")
+    return _no("cannot-compensate", said).with_outcome("cannot-compensate")
 
 
 # -- what the phases share

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from amends.core.answers import Came, Cause, Lost
+from amends.core.texts import told
 from amends.ports.transport import Outgoing, Transport
 
 PATIENCE_SECONDS: Final = 60.0
@@ -203,7 +204,7 @@ class Conductor:
         if task.cancelled():
             return
         error = task.exception()
-        came = Lost(Cause.LOST, f"the transport failed: {error}") if error is not None else task.result()
+        came = Lost(Cause.LOST, f"the transport failed: {told(error)}") if error is not None else task.result()
         given = delivery.arrived(came)
         if given is not None:
             delivery.say(given)
