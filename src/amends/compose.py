@@ -343,12 +343,13 @@ class Orchestrator:
         """The queue in front of each participant, for servers and tools built on it."""
         return {} if self._lanes is None else self._lanes.by_participant
 
-    def reload(self) -> list[str]:
-        """Look up again what settings only refer to: secrets in headers, certificates.
+    def reload(self, settings: Settings | None = None) -> list[str]:
+        """Look up again what settings only refer to: secrets in headers, certificates. With `settings`, the headers
+        are those that they name.
 
         Says what went wrong, if anything; that then stays as it was.
         """
-        return [*self._configured.reload(), *(() if self._lanes is None else self._lanes.reload())]
+        return [*self._configured.reload(settings), *(() if self._lanes is None else self._lanes.reload())]
 
     async def start(
         self,

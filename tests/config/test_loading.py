@@ -242,6 +242,23 @@ auth = {{ basic = "ann:${{file:{file}}}" }}
     assert "geheim" not in repr(payments) + repr(payments.headers) + repr(hotel.headers)
 
 
+def test_headers_that_the_settings_no_longer_have_are_not_sent_any_more(tmp_path: Path) -> None:
+    text = '[participants.a]\nurl = "http://a"\nheaders = { X = "1" }\nauth = { bearer = "old" }'
+    routes = routes_of(loaded(tmp_path, text).settings)
+    (a,) = routes.routes
+    assert a.headers == {"X": "1", "Authorization": "Bearer old"}
+    assert routes.reload(loaded(tmp_path, text.replace("old", "new")).settings) == []
+    assert a.headers == {"X": "1", "Authorization": "Bearer new"}
+    (wrong,) = routes.reload(loaded(tmp_path, text.replace('"1"', '"${env:AMENDS_TEST_NOWHERE}"')).settings)
+    assert "AMENDS_TEST_NOWHERE" in wrong
+    assert a.headers == {"X": "1", "Authorization": "Bearer new"}, "what can't be looked up stays as it was"
+    assert routes.reload(loaded(tmp_path, '[participants.a]\nurl = "http://a"').settings) == []
+    assert a.headers == {}
+    assert routes.reload(loaded(tmp_path, text).settings) == []
+    assert routes.reload(loaded(tmp_path, "").settings) == []
+    assert a.headers == {}, "nor those of a participant that the settings no longer have"
+
+
 def test_a_secret_that_leads_nowhere_is_named(tmp_path: Path) -> None:
     text = '[participants.a]\nurl = "http://a"\nheaders = { X = "${env:AMENDS_TEST_NOWHERE}" }'
     with pytest.raises(BadSetting, match=r"participants.a: \$\{env:AMENDS_TEST_NOWHERE\}: there is no such variable"):

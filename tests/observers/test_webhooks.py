@@ -5,6 +5,7 @@ import base64
 import hmac
 import logging
 from collections.abc import Coroutine
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -92,6 +93,28 @@ def test_what_is_not_taken_is_sent_again_under_one_id_with_growing_waits() -> No
     assert {each[2]["webhook-id"] for each in receiver.got} == {"order-42:stuck:1"}
     for _, _, headers, body in receiver.got:
         assert is_genuine(headers, body, SECRET, now=int(headers["webhook-timestamp"]))
+
+
+def test_what_is_on_its_way_is_signed_with_the_secret_of_now_and_not_sent_where_nobody_is_named_any_more() -> None:
+    receiver = Receiver(500)
+
+    async def test() -> None:
+        hook, other = Webhook("https://hooks", ("stuck",), "first"), Webhook("https://hooks", ("alert",), "other")
+        deliveries = delivering(receiver, hook, other)
+        deliveries.put("stuck", "order", "order-42", lambda: b"{}")
+        await asyncio.sleep(2)
+        before = len(receiver.got)
+        deliveries.renew([other, replace(hook, secret="second")])
+        await asyncio.sleep(8)
+        (*early, last), sent = receiver.got, len(receiver.got)
+        assert before < sent, "it was tried again"
+        assert is_genuine(early[0][2], b"{}", "first", now=int(early[0][2]["webhook-timestamp"]))
+        assert is_genuine(last[2], b"{}", "second", now=int(last[2]["webhook-timestamp"]))
+        deliveries.renew([])
+        await done(deliveries)
+        assert len(receiver.got) == sent, "its address was taken out of the settings"
+
+    on_virtual_time(test())
 
 
 def test_it_is_given_up_after_a_day_and_that_is_said(caplog: pytest.LogCaptureFixture) -> None:

@@ -2,11 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
 
+from amends.core.commands import Cancel
+from amends.core.events import Who
+from amends.server.access import Access, Role, Token, new_token
 from amends.server.context import Context, Limits
 from tests.server.asgi import Caller, Stream
 from tests.server.opened import api, problem
@@ -153,3 +157,63 @@ async def test_many_readers_see_the_same(caller: Caller) -> None:
     for each in streams:
         await each.__aexit__(None, None, None)
     assert len({each.body for each in streams}) == 1
+
+
+@pytest.mark.parametrize("change", ["revoked", "another role", "other sagas", "certificates"])
+async def test_an_open_stream_ends_with_the_right_it_was_opened_with(change: str) -> None:
+    token, hashed = new_token()
+    viewer = Token("eyes", Role.VIEWER, hashed)
+    headers = {**LIVE, "authorization": f"Bearer {token}"}
+    async with api(staged) as (caller, context):
+        await bring(caller, "running", "r-1")
+        context.access = Access([viewer])
+        stream = Stream(caller, "/v1/runs/r-1/events", headers)
+        async with stream:
+            await stream.until(b"ActionRequested")
+            match change:
+                case "revoked":
+                    context.access = Access([replace(viewer, hash=new_token()[1])])
+                case "another role":
+                    context.access = Access([replace(viewer, role=Role.CLIENT)])
+                case "other sagas":
+                    context.access = Access([replace(viewer, sagas=["another"])])
+                case _:
+                    context.certificates += 1
+            await context.engine.steer("r-1", lambda at, epoch: Cancel(at, epoch, Who("me", reason="a secret")))
+            await stream.end()
+            assert b"a secret" not in stream.body
+        assert context.streams == 0
+        let_go("r-1")
+
+
+async def test_an_open_stream_stays_while_its_token_does() -> None:
+    token, hashed = new_token()
+    viewer, second = Token("eyes", Role.VIEWER, hashed), Token("more", Role.VIEWER, new_token()[1])
+    headers = {**LIVE, "authorization": f"Bearer {token}"}
+    async with api(staged) as (caller, context):
+        await bring(caller, "running", "r-1")
+        context.access = Access([viewer, second])
+        stream = Stream(caller, "/v1/runs/r-1/events", headers)
+        async with stream:
+            await stream.until(b"ActionRequested")
+            context.access = Access([viewer])
+            await context.engine.steer("r-1", lambda at, epoch: Cancel(at, epoch, Who("me", reason="was told")))
+            await stream.until(b"was told")
+            context.stopping.set()
+            await stream.end()
+        let_go("r-1")
+
+
+async def test_a_request_that_waits_is_answered_to_a_token_that_still_holds() -> None:
+    token, hashed = new_token()
+    async with api(staged) as (caller, context):
+        await bring(caller, "running", "r-1")
+        context.access = Access([Token("eyes", Role.VIEWER, hashed)])
+        headers = {"authorization": f"Bearer {token}"}
+        waiting = asyncio.create_task(caller.get("/v1/runs/r-1?wait=30", headers))
+        while context.requests == 0:  # noqa: ASYNC110 - until it waits
+            await asyncio.sleep(0)
+        context.access = Access([Token("eyes", Role.VIEWER, new_token()[1])])
+        context.stopping.set()  # answers every request that waits
+        assert (await waiting).status == 401
+        let_go("r-1")

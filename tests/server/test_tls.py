@@ -103,6 +103,38 @@ async def test_a_renewed_certificate_is_used_for_new_connections(tmp_path: Path)
         await transport.close()
 
 
+async def test_an_authority_that_was_taken_away_is_not_trusted_any_more(tmp_path: Path) -> None:
+    """Neither for new connections nor by those that are kept, or are busy meanwhile."""
+    ours, theirs = Authority(tmp_path, "ours"), Authority(tmp_path, "theirs")
+    cert, key = ours.sign("inventory")
+    client, client_key = ours.sign("amends")
+    trusted = tmp_path / "trusted.pem"
+    trusted.write_bytes(ours.ca.read_bytes())
+    reached, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(request: web.Request) -> web.Response:
+        reached.set()
+        await go_on.wait()
+        return await yes(request)
+
+    async with participant(slow, knows_only(ours, cert, key)) as url:
+        transport = HttpTransport(url, tls=Tls(str(trusted), str(client), str(client_key)))
+        busy = asyncio.create_task(transport.send(CALL))
+        await reached.wait()
+        trusted.write_bytes(theirs.ca.read_bytes())
+        transport.reload()
+        go_on.set()
+        assert isinstance(await busy, Answered), "what is under way is finished"
+        assert isinstance(await transport.send(CALL), NotSent), "its connection isn't used again"
+        trusted.write_bytes(ours.ca.read_bytes())
+        transport.reload()
+        assert isinstance(await transport.send(CALL), Answered)
+        trusted.write_bytes(theirs.ca.read_bytes())
+        transport.reload()
+        assert isinstance(await transport.send(CALL), NotSent), "nor is one that is idle"
+        await transport.close()
+
+
 SAGA = """\
 from amends import Call, Participant, Saga, operation
 
@@ -126,6 +158,8 @@ async def test_a_server_with_certificates_tokens_and_secrets_renews_them_without
     client, client_key = ours.sign("web")
     (tmp_path / "mine.py").write_text(SAGA)
     (tmp_path / "secret").write_text("first")
+    clients = tmp_path / "clients.pem"
+    clients.write_bytes(ours.ca.read_bytes())
     seen: list[str] = []
 
     async def inventory(request: web.Request) -> web.Response:
@@ -142,7 +176,7 @@ async def test_a_server_with_certificates_tokens_and_secrets_renews_them_without
 log = "memory:"
 modules = ["mine:order"]
 [server]
-tls = {{ cert = "{cert}", key = "{key}", client_ca = "{ours.ca}" }}
+tls = {{ cert = "{cert}", key = "{key}", client_ca = "{clients}" }}
 [[tokens]]
 name = "web"
 role = "client"
@@ -154,6 +188,10 @@ auth = {{ bearer = "${{file:{tmp_path / "secret"}}}" }}
         async with Serving(tmp_path, []) as server:
             assert server.url.startswith("https://127.0.0.1:")
             headers = {"Authorization": f"Bearer {TOKEN}"}
+            port = int(server.url.rpartition(":")[2])
+            kept = await asyncio.open_connection("127.0.0.1", port, ssl=presented(ours))
+            kept[1].write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert b"200" in await kept[0].readline()
 
             async def start(context: ssl.SSLContext) -> int:
                 # A connector of its own, so that nothing is left of earlier handshakes.
@@ -176,12 +214,21 @@ auth = {{ bearer = "${{file:{tmp_path / "secret"}}}" }}
             file = tmp_path / "amends.toml"
             file.write_text(file.read_text().replace(HASH, OTHER_HASH))
             assert theirs.sign("server") == (cert, key)
+            old = ssl.create_default_context(cafile=str(theirs.ca))
+            old.load_cert_chain(client, client_key)
+            clients.write_bytes(theirs.ca.read_bytes())
             assert server.process is not None
             server.process.send_signal(signal.SIGHUP)
             assert server.process.stderr is not None
             async with asyncio.timeout(SECONDS):
                 while b"read again" not in await server.process.stderr.readline():
                     pass
+            async with asyncio.timeout(SECONDS):
+                await kept[0].read()  # to its end: a connection from before, under the authority that was replaced
+            kept[1].close()
+            with pytest.raises(aiohttp.ClientError):
+                await start(old)
+            assert theirs.sign("web") == (client, client_key)
             both = ssl.create_default_context(cafile=str(theirs.ca))
             both.load_cert_chain(client, client_key)
             assert await start(both) == 401

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from amends.cli.output import Json, as_json
+from amends.cli.output import Json, as_json, tell
 
 RULES: Final = (
     {
@@ -68,7 +68,7 @@ def alerts(*, json: Json = False) -> None:
     if json:
         as_json({"rules": RULES})
         return
-    print("\n".join(rules_text()))
+    tell("\n".join(rules_text()))
 
 
 def rules_text() -> list[str]:

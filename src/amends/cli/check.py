@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from amends.cli.against import as_told, findings, note_of, story, strange_notes, verdict_line
-from amends.cli.output import Json, as_json
+from amends.cli.output import Json, as_json, tell
 
 if TYPE_CHECKING:
     from amends.cli.against import Findings
@@ -139,13 +139,13 @@ def _print(
     width = max(COLUMN_MIN, *(len(each) + GAP for each in (*titles, *missing)))
     for title, saga, wrong, note in zip(titles, sagas, mistakes, notes, strict=True):
         verdict = f"{_counted(len(saga.steps), 'step')}, {_counted(len(wrong), 'mistake') if wrong else 'fine'}"
-        print(verdict_line(title, verdict, "" if said is None else note_of(saga.name, saga.version, said), width))
+        tell(verdict_line(title, verdict, "" if said is None else note_of(saga.name, saga.version, said), width))
         for each in wrong:
-            print(_wrapped("error", each))
+            tell(_wrapped("error", each))
         for each in note:
-            print(_wrapped("note", each))
+            tell(_wrapped("note", each))
     for each in together:
-        print(_wrapped("error", each))
+        tell(_wrapped("error", each))
     if said is not None:
         _print_needed(said, sagas_from, width)
 
@@ -154,14 +154,14 @@ def _print_needed(said: "Findings", modules: Sequence[str], width: int) -> None:
     now = time.time_ns() // 1_000
     for each in said.needed:
         count = f"{_counted(each.count, 'live run')} {'needs' if each.count == 1 else 'need'} it"
-        print(verdict_line(each.title, f"not in {', '.join(modules)}", count, width))
+        tell(verdict_line(each.title, f"not in {', '.join(modules)}", count, width))
     for each in said.needed:
         for line in story(each, modules, now):
-            print(line)
+            tell(line)
     for refusal in said.refusals:
-        print(f"error   {refusal}".replace("\n", "\n        "))
+        tell(f"error   {refusal}".replace("\n", "\n        "))
     for word, sentence in strange_notes(said, modules):
-        print(_wrapped(word, sentence))
+        tell(_wrapped(word, sentence))
 
 
 def _wrapped(word: str, text: str) -> str:

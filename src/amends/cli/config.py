@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from amends.cli.errors import BadUsage
-from amends.cli.output import Json, as_json, columns
+from amends.cli.output import Json, as_json, say
 from amends.cli.serve import Config
+from amends.cli.texts.tables import aligned
 
 
 def config(
@@ -34,8 +35,7 @@ def config(
     if not shown:
         msg = f"no setting is called {', '.join(only or ())}. `amends config` lists them."
         raise BadUsage(msg)
-    for line in columns([(each.name, each.value, each.origin) for each in shown]):
-        print(line)
+    say(aligned([(each.name, each.value, each.origin) for each in shown]))
 
 
 def _is_meant(name: str, only: Sequence[str]) -> bool:

@@ -10,7 +10,7 @@ from msgspec import MsgspecError, Raw, Struct
 from msgspec.json import decode
 
 from amends.cli.errors import BadUsage
-from amends.cli.output import Json, as_json
+from amends.cli.output import Json, as_json, tell
 
 if TYPE_CHECKING:
     from amends.core.saga import Saga
@@ -150,7 +150,7 @@ def _end_progress() -> None:
 
 def _say(text: str, *, json: bool) -> None:
     if not json:
-        print(text)
+        tell(text)
 
 
 def _write(file: Path | None, diagram: str) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from amends.cli.errors import BadUsage
 from amends.cli.nothing import why_nothing
-from amends.cli.output import Json, as_json, say
+from amends.cli.output import Json, as_json, json_text, say, tell
 from amends.cli.source import LogUrl, ServerUrl, Source, get, pages, reach
 from amends.cli.watching import Over, watch_lines
 
@@ -175,7 +175,7 @@ def export(
 
     body = asyncio.run(exported())
     if out is None:
-        print((body if json else msgspec.json.format(body, indent=2)).decode())
+        json_text((body if json else msgspec.json.format(body, indent=2)).decode())
         return
     try:
         out.write_bytes(body + b"\n")
@@ -185,7 +185,7 @@ def export(
     if json:
         as_json({"written": str(out), "bytes": len(body) + 1})
     else:
-        print(f"written: {out}")
+        tell(f"written: {out}")
 
 
 # -- what several commands ask

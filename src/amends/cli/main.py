@@ -12,6 +12,7 @@ from importlib.util import find_spec
 
 from amends.cli.errors import BadUsage
 from amends.core.errors import AmendsError, DefinitionInvalid, InputInvalid
+from amends.core.visible import visible, visible_json
 
 INDENT = " " * 8
 
@@ -47,10 +48,10 @@ def run(arguments: Sequence[str]) -> int:
 def _report(error: AmendsError, *, as_json: bool) -> None:
     mistakes = error.mistakes if isinstance(error, DefinitionInvalid) else (_told(error),)
     if as_json:
-        print(json.dumps({"errors": list(mistakes)}, ensure_ascii=False), file=sys.stderr)
+        print(visible_json(json.dumps({"errors": list(mistakes)}, ensure_ascii=False)), file=sys.stderr)
         return
     for each in mistakes:
-        print(f"error   {each}".replace("\n", f"\n{INDENT}"), file=sys.stderr)
+        print(f"error   {visible(each, lines=True)}".replace("\n", f"\n{INDENT}"), file=sys.stderr)
 
 
 def _told(error: AmendsError) -> str:

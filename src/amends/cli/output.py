@@ -1,14 +1,18 @@
-"""How commands talk: aligned text for people, one JSON value for programs.
+"""How commands talk: aligned text for people, one JSON value for programs. All output of a command leaves here.
 
 On a terminal lines of tables are cut where it ends and what matters has a colour; into a pipe goes plain text, whole.
+Whatever others put into runs is escaped on its way (`core.visible`): no text of theirs steers a terminal or forges a
+line.
 """
 
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
+
+from amends.core.visible import visible, visible_json
 
 Json = Annotated[bool, typer.Option("--json", help="Say it as JSON.")]
 
@@ -17,15 +21,17 @@ def as_json(value: object) -> None:
     """One JSON value on one line."""
     import msgspec
 
-    print(msgspec.json.encode(value).decode(), flush=True)
+    json_text(msgspec.json.encode(value).decode())
 
 
-def columns(rows: Sequence[Sequence[str]], *, indent: str = "", gap: int = 3) -> Iterator[str]:
-    """The rows as lines with their columns aligned."""
-    widths = [max(len(each) for each in column) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (cell.ljust(width + gap) for cell, width in zip(row, widths, strict=True))
-        yield f"{indent}{''.join(cells)}".rstrip()
+def json_text(text: str) -> None:
+    """JSON that is written already."""
+    print(visible_json(text), flush=True)
+
+
+def tell(told: str, *, error: bool = False) -> None:
+    """A text of one or several lines, to the standard output or error."""
+    print(visible(told, lines=True), file=sys.stderr if error else sys.stdout, flush=True)
 
 
 def on_terminal() -> bool:
@@ -40,10 +46,24 @@ def terminal_width() -> int | None:
 
 def say(lines: Iterable[str], *, table: bool = False) -> None:
     """Print lines. Those of a table are cut where the terminal ends; others may go on in the next row."""
-    from amends.cli.colours import painted
     from amends.cli.texts.tables import fitted
 
     width = terminal_width()
-    for line in fitted(lines, width) if table else lines:
-        print(line if width is None else painted(line))
+    for line in fitted(lines, width if table else None):
+        print(line if width is None else _coloured(line))
     sys.stdout.flush()
+
+
+def paint(before: str, lines: Iterable[str], *, rows: int, columns: int, end: str = "") -> None:
+    """A whole screen, after the sequence that makes room for it."""
+    from amends.cli.texts.tables import fitted
+
+    shown = [_coloured(each) for each in fitted(list(lines)[:rows], columns)]
+    sys.stdout.write(before + "\n".join(shown) + end)
+    sys.stdout.flush()
+
+
+def _coloured(line: str) -> str:
+    from amends.cli.colours import painted
+
+    return painted(line)

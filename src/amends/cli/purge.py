@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from amends.cli.errors import BadUsage
-from amends.cli.output import Json, as_json
+from amends.cli.output import Json, as_json, tell
 from amends.cli.source_log import LogToOpen, log_meant
 from amends.core.errors import AmendsError, LogInUse
 
@@ -51,7 +51,7 @@ def purge(
         as_json({"purged": 0 if dry_run else count, "matched": count, "ended_before": before})
     else:
         word = "would be forgotten" if dry_run else "forgotten"
-        print(f"{count} {'run' if count == 1 else 'runs'} {word} that ended before {before:%Y-%m-%d %H:%M:%S} UTC")
+        tell(f"{count} {'run' if count == 1 else 'runs'} {word} that ended before {before:%Y-%m-%d %H:%M:%S} UTC")
 
 
 def age(text: str) -> timedelta:

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from amends.cli.errors import BadUsage
-from amends.cli.output import Json, as_json
+from amends.cli.output import Json, as_json, tell
 from amends.cli.source_log import LogToOpen, settings_here
 
 
@@ -43,7 +43,7 @@ def show(*, log: AnyLog = None, barrier: Barrier = None, json: Json = False) -> 
     if json:
         as_json({"found": found, "latest": tables.LATEST, "sql": script})
     else:
-        print(script or f"-- The log has schema {found}: there is nothing to be done.", end="" if script else "\n")
+        tell(script.removesuffix("\n") or f"-- The log has schema {found}: there is nothing to be done.")
 
 
 @schema.command()
@@ -56,9 +56,9 @@ def apply(*, log: LogToOpen = None, json: Json = False) -> None:
     if json:
         as_json({"before": before, "after": after})
     elif before == after:
-        print(f"the log has schema {after} already")
+        tell(f"the log has schema {after} already")
     else:
-        print(f"the log has schema {after} now" + (f", it had {before}" if before else ""))
+        tell(f"the log has schema {after} now" + (f", it had {before}" if before else ""))
 
 
 def _show_barrier(dialect: Dialect, *, json: bool) -> None:
@@ -76,7 +76,7 @@ def _show_barrier(dialect: Dialect, *, json: bool) -> None:
     if json:
         as_json({"sql": sql})
     else:
-        print(sql, end="")
+        tell(sql.removesuffix("\n"))
 
 
 def _log_of_settings() -> str:

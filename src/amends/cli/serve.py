@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+from typing_extensions import override
 
 from amends.cli.errors import BadUsage
-from amends.cli.output import Json, as_json
+from amends.cli.output import Json, as_json, tell
+from amends.core.visible import visible
 
 if TYPE_CHECKING:
     from amends.config.loading import Flag
@@ -72,7 +74,7 @@ def serve(
     from amends.server.supervisor import INHERITED
 
     who = " [%(process)d]" if workers > 1 else ""  # what the id of a worker begins with
-    logging.basicConfig(level=logging.WARNING, format=f"%(asctime)s{who} %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.WARNING, handlers=[_lines(who)])
     said = [
         (("modules",), sagas or None, "MODULE"),
         (("log",), log, "--log"),
@@ -99,9 +101,9 @@ def serve(
             as_json({"url": url, "log": where, "sagas": titles, "pid": os.getpid()})
         else:
             worker = f"   worker {os.getpid()}" if workers > 1 else ""
-            print(f"amends   {url}   {where}   {', '.join(titles)}{worker}", flush=True)
+            tell(f"amends   {url}   {where}   {', '.join(titles)}{worker}")
         for line in _needless(route or (), found):
-            print(line, file=sys.stderr, flush=True)
+            tell(line, error=True)
 
     try:
         if workers > 1 and INHERITED not in os.environ:
@@ -112,6 +114,23 @@ def serve(
     except NoRoute as error:
         msg = f"{error}\nOn the command line: --route PARTICIPANT=http://..."
         raise NoRoute(msg) from error
+
+
+def _lines(who: str) -> logging.Handler:
+    """The process's log on the standard error. Its messages quote callers and services, so they are made visible."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Visible(f"%(asctime)s{who} %(levelname)s %(name)s: %(message)s"))
+    return handler
+
+
+class _Visible(logging.Formatter):
+    @override
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return visible(super().formatMessage(record))  # one line: a message can't forge the next one
+
+    @override
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record), lines=True)  # with the lines of a traceback
 
 
 def _needless(told: Sequence[str], sagas: "Sequence[Saga[Any]]") -> list[str]:

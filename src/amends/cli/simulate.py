@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from amends.cli.errors import BadUsage
-from amends.cli.output import Json, as_json
+from amends.cli.output import Json, as_json, tell
 
 if TYPE_CHECKING:
     from amends.core.saga import Saga
@@ -95,7 +95,7 @@ def _print_trace(simulation: "Simulation", seed: int) -> None:
     began = next((each[0] for each in trace if isinstance(each[0], int)), 0)
     for at, *what in trace:
         seconds = (at - began) / 1_000_000 if isinstance(at, int) else 0.0
-        print(f"{seconds:>12.6f}  {'  '.join(_shown(each) for each in what)}")
+        tell(f"{seconds:>12.6f}  {'  '.join(_shown(each) for each in what)}")
 
 
 def _shown(value: object) -> str:
@@ -107,11 +107,11 @@ def _teller(schedules: int) -> "Callable[[Report], None]":
     if not sys.stderr.isatty():
         return lambda _: None
 
-    def tell(report: "Report") -> None:
+    def progress(report: "Report") -> None:
         if report.schedules % TOLD_EVERY == 0:
             print(f"\r{report.schedules:,} of {schedules:,} schedules", end="", file=sys.stderr, flush=True)
 
-    return tell
+    return progress
 
 
 def _end_line() -> None:
@@ -130,8 +130,8 @@ def _as_value(report: "Report") -> dict[str, Any]:
 
 def _print(report: "Report") -> None:
     ends = ", ".join(f"{count:,} {state}" for state, count in sorted(report.ends.items()))
-    print(f"{report.schedules:,} schedules, every promise kept; in {report.helped:,} a person had to help")
-    print(f"runs    {ends}")
-    print(f"faults  {sum(report.fired.values()):,} of {len(report.fired)} kinds")
+    tell(f"{report.schedules:,} schedules, every promise kept; in {report.helped:,} a person had to help")
+    tell(f"runs    {ends}")
+    tell(f"faults  {sum(report.fired.values()):,} of {len(report.fired)} kinds")
     for kind, count in report.fired.most_common():
-        print(f"        {kind:<20}{count:>9,}")
+        tell(f"        {kind:<20}{count:>9,}")

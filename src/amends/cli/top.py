@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from amends.cli.colours import painted
 from amends.cli.errors import BadUsage
 from amends.cli.look import around_of, listed, stuck_causes
-from amends.cli.output import on_terminal
+from amends.cli.output import on_terminal, paint
 from amends.cli.source import LogUrl, ServerUrl, Source, checked, reach
-from amends.cli.texts.tables import aligned, counted, fitted
+from amends.cli.texts.tables import aligned, counted
 from amends.cli.texts.times import clock
 from amends.client.wire import Again, Ask
 
@@ -71,9 +70,7 @@ async def _run(server: str | None, log: str | None, every: float) -> None:
             try:
                 while not quitting.is_set():
                     size = shutil.get_terminal_size()
-                    lines = list(fitted(top_lines(before), size.columns))[: size.lines - 1]
-                    sys.stdout.write(PAINT + "\n".join(map(painted, lines)))
-                    sys.stdout.flush()
+                    paint(PAINT, top_lines(before), rows=size.lines - 1, columns=size.columns)
                     await _either(quitting, every)
                     before = await snapshot(source)
             except asyncio.CancelledError:  # Ctrl-C

@@ -2,13 +2,10 @@
 
 import asyncio
 import shutil
-import sys
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from amends.cli.colours import painted
-from amends.cli.output import on_terminal, say
-from amends.cli.texts.tables import fitted
+from amends.cli.output import on_terminal, paint, say
 
 EVERY_SECONDS: Final = 1.0
 HOME_AND_CLEAR: Final = "\x1b[H\x1b[J"
@@ -38,6 +35,4 @@ async def watch_lines(look: Look, *, table: bool, over: Over, every: float = EVE
 
 def _paint(lines: Sequence[str]) -> None:
     size = shutil.get_terminal_size()
-    shown = [painted(each) for each in fitted(lines[: size.lines - 1], size.columns)]
-    sys.stdout.write(HOME_AND_CLEAR + "\n".join(shown) + "\n")
-    sys.stdout.flush()
+    paint(HOME_AND_CLEAR, lines, rows=size.lines - 1, columns=size.columns, end="\n")

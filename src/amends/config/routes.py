@@ -24,17 +24,31 @@ class Routes:
     """Routes, and their headers, whose secrets can be looked up again."""
 
     routes: Sequence[Route]
-    headers: Mapping[str, SecretHeaders] = field(default_factory=dict[str, SecretHeaders])
+    headers: "Mapping[str, Authorized]" = field(default_factory=dict[str, "Authorized"])
 
-    def reload(self) -> list[str]:
-        """Look every secret up again; what went wrong, without any secret. What can't be looked up stays as it was."""
+    def reload(self, settings: Settings | None = None) -> list[str]:
+        """Look every secret up again, of the headers that these settings name; what went wrong, without any secret.
+
+        What can't be looked up stays as it was. Of a participant that the settings no longer have, no header stays.
+        """
         wrong: list[str] = []
         for participant, each in self.headers.items():
             try:
-                each.reload()
+                if settings is None:
+                    each.reload()
+                else:
+                    each.renew(*_headers_of(settings, participant))
             except BadSetting as error:
                 wrong.append(f"participants.{participant}: {error}")
         return wrong
+
+
+def _headers_of(settings: Settings, participant: str) -> tuple[dict[str, Secret], Auth | None]:
+    for_all = settings.participants.get(FOR_ALL, Participant())
+    own = settings.participants.get(participant)
+    if own is None or own.url is None:
+        return {}, None
+    return {**for_all.headers, **own.headers}, own.auth or for_all.auth
 
 
 def routes_of(settings: Settings) -> Routes:
@@ -46,12 +60,12 @@ def routes_of(settings: Settings) -> Routes:
         )
         raise BadSetting(msg)
     routes: list[Route] = []
-    headers: dict[str, SecretHeaders] = {}
+    headers: dict[str, Authorized] = {}
     for name, each in settings.participants.items():
         if name == FOR_ALL or each.url is None:
             continue
         try:
-            found = headers[name] = _Authorized({**for_all.headers, **each.headers}, each.auth or for_all.auth)
+            found = headers[name] = Authorized(*_headers_of(settings, name))
         except BadSetting as error:
             msg = f"participants.{name}: {error}"
             raise BadSetting(msg) from error
@@ -80,12 +94,22 @@ def _circuit(given: Circuit | None) -> CircuitLimits:
     )
 
 
-class _Authorized(SecretHeaders):
+class Authorized(SecretHeaders):
     """Headers with the one that says who we are."""
 
     def __init__(self, given: Mapping[str, Secret], auth: Auth | None) -> None:
         self._auth = auth
         super().__init__(given)
+
+    def renew(self, given: Mapping[str, Secret], auth: Auth | None) -> None:
+        """Other headers from now on; `BadSetting` leaves what was known."""
+        before = self._given, self._auth
+        self._given, self._auth = dict(given), auth
+        try:
+            self.reload()
+        except BadSetting:
+            self._given, self._auth = before
+            raise
 
     @override
     def reload(self) -> None:

@@ -17,6 +17,7 @@ from amends.core.keys import Phase
 from amends.core.retry import MICROSECONDS, Kind
 from amends.core.state import ItemRecord, Mark, RunRecord, StepState
 from amends.core.values import value
+from amends.core.visible import visible_json
 from amends.ports.rows import RUN_PHASE, WHOLE_RUN
 
 GATHER_SECONDS: Final = 2.0
@@ -376,4 +377,4 @@ def write_lines(stream: TextIO) -> None:
 
 def log_line(alert: Alert) -> None:
     """The alert as one line of JSON, for whatever collects the process's log."""
-    _LOGGER.warning("%s", json.dumps(alert.body(), ensure_ascii=False))
+    _LOGGER.warning("%s", visible_json(json.dumps(alert.body(), ensure_ascii=False)))

@@ -63,7 +63,7 @@ class Deliveries:
         self.hooks = tuple(hooks)
         self._post = post
         self._clock = clock
-        self._slots = {hook: asyncio.Semaphore(AT_ONCE) for hook in range(len(self.hooks))}
+        self._slots: dict[str, asyncio.Semaphore] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
 
@@ -74,17 +74,28 @@ class Deliveries:
 
     def put(self, event: str, saga: str | None, id: str, body: Callable[[], bytes]) -> None:
         """Tell everybody who wants to know; `body` is made only if somebody does."""
-        wanting = [number for number, hook in enumerate(self.hooks) if hook.wants(event, saga)]
+        wanting = [hook for hook in self.hooks if hook.wants(event, saga)]
         if not wanting or self._closing:
             return
         made = body()
-        for number in wanting:
+        for hook in wanting:
             if len(self._tasks) >= WAITING_MAX:
-                _LOGGER.error("%s can't be told to %s: %d deliveries wait", id, self.hooks[number].url, WAITING_MAX)
+                _LOGGER.error("%s can't be told to %s: %d deliveries wait", id, hook.url, WAITING_MAX)
                 continue
-            task = asyncio.get_running_loop().create_task(self._deliver(number, Delivery(self.hooks[number], id, made)))
+            task = asyncio.get_running_loop().create_task(self._deliver(Delivery(hook, id, made)))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    def renew(self, hooks: Sequence[Webhook]) -> None:
+        """Other receivers and secrets from now on; also deliveries on their way are signed with the secret of now."""
+        self.hooks = tuple(hooks)
+
+    def _now(self, hook: Webhook) -> Webhook | None:
+        """The receiver as the settings have it now; `None` where they no longer name its address."""
+        same = [each for each in self.hooks if each.url == hook.url]
+        return next(
+            (each for each in same if (each.on, each.sagas) == (hook.on, hook.sagas)), same[0] if same else None
+        )
 
     async def close(self, grace_seconds: float = 2.0) -> None:
         """Give what is on its way its time, then let go; how much is lost is said."""
@@ -98,12 +109,17 @@ class Deliveries:
         if lost:
             _LOGGER.error("%d webhooks were not delivered: the process ends", len(lost))
 
-    async def _deliver(self, number: int, delivery: Delivery) -> None:
+    async def _deliver(self, delivery: Delivery) -> None:
         began, wait, attempt = self._clock.monotonic(), FIRST_SECONDS, 0
+        slots = self._slots.setdefault(delivery.hook.url, asyncio.Semaphore(AT_ONCE))
         while True:
             attempt += 1
-            async with self._slots[number]:
-                failed = await self._attempt(delivery)
+            async with slots:
+                hook = self._now(delivery.hook)
+                if hook is None:
+                    _LOGGER.warning("%s is not told to %s any more", delivery.id, delivery.hook.url)
+                    return
+                failed = await self._attempt(delivery, hook.secret)
             if failed is None:
                 return
             if self._closing or self._clock.monotonic() - began + wait > GIVE_UP_SECONDS:
@@ -114,10 +130,10 @@ class Deliveries:
             await asyncio.sleep(wait)
             wait = min(CAP_SECONDS, wait * 2)
 
-    async def _attempt(self, delivery: Delivery) -> str | None:
+    async def _attempt(self, delivery: Delivery, secret: str | None) -> str | None:
         """Why it wasn't taken; `None` where it was, or isn't wanted."""
         seconds = self._clock.now() // MICROSECONDS
-        headers = signed_headers(delivery.id, seconds, delivery.body, delivery.hook.secret)
+        headers = signed_headers(delivery.id, seconds, delivery.body, secret)
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 status = await self._post(delivery.hook.url, headers, delivery.body)

@@ -130,6 +130,14 @@ class Access:
             raise Faulty(_forbidden(caller, role))
         return caller
 
+    def holds(self, request: Request, caller: Caller) -> bool:
+        """Whether a caller who was admitted before would be admitted now with the same rights."""
+        if caller is NOBODY:
+            return True
+        if not self._known:
+            return caller is LOCAL_OPERATOR
+        return self._found(request.headers.get("authorization")) == caller
+
     def _found(self, header: str | None) -> Caller | None:
         if header is None or len(header) > TOKEN_CHARACTERS_MAX:
             return None
@@ -142,6 +150,12 @@ class Access:
             if hmac.compare_digest(known, digest):
                 found = caller
         return found
+
+
+def rights_changed() -> Faulty:
+    """401 for a token whose role or sagas are others than when its request came."""
+    detail = "The rights of this token changed while the request was answered."
+    return Faulty(Problem(401, "unauthorized", "The token's rights changed", detail, remedy="Send the request again."))
 
 
 def _caller(token: Token) -> Caller:

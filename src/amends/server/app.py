@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from amends.server.access import Caller
+from amends.server.access import Caller, rights_changed
 from amends.server.context import Context
 from amends.server.endpoints import Endpoint
 from amends.server.openapi import document
@@ -68,7 +68,10 @@ def _dispatch(
         caller: Caller | None = None
         try:
             caller = _admitted(context, endpoint, request)
+            access = context.access
             response = await endpoint.handler(context, request, caller)
+            if context.access is not access and request.method != "POST":
+                _check_rights(context, endpoint, request, caller)
         except Exception as error:  # noqa: BLE001 - the one place where whatever happened becomes an answer
             response = problem_of(error).response()
             if caller is None and request.method == "POST":
@@ -96,6 +99,13 @@ def _admitted(context: Context, endpoint: Endpoint, request: Request) -> Caller:
         buckets.take(caller.name)
     endpoint.check_query(request)
     return caller
+
+
+def _check_rights(context: Context, endpoint: Endpoint, request: Request, caller: Caller) -> None:
+    """A request that waited while tokens were read again is answered to a caller with the same rights only."""
+    if not context.access.holds(request, caller):
+        context.access.caller(request, endpoint.role, context.failures)
+        raise rights_changed()
 
 
 def _secured(response: Response) -> Response:

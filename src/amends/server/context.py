@@ -67,6 +67,9 @@ class Context:
 
     graphs: Graphs = field(init=False)
     buckets: Buckets | None = field(init=False)
+    certificates: int = 0
+    """How often the server's certificates were read again: connections and streams from before come to an end."""
+
     document: Callable[[], bytes] = bytes
     requests: int = 0
     streams: int = 0

@@ -63,7 +63,9 @@ async def history(context: Context, request: Request, caller: Caller) -> Respons
         if context.streams >= context.limits.streams:
             raise overloaded(f"{context.streams} streams are open")
         return StreamingResponse(
-            _stream(context, row, readable[0], after), media_type=EVENT_STREAM, headers={"X-Accel-Buffering": "no"}
+            _stream(context, row, readable[0], after, _Right(context, request, caller)),
+            media_type=EVENT_STREAM,
+            headers={"X-Accel-Buffering": "no"},
         )
     limit = whole(request, "limit", least=1, most=PAGE_MAX) or PAGE_DEFAULT
     stored = row.events[after : after + limit]
@@ -97,9 +99,27 @@ async def _readable(context: Context, row: StoredRun) -> tuple[Graph, RunRecord]
         return "unreadable"
 
 
-async def _stream(context: Context, row: StoredRun, graph: Graph, after: int) -> AsyncGenerator[bytes]:
-    """Events as they come, until the run has ended or the server stops. A log that can't be read ends it: whoever
-    reads comes back and goes on where it was.
+class _Right:
+    """Whether a stream's caller may still see its run: the token, its role and its sagas are as they were."""
+
+    def __init__(self, context: Context, request: Request, caller: Caller) -> None:
+        self._context, self._request, self._caller = context, request, caller
+        self._access, self._certificates = context.access, context.certificates
+
+    def holds(self) -> bool:
+        context = self._context
+        if context.certificates != self._certificates:
+            return False
+        if context.access is not self._access:
+            if not context.access.holds(self._request, self._caller):
+                return False
+            self._access = context.access
+        return True
+
+
+async def _stream(context: Context, row: StoredRun, graph: Graph, after: int, right: _Right) -> AsyncGenerator[bytes]:
+    """Events as they come, until the run has ended, the server stops or the caller's right was taken away. A log that
+    can't be read ends the stream: the reader comes back and continues after the last event.
     """
     context.streams += 1
     stopping = asyncio.create_task(context.stopping.wait())
@@ -110,6 +130,8 @@ async def _stream(context: Context, row: StoredRun, graph: Graph, after: int) ->
             while not stopping.done():
                 changed.clear()
                 record, fresh = await _news(context, row.run, record)
+                if not right.holds():
+                    return
                 events = [each for each in fresh if each[0] > seen]
                 if events:
                     views = EventViews(graph, record)

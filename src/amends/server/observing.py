@@ -49,7 +49,6 @@ class Observing:
         self._graphs = Graphs(engine.log, engine.events)
         self._poster = Poster()
         self._deliveries = Deliveries(webhooks, self._poster.post, clock or SystemClock())
-        self._wanted = frozenset(event for hook in webhooks for event in hook.on)
         self._book = AlertBook(self._tell, links, self._shown)
         self._told: OrderedDict[str, None] = OrderedDict()
         self._flush: asyncio.TimerHandle | None = None
@@ -74,11 +73,15 @@ class Observing:
         await self._deliveries.close()
         await self._poster.__aexit__(kind, error, trace)
 
+    def renew(self, webhooks: Sequence[Webhook]) -> None:
+        """Receivers and their secrets, as the settings have them now."""
+        self._deliveries.renew(webhooks)
+
     def changed(self, definition: Definition, record: RunRecord) -> None:
         """A record became durable."""
         if record.ended is not None:
             event = _ENDED[record.ended]
-            if event in self._wanted:
+            if any(event in hook.on for hook in self._deliveries.hooks):
                 self._of_run(event, record, f"{record.run}:{event}")
         elif (record.marks or record.quarantined is not None) and self._book.changed(definition, record):
             since = max((mark.since for mark in record.marks.values()), default=record.at)

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, suppress
@@ -22,6 +23,7 @@ from typing_extensions import override
 
 from amends.collector import collect_seldom
 from amends.compose import Orchestrator
+from amends.config.settings import Settings
 from amends.config.values import BadSetting
 from amends.config.webhooks import links_of, webhooks_of
 from amends.core.errors import AmendsError, LogBroken
@@ -36,7 +38,7 @@ from amends.server.keeping import Keeping
 from amends.server.listen import listen_on, url_of
 from amends.server.observing import Observing
 from amends.server.protocol import guarded
-from amends.server.setup import Setup, access_of, load_certificates
+from amends.server.setup import Setup, access_of, tls_context
 from amends.server.supervisor import inherited
 
 GRACE_SECONDS: Final = 5
@@ -73,7 +75,7 @@ async def serve_until_stopped(
         keep_from_children(listening, socket.socket.fileno)
         async with (
             Orchestrator(sagas, log=log, settings=settings, around=around, grace=settings.server.grace) as runs,
-            Observing(runs.engine, webhooks_of(settings), links_of(settings)),
+            Observing(runs.engine, webhooks_of(settings), links_of(settings)) as observing,
             Keeping(runs.engine.log, settings.privacy.keep),
         ):
             await callbacks.open(runs.engine.log)
@@ -86,11 +88,12 @@ async def serve_until_stopped(
                 sagas=settings.sagas,
             )
             url = url_of(listening, setup.scheme)
-            server = _Server(application(context), context, setup, lambda: ready(url))
+            server = _Server(application(context), context, setup, listening, lambda: ready(url))
+            reloading = _Reloading(setup, runs, observing, context, server)
             loop = asyncio.get_running_loop()
             for each in STOPPING:
                 loop.add_signal_handler(each, server.stop)
-            loop.add_signal_handler(signal.SIGHUP, _reload, runs, setup, context)
+            loop.add_signal_handler(signal.SIGHUP, reloading.reload)
             watching = asyncio.create_task(_stop_when_broken(runs.engine.broken, server))
             try:
                 await server.serve(sockets=[listening])
@@ -109,32 +112,72 @@ async def _stop_when_broken(broken: asyncio.Event, server: "_Server") -> None:
     server.stop()
 
 
-def _reload(runs: Orchestrator, setup: Setup, context: Context) -> None:
-    """Secrets, certificates and tokens, read again; what can't be read stays as it was, and is named."""
-    wrong = runs.reload()
-    if setup.again is not None:
+class _Reloading:
+    """Secrets, certificates, tokens and receivers of webhooks, read again without a pause.
+
+    What was taken away is refused from then on: streams of a revoked token, connections under a replaced authority and
+    deliveries with an old secret end. What can't be read stays as it was, and is named.
+    """
+
+    def __init__(
+        self, setup: Setup, runs: Orchestrator, observing: Observing, context: Context, server: "_Server"
+    ) -> None:
+        self._setup = setup
+        self._runs = runs
+        self._observing = observing
+        self._context = context
+        self._server = server
+
+    def reload(self) -> None:
+        """Do it, and say in the log what went wrong."""
+        wrong: list[str] = []
+        settings: Settings | None = None
         try:
-            access = access_of(setup.again())
-            if access.is_open != context.access.is_open:
-                wrong.append("tokens: with the first, or without the last one, it may listen elsewhere: start it anew")
-            else:
-                context.access = access
+            settings = None if self._setup.again is None else self._setup.again()
         except AmendsError as error:
             wrong.append(str(error))
-    if setup.tls is not None and setup.settings.server.tls is not None:
+        wrong += self._runs.reload(settings)
+        if settings is not None:
+            wrong += self._renewed(settings)
+        tls = self._setup.settings.server.tls
+        if tls is not None:
+            try:
+                self._server.renew(tls_context(tls), closes=tls.client_ca is not None)
+            except BadSetting as error:
+                wrong.append(str(error))
+        for each in wrong:
+            _LOGGER.error("not read again: %s", each)
+        but = ", but for those above" if wrong else ""
+        _LOGGER.warning("secrets, certificates and tokens were read again%s", but)
+
+    def _renewed(self, settings: Settings) -> list[str]:
+        wrong: list[str] = []
         try:
-            load_certificates(setup.tls, setup.settings.server.tls)
+            access = access_of(settings)
+            if access.is_open != self._context.access.is_open:
+                wrong.append("tokens: with the first, or without the last one, it may listen elsewhere: start it anew")
+            else:
+                self._context.access = access
+        except AmendsError as error:
+            wrong.append(str(error))
+        try:
+            self._observing.renew(webhooks_of(settings))
         except BadSetting as error:
             wrong.append(str(error))
-    for each in wrong:
-        _LOGGER.error("not read again: %s", each)
-    _LOGGER.warning("secrets, certificates and tokens were read again%s", ", but for those above" if wrong else "")
+        return wrong
 
 
 class _Server(uvicorn.Server):
     """Leaves signals to us: uvicorn would raise them again, and end the process before the log is closed."""
 
-    def __init__(self, app: Starlette, context: Context, setup: Setup, ready: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        app: Starlette,
+        context: Context,
+        setup: Setup,
+        listening: socket.socket,
+        ready: Callable[[], None],
+    ) -> None:
         limits = setup.limits
         config = uvicorn.Config(
             app,
@@ -154,6 +197,37 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._context = context
         self._ready = ready
+        self._listening = listening
+        self._renewing: asyncio.Task[None] | None = None
+
+    def renew(self, tls: ssl.SSLContext, *, closes: bool) -> None:
+        """Accept under this context from now on. `closes`: connections that were accepted before it come to an end.
+
+        A context can't be taken from a server that listens, so another one listens on the same socket.
+        """
+        self.config.ssl = tls
+        self._renewing = asyncio.create_task(self._listen_anew(self._renewing, closes=closes))
+
+    async def _listen_anew(self, before: "asyncio.Task[None] | None", *, closes: bool) -> None:
+        if before is not None:
+            await asyncio.wait([before])
+        if not self.started or self.should_exit:
+            return
+        old, self._listening = self.servers, self._listening.dup()
+        keep_from_children(self._listening, socket.socket.fileno)
+        for each in old:
+            each.close()
+        await super().startup([self._listening])
+        if closes:
+            self._context.certificates += 1
+            for connection in list(self.server_state.connections):
+                connection.shutdown()  # idle ones are closed, the others after their answer
+
+    @override
+    async def shutdown(self, sockets: Any = None) -> None:
+        if self._renewing is not None:
+            await asyncio.wait([self._renewing])
+        await super().shutdown([self._listening])
 
     def stop(self) -> None:
         """Begin to stop; asked twice, answers that are on their way aren't waited for."""

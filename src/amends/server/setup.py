@@ -41,9 +41,7 @@ def set_up(settings: Settings, again: Callable[[], Settings] | None = None) -> S
     """What these settings come to; `BadSetting`, `BadToken`, `BadAddress` and `NotLoopback` say what is wrong."""
     access = access_of(settings)
     server = settings.server
-    tls = None if server.tls is None else ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    if tls is not None and server.tls is not None:
-        load_certificates(tls, server.tls)
+    tls = None if server.tls is None else tls_context(server.tls)
     return Setup(
         settings=settings,
         address=parse_address(server.listen, anybody=access.is_open),
@@ -75,8 +73,13 @@ def limits_of(settings: Settings) -> Limits:
     )
 
 
-def load_certificates(context: ssl.SSLContext, tls: ServerTls) -> None:
-    """Read the server's certificates; new connections get them. `BadSetting` names the files that can't be used."""
+def tls_context(tls: ServerTls) -> ssl.SSLContext:
+    """A context with the server's certificates and the clients' authority; `BadSetting` names files that can't be used.
+
+    Read again, they make a new one: authorities can only be added to a context, and sessions made under it could be
+    resumed without another look at the client's certificate.
+    """
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         context.load_cert_chain(tls.cert, tls.key)
@@ -87,3 +90,4 @@ def load_certificates(context: ssl.SSLContext, tls: ServerTls) -> None:
         named = ", ".join(each for each in (tls.cert, tls.key, tls.client_ca) if each is not None)
         msg = f"server.tls: the certificates can't be read ({named}): {error.strerror or error}."
         raise BadSetting(msg) from error
+    return context

@@ -92,10 +92,12 @@ def demo_command(
 
 def show(result: "Result", console: "Console") -> None:
     """The story of one order, then the summary."""
+    from amends.core.visible import visible
+
     story = result.findings.story
     if story is not None:
         console.print(f"\nthe story of {story.run} ({story.saga}), which was turned back, from the log:")
-        console.print(str(story))
+        console.print(visible(str(story), lines=True))
     console.print(f"\n{result}")
     there = "postgres" if result.postgres else "inventory.db, payment.db, shipping.db, log.db"
     console.print(f"data          {result.folder} ({there}); seed {result.seed}")

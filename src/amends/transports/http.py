@@ -139,10 +139,15 @@ class HttpTransport:
         return self._pool
 
     def reload(self) -> None:
-        """Read the certificates again, for new connections; `NoRoute` leaves them as they are."""
+        """Read the certificates again; `NoRoute` leaves them as they are.
+
+        A new context takes over, since authorities can only be added to one. Connections under the old one end: idle
+        ones now, the others after their answer.
+        """
         if self._context is not None:
-            load_certificates(tls_context(self._tls), self._tls)  # all of it is read before anything is changed
-            load_certificates(self._context, self._tls)
+            self._context = tls_context(self._tls)
+            if self._pool is not None:
+                self._pool.renew(self._context)
 
 
 class _Pool:
@@ -153,6 +158,7 @@ class _Pool:
         self._host, self._port = base.raw_host or "", base.port or 0
         self._context = context
         self._busy: set[HttpConnection] = set()
+        self._outdated: set[HttpConnection] = set()
         self._idle: dict[HttpConnection, float] = {}
         self._sweeping: asyncio.TimerHandle | None = None
         self._limits: dict[float, Limits] = {}
@@ -167,14 +173,15 @@ class _Pool:
 
     async def connect(self) -> HttpConnection:
         """A new connection, with TLS where the address says so."""
+        context = self._context
         found = await self._loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
         delay = EYEBALLS_SECONDS if len(found) > 1 else None
         connected = await start_connection(found, happy_eyeballs_delay=delay)
         keep_from_children(connected, socket.socket.fileno)
         try:
-            name = None if self._context is None else self._host.removesuffix(".")  # no certificate has the dot
+            name = None if context is None else self._host.removesuffix(".")  # no certificate has the dot
             _, connection = await self._loop.create_connection(
-                HttpConnection, sock=connected, ssl=self._context, server_hostname=name
+                HttpConnection, sock=connected, ssl=context, server_hostname=name
             )
         except BaseException:
             connected.close()
@@ -184,6 +191,8 @@ class _Pool:
             msg = "the transport was closed"
             raise ExchangeFailed(msg)
         self._busy.add(connection)
+        if context is not self._context:
+            self._outdated.add(connection)
         return connection
 
     def idle(self) -> HttpConnection | None:
@@ -196,10 +205,20 @@ class _Pool:
             connection.close()
         return None
 
+    def renew(self, context: ssl.SSLContext) -> None:
+        """Other certificates and authorities from now on."""
+        self._context = context
+        self._outdated = set(self._busy)
+        for connection in self._idle:
+            connection.close()
+        self._idle.clear()
+
     def give_back(self, connection: HttpConnection) -> None:
         """A call is over: keep its connection for the next one, if it can be used again."""
         self._busy.discard(connection)
-        if self._closed or not connection.is_free:
+        outdated = connection in self._outdated
+        self._outdated.discard(connection)
+        if self._closed or outdated or not connection.is_free:
             connection.close()
             return
         self._idle[connection] = self._loop.time()

@@ -10,6 +10,7 @@ from amends.cli.texts.calls import where
 from amends.cli.texts.facts import Fact, History
 from amends.cli.texts.story import units
 from amends.core.keys import Phase, decode_item, make_key, parse_key, unit_name
+from amends.core.visible import visible_json
 from amends.ports.rows import UNREADABLE
 from amends.server.participants import ParticipantView
 from amends.server.views import CallView, ItemView, RunView, StepView
@@ -49,7 +50,7 @@ def _bodies(run: str, fact: Fact) -> Iterator[tuple[str, object]]:
 
 def _indented(body: object) -> list[str]:
     text = msgspec.json.format(msgspec.json.encode(body), indent=2).decode()
-    return [f"  {line}" for line in text.splitlines()]
+    return [f"  {line}" for line in visible_json(text).split("\n")]
 
 
 # -- curl
@@ -78,7 +79,7 @@ def curl_lines(run: RunView, history: History, participants: Mapping[str, Partic
         headers["Saga-Since"] = call.since.isoformat().replace("+00:00", "Z")
     lines = [f"curl -sS -X POST {shlex.quote(url)}"]
     lines += [f"  -H {shlex.quote(f'{name}: {value}')}" for name, value in headers.items()]
-    lines.append(f"  -d {shlex.quote(msgspec.json.encode(body).decode())}")
+    lines.append(f"  -d {shlex.quote(visible_json(msgspec.json.encode(body).decode()))}")
     notes = ["", "# The route's own headers (tokens) are left out: add them."]
     if b"***" in msgspec.json.encode(body):
         notes.append("# What is redacted is *** here: it must be as it was sent, or the barrier refuses other bytes.")

@@ -9,6 +9,7 @@ import msgspec
 from amends.cli.texts.tables import aligned
 from amends.cli.texts.times import clock, minute
 from amends.core.keys import Phase, decode_item, make_key, unit_name
+from amends.core.visible import padded, visible, width
 from amends.ports.rows import UNREADABLE
 
 SHOWN_MAX: Final = 72
@@ -131,11 +132,12 @@ def event_lines(run: str, facts: Sequence[Fact], now: datetime) -> list[str]:
         for number, (step, what, detail) in enumerate(_told(run, each)):
             first = number == 0
             version = f"{each.version:>{digits}}" if first else ""
-            rows.append((version, clock(each.at, now, exactly=True) if first else "", step, what, detail))
-    wide = max((len(step) for _, _, step, _, _ in rows if step), default=0)
+            at = clock(each.at, now, exactly=True) if first else ""
+            rows.append((version, at, visible(step), what, detail))
+    wide = max((width(step) for _, _, step, _, _ in rows if step), default=0)
     lines: list[tuple[str, str, str, str]] = []
     for version, at, step, what, detail in rows:
-        lines.append((version, at, f"{step:<{wide}}    {what}" if step else what, detail))
+        lines.append((version, at, f"{padded(step, wide)}    {what}" if step else what, detail))
     return list(aligned(lines, indent=" ", gaps=(2, 2, 2)))
 
 
