@@ -5,10 +5,13 @@ import errno
 import os
 import resource
 import socket
-from collections.abc import Generator
+from collections import UserDict
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
+from typing_extensions import override
 
 from amends.core.answers import Answered, Cause, NoRoom, NotSent, Unknown, read_answer
 from amends.core.keys import Phase
@@ -60,10 +63,11 @@ async def test_a_kept_connection_needs_no_descriptor(serve: Serve) -> None:
 
 
 async def test_headers_that_can_not_be_read_for_want_of_a_descriptor_are_no_attempt() -> None:
-    class Token(dict[str, str]):
-        def keys(self):  # type: ignore[no-untyped-def]  # noqa: ANN202 - a mapping that opens its file
-            with open(os.devnull, encoding="utf-8"):  # noqa: PTH123 - as its author may
-                return super().keys()
+    class Token(UserDict[str, str]):
+        @override
+        def __iter__(self) -> Iterator[str]:
+            Path(os.devnull).read_bytes()
+            return super().__iter__()
 
     http = HttpTransport("http://127.0.0.1:1", Token({"authorization": "x"}))
     with without_descriptors():

@@ -172,8 +172,8 @@ class LocalTransport:
         function = cast("Blocking[..., Any]", work.function).work
         job: Future[Came] = Future()
         try:
-            do = partial(copy_context().run, _do_blocking, call, work, function, arguments)
-            self._threads.submit(_fulfil, job, do)
+            do = partial(_do_blocking, call, work, function, arguments)
+            self._threads.submit(copy_context().run, _fulfil, job, do)
         except (RuntimeError, MemoryError) as error:
             # The work is queued all the same, and a thread that is free may do it: unless it is cancelled in time.
             if not lacks_room(error):
