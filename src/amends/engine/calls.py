@@ -188,7 +188,8 @@ class Calls:
         """It has its slot: send it, after the log knows of it where no barrier protects it."""
         if ready.send.starts:
             send = ready.send
-            begin = c.Begin(self._clock.now(), ready.driven.epoch, send.step, send.item, send.phase)
+            at = ready.driven.time(self._clock.now())
+            begin = c.Begin(at, ready.driven.epoch, send.step, send.item, send.phase)
             self._offer(ready.driven, Asked(begin))
         else:
             self._dispatch(ready)
@@ -271,7 +272,7 @@ class Calls:
             self._waiting_for_room = self._timers.call_later(NO_ROOM_SECONDS, self._try_for_room)
         if driven.record.turned is not None or driven.record.abort_requested is not None:
             # It may have been let come back because it had left. It hasn't: perhaps it must not leave any more.
-            self._offer(driven, Asked(c.Due(self._clock.now(), driven.epoch)))
+            self._offer(driven, Asked(c.Due(driven.time(self._clock.now()), driven.epoch)))
 
     def _try_for_room(self) -> None:
         """Send what was held back; once all of it has left, say so."""
@@ -312,8 +313,9 @@ class Calls:
         self._next(ready)
 
     def _reply(self, driven: Driven, send: Send, outcome: Outcome) -> c.Reply:
-        now = self._clock.now()
-        return c.Reply(now, driven.epoch, send.step, send.item, send.phase, send.attempt, outcome)
+        return c.Reply(
+            driven.time(self._clock.now()), driven.epoch, send.step, send.item, send.phase, send.attempt, outcome
+        )
 
     def _next(self, ready: Ready) -> None:
         following = ready.lane.leave(ready)

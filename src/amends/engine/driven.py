@@ -54,7 +54,7 @@ class Driven:
 
     __slots__ = (
         *("appending", "calls", "commands", "deciding", "definition", "dropped", "epoch", "moving", "record"),
-        *("releasing", "tasks", "urged", "wake"),
+        *("reached", "releasing", "tasks", "urged", "wake"),
     )
 
     def __init__(self, definition: Definition, record: RunRecord, epoch: int, *, dropped: bool = False) -> None:
@@ -70,7 +70,15 @@ class Driven:
         self.calls: dict[CallKey, Ready] = {}
         self.tasks: set[asyncio.Task[None]] = set()
         self.wake: int | None = None
+        self.reached = 0
         self.urged: set[CallKey] = set()
+
+    def time(self, now: int) -> int:
+        """The run's own time: never before its last event, nor before a moment that its alarm has rung for.
+
+        It is ahead of the clock where the clock was set back while no process drove the run.
+        """
+        return max(now, self.record.at, self.reached)
 
     @property
     def is_current(self) -> bool:
