@@ -1,6 +1,7 @@
 """Who may ask for what: every endpoint's role, tokens that are not right, and sagas that aren't theirs."""
 
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -144,6 +145,17 @@ async def test_more_than_can_be_answered_are_told_to_come_again() -> None:
         assert (await caller.get("/healthz")).status == 200, "or a busy server would be killed for being busy"
         context.requests = 0
         assert (await caller.get("/v1/runs")).status == 200
+
+
+async def test_one_token_leaves_requests_for_the_others() -> None:
+    async with api(quick, access=ACCESS, limits=Limits(requests=4)) as (caller, context):
+        with ExitStack() as held:
+            for _ in range(3):
+                held.enter_context(context.requests_of.held("token viewer"))
+            problem(await caller.get("/v1/runs", bearer("viewer")), 503, "overloaded")
+            assert (await caller.get("/v1/runs", bearer("client"))).status == 200
+            assert (await caller.get("/healthz", bearer("viewer"))).status == 200
+        assert (await caller.get("/v1/runs", bearer("viewer"))).status == 200
 
 
 async def test_names_do_not_matter_once_there_are_tokens(caller: Caller) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from hashlib import sha256
 from typing import Any
 
 import msgspec
@@ -11,11 +12,11 @@ import pytest
 from amends.core.commands import Cancel
 from amends.core.events import Who
 from amends.server.access import Access, Role, Token, new_token
-from amends.server.context import Context, Limits
+from amends.server.context import SHARE, Context, Limits
 from tests.server.asgi import Caller, Stream
 from tests.server.opened import api, problem
 from tests.server.sagas import orders, quick
-from tests.server.stages import GATES, bring, let_go, staged
+from tests.server.stages import GATES, STAGES, bring, let_go, staged
 
 LIVE = {"accept": "text/event-stream"}
 
@@ -135,6 +136,28 @@ async def test_so_many_streams_and_no_more() -> None:
             assert answer.headers["retry-after"] == "1"
             context.stopping.set()
             await stream.end()
+        let_go("r-1")
+
+
+async def test_one_token_leaves_streams_for_the_others() -> None:
+    tokens = [Token(name, Role.VIEWER, f"sha256:{sha256(name.encode()).hexdigest()}") for name in ("one", "two")]
+    access = Access([*tokens, Token("op", Role.OPERATOR, f"sha256:{sha256(b'op').hexdigest()}")])
+    async with api(staged, access=access, limits=Limits(streams=SHARE)) as (caller, context):
+        asked = {"saga": "staged", "input": STAGES["running"][0], "id": "r-1"}
+        assert (await caller.ask("/v1/runs", asked, {"authorization": "Bearer op"})).status == 201
+        one, two = ({**LIVE, "authorization": f"Bearer {name}"} for name in ("one", "two"))
+        first = Stream(caller, "/v1/runs/r-1/events", one)
+        second = Stream(caller, "/v1/runs/r-1/events", two)
+        async with first:
+            await first.until(b"ActionRequested")
+            problem(await caller.get("/v1/runs/r-1/events", one), 503, "overloaded")
+            assert (await caller.get("/v1/runs/r-1", one)).status == 200
+            async with second:
+                await second.until(b"ActionRequested")
+                context.stopping.set()
+                await second.end()
+            await first.end()
+        assert not context.streams_of.full("token one"), "it is given back"
         let_go("r-1")
 
 

@@ -29,6 +29,7 @@ head_max = "8 KiB"
 head_timeout = "0.3s"
 body_timeout = "0.3s"
 body_max = "64 KiB"
+grace = "0.2s"
 connections_max = 48
 [[tokens]]
 name = "web"
@@ -36,6 +37,7 @@ role = "operator"
 hash = "{HASH}"
 """
 SAGA = """\
+import asyncio
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -53,6 +55,8 @@ quick = Saga("quick", Order)
 
 @quick.compensable()
 async def pay(order: Order) -> str:
+    if order.fails == "wait":
+        await asyncio.Event().wait()
     if order.fails == "raise":
         raise ValueError(f"bad card {order.card}")
     raise Rejected(f"the card {order.card} is declined")
@@ -323,12 +327,40 @@ def test_an_upgrade_is_not_made(server: Server) -> None:
         assert b" 101 " not in answer[:15]
 
 
-def test_more_connections_than_it_takes_are_told_so(server: Server) -> None:
+def test_idle_connections_keep_nobody_out(server: Server) -> None:
+    """A new connection takes the place of the one that has been idle longest, whatever that one is waiting for."""
+    heads = (b"", b"GET /healthz HTTP/1.1\r\n", b"POST /v1/runs HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
     with ExitStack() as stack:
-        held = [stack.enter_context(server.connect()) for _ in range(60)]
-        refused = [each for each in held[48:] if b" 503 " in answer_from(each)[:15]]
-        assert refused
-    # Those that were held are let go of by the time-out of their heads, at the latest.
+        for number in range(130):
+            stack.enter_context(server.connect()).sendall(heads[number % len(heads)])
+        assert b" 200 " in server.ask("GET", "/healthz")[:15]
+
+
+def test_a_body_that_does_not_come_holds_no_connection(server: Server) -> None:
+    """Also where the answer didn't wait for it, and with a byte now and then."""
+    for line in ("GET /healthz", "POST /nothing-here", "GET /v1/runs"):
+        with server.connect() as held:
+            held.sendall(f"{line} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000000000\r\n\r\n".encode())
+            assert held.recv(1 << 16).startswith(b"HTTP/1.1 ")
+            held.sendall(b"x")
+            answer_from(held)  # until it is closed
+
+
+def test_more_requests_than_it_takes_at_a_time_are_told_so(server: Server) -> None:
+    body = json.dumps({"saga": "quick", "id": "waits", "input": {"card": "1", "fails": "wait"}}).encode()
+    assert b" 201 " in server.ask("POST", "/v1/runs", body)[:15]
+    head = f"GET /v1/runs/waits?wait=50 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
+    with ExitStack() as stack:
+        for _ in range(48):
+            stack.enter_context(server.connect()).sendall(head.encode())
+        answer = b""
+        for _ in range(200):  # until all of them are being answered: nothing is idle then
+            answer = server.raw(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            if b" 503 " in answer[:15]:
+                break
+        told = json.loads(answer.partition(b"\r\n\r\n")[2])
+        assert (told["status"], told["type"]) == (503, "urn:amends:overloaded")
+    assert any(b" 200 " in server.ask("GET", "/healthz")[:15] for _ in range(200)), "once they are gone"
 
 
 def test_what_is_hidden_is_in_no_answer_and_no_line_of_the_log(server: Server) -> None:

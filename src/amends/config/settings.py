@@ -55,17 +55,22 @@ class Server(Section, frozen=True):
     head_max: Size = Size(64 << 10)
     """The largest head of a request."""
 
+    write_timeout: Seconds = Seconds(30)
+    """How long a client may leave an answer unread; then its connection is closed."""
+
     requests_max: AtLeastOne = 4_096
-    """Requests that are being answered at a time, those that wait for a run included; more are 503."""
+    """Requests that are being answered at a time, those that wait for a run included; more are 503. One token may have
+    three quarters of them."""
 
     streams_max: AtLeastOne = 1_024
-    """Live streams of events at a time."""
+    """Live streams of events at a time. One token may have a quarter of them."""
 
     connections_max: AtLeastOne = 8_192
-    """Connections that are open at a time."""
+    """Connections that are open at a time; fewer if the process may not have 512 open files more. For a new one the
+    connection that has been idle longest is closed."""
 
-    per_second: AboveZero | None = None
-    """Requests of one token on average; more are 429. Not set: any number."""
+    per_second: AboveZero = 1_000.0
+    """Requests of one token per second, on average; more are 429. Without tokens there is no such limit."""
 
     grace: Seconds = Seconds(10)
     """How long calls in flight get when the server stops."""

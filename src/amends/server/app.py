@@ -69,7 +69,8 @@ def _dispatch(
         try:
             caller = _admitted(context, endpoint, request)
             access = context.access
-            response = await endpoint.handler(context, request, caller)
+            with context.requests_of.held(caller.name):
+                response = await endpoint.handler(context, request, caller)
             if context.access is not access and request.method != "POST":
                 _check_rights(context, endpoint, request, caller)
         except Exception as error:  # noqa: BLE001 - the one place where whatever happened becomes an answer
@@ -91,7 +92,9 @@ def _admitted(context: Context, endpoint: Endpoint, request: Request) -> Caller:
     if context.requests > context.limits.requests and endpoint.role is not None:
         raise overloaded(f"{context.requests - 1} requests are being answered")
     caller = context.access.caller(request, endpoint.role, context.failures)
-    buckets = context.buckets
+    if endpoint.role is not None and context.requests_of.full(caller.name):
+        raise overloaded(f"{caller.name} has as many requests under way as one token may")
+    buckets = None if context.access.is_open else context.buckets
     if buckets is not None and endpoint.role is not None:
         wait = buckets.wait(caller.name)
         if wait:

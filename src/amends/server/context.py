@@ -16,17 +16,15 @@ from amends.ports.clock import Clock
 from amends.ports.log import StoredRun, WorkerState
 from amends.server.access import Access
 from amends.server.callback_tokens import CallbackTokens
+from amends.server.connections import CONNECTIONS_MAX
 from amends.server.counting import Metrics
-from amends.server.protocol import CONNECTIONS_MAX, HEAD_BYTES_MAX, HEAD_SECONDS
-from amends.server.rate import Buckets, Failures
+from amends.server.protocol import BODY_SECONDS, HEAD_BYTES_MAX, HEAD_SECONDS, WRITE_SECONDS
+from amends.server.rate import Buckets, Failures, Shares
 from amends.server.stored import Graphs, stored_view
 from amends.server.views import RunView, WorkerView, moment, run_view
 
 BODY_BYTES_MAX: Final = REQUEST_BYTES_MAX + (64 << 10)
 """A run's input, which has its own limit, and what is said around it."""
-
-BODY_SECONDS: Final = 30.0
-"""How long a body may take to arrive."""
 
 REQUESTS_MAX: Final = 4_096
 """Requests that are being answered at a time, those that wait for a run included; more are told to come again."""
@@ -34,10 +32,13 @@ REQUESTS_MAX: Final = 4_096
 STREAMS_MAX: Final = 1_024
 """Live streams of events at a time."""
 
+SHARE: Final = 4
+"""One token may have a quarter of all streams, and three quarters of all requests, at a time."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What the server takes. `per_second`: requests of one caller on average, `None` for any number."""
+    """What the server takes. `per_second`: requests of one token on average, `None` for any number."""
 
     body_bytes: int = BODY_BYTES_MAX
     body_seconds: float = BODY_SECONDS
@@ -46,6 +47,7 @@ class Limits:
     per_second: float | None = None
     head_bytes: int = HEAD_BYTES_MAX
     head_seconds: float = HEAD_SECONDS
+    write_seconds: float = WRITE_SECONDS
     connections: int = CONNECTIONS_MAX
 
 
@@ -67,12 +69,16 @@ class Context:
 
     graphs: Graphs = field(init=False)
     buckets: Buckets | None = field(init=False)
+    streams_of: Shares = field(init=False)
+    requests_of: Shares = field(init=False)
     certificates: int = 0
     """How often the server's certificates were read again: connections and streams from before come to an end."""
 
     document: Callable[[], bytes] = bytes
     requests: int = 0
     streams: int = 0
+    not_ready: str = ""
+    """What was logged last of why this process isn't ready."""
 
     def __post_init__(self) -> None:
         self.clock = self.engine.clock
@@ -81,6 +87,10 @@ class Context:
             self.graphs.known(each)
         per_second = self.limits.per_second
         self.buckets = None if per_second is None else Buckets(per_second, max(1.0, per_second))
+        # Without tokens there is one caller, whose everything is.
+        is_open = self.access.is_open
+        self.streams_of = Shares(None if is_open else max(1, self.limits.streams // SHARE))
+        self.requests_of = Shares(None if is_open else max(1, self.limits.requests - self.limits.requests // SHARE))
 
     async def stored(self, run: str) -> tuple[StoredRun, RunView]:
         """A run as the log has it, whether or not its saga is loaded here."""

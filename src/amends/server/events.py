@@ -62,6 +62,8 @@ async def history(context: Context, request: Request, caller: Caller) -> Respons
             return Response(told, 200, {"X-Accel-Buffering": "no"}, EVENT_STREAM)
         if context.streams >= context.limits.streams:
             raise overloaded(f"{context.streams} streams are open")
+        if context.streams_of.full(caller.name):
+            raise overloaded(f"{caller.name} has as many streams open as one token may")
         return StreamingResponse(
             _stream(context, row, readable[0], after, _Right(context, request, caller)),
             media_type=EVENT_STREAM,
@@ -106,6 +108,11 @@ class _Right:
         self._context, self._request, self._caller = context, request, caller
         self._access, self._certificates = context.access, context.certificates
 
+    @property
+    def caller(self) -> str:
+        """The caller's name."""
+        return self._caller.name
+
     def holds(self) -> bool:
         context = self._context
         if context.certificates != self._certificates:
@@ -124,7 +131,7 @@ async def _stream(context: Context, row: StoredRun, graph: Graph, after: int, ri
     context.streams += 1
     stopping = asyncio.create_task(context.stopping.wait())
     try:
-        with context.engine.audience.following(row.run) as changed:
+        with context.streams_of.held(right.caller), context.engine.audience.following(row.run) as changed:
             yield b": " + row.run.encode() + b"\n\n"
             seen, record, silent = after, None, 0.0
             while not stopping.done():

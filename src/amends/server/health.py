@@ -1,6 +1,7 @@
 """Whether this process is well, whether it can take requests, and who works on this log."""
 
 import asyncio
+import logging
 from typing import Final
 
 import msgspec
@@ -11,6 +12,8 @@ from amends.core.errors import LogUnavailable
 from amends.server.access import Caller
 from amends.server.context import Context
 from amends.server.views import WorkersView
+
+_LOGGER = logging.getLogger("amends.server")
 
 READY_SECONDS: Final = 2.0
 """How long the log may take to answer when somebody asks whether this process is ready."""
@@ -37,8 +40,15 @@ async def healthz(context: Context, request: Request, caller: Caller) -> Respons
 
 
 async def readyz(context: Context, request: Request, caller: Caller) -> Response:
-    """`GET /readyz`: 503 while the log can't be reached, the lease isn't held, or this process is stopping."""
-    reasons = await _against(context)
+    """`GET /readyz`: 503 while the log can't be reached, the lease isn't held, or this process is stopping.
+
+    The answer needs no token, so it names no database and quotes no error; the log of this process does.
+    """
+    reasons, detail = await _against(context)
+    if detail != context.not_ready:
+        context.not_ready = detail
+        if detail:
+            _LOGGER.warning("not ready: %s", detail)
     return _json(ReadyView("not ready" if reasons else "ready", reasons), 503 if reasons else 200)
 
 
@@ -47,21 +57,23 @@ async def workers(context: Context, request: Request, caller: Caller) -> Respons
     return _json(WorkersView(await context.workers()), 200)
 
 
-async def _against(context: Context) -> list[str]:
+async def _against(context: Context) -> tuple[list[str], str]:
+    """What anybody may be told, and what the log of this process is."""
     if context.stopping.is_set():
-        return ["this process is stopping"]
+        return ["this process is stopping"], ""
     if context.engine.broken.is_set():
-        return ["the log can't be written any more by this process"]
+        return ["the log can't be written any more by this process"], ""
     if context.engine.trouble is not None:
-        return [context.engine.trouble]
+        return ["this process can't drive runs now; its log says why"], context.engine.trouble
     try:
         async with asyncio.timeout(READY_SECONDS):
             await context.engine.log.next_due()  # of any saga: that is a look at one entry of an index
     except TimeoutError:
-        return [f"the log doesn't answer within {READY_SECONDS:g} s"]
+        slow = f"the log doesn't answer within {READY_SECONDS:g} s"
+        return [slow], slow
     except LogUnavailable as error:
-        return [f"the log can't be reached: {error}"]
-    return []
+        return ["the log can't be reached; the log of this process says why"], f"the log can't be reached: {error}"
+    return [], ""
 
 
 def _json(view: msgspec.Struct, status: int) -> Response:

@@ -33,11 +33,12 @@ from amends.ports.forks import keep_from_children
 from amends.ports.log import TransactionLog
 from amends.server.app import application
 from amends.server.callback_tokens import CallbackTokens, calling_back
+from amends.server.connections import Acceptor, Connections, places
 from amends.server.context import Context
 from amends.server.keeping import Keeping
 from amends.server.listen import listen_on, url_of
 from amends.server.observing import Observing
-from amends.server.protocol import guarded
+from amends.server.protocol import guarded, too_many_connections
 from amends.server.setup import Setup, access_of, tls_context
 from amends.server.supervisor import inherited
 
@@ -88,7 +89,7 @@ async def serve_until_stopped(
                 sagas=settings.sagas,
             )
             url = url_of(listening, setup.scheme)
-            server = _Server(application(context), context, setup, listening, lambda: ready(url))
+            server = _Server(application(context), context, setup, lambda: ready(url))
             reloading = _Reloading(setup, runs, observing, context, server)
             loop = asyncio.get_running_loop()
             for each in STOPPING:
@@ -170,25 +171,25 @@ class _Reloading:
 class _Server(uvicorn.Server):
     """Leaves signals to us: uvicorn would raise them again, and end the process before the log is closed."""
 
-    def __init__(
-        self,
-        app: Starlette,
-        context: Context,
-        setup: Setup,
-        listening: socket.socket,
-        ready: Callable[[], None],
-    ) -> None:
+    def __init__(self, app: Starlette, context: Context, setup: Setup, ready: Callable[[], None]) -> None:
         limits = setup.limits
+        self._connections = Connections(places(limits.connections))
+        protocol = guarded(
+            self._connections,
+            head_bytes=limits.head_bytes,
+            head_seconds=limits.head_seconds,
+            body_seconds=limits.body_seconds,
+            write_seconds=limits.write_seconds,
+        )
         config = uvicorn.Config(
             app,
-            http=guarded(
-                head_bytes=limits.head_bytes, head_seconds=limits.head_seconds, connections=limits.connections
-            ),
+            http=protocol,
             ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # or wrong tokens would count for whatever address a client behind loopback names
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
@@ -197,37 +198,18 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._context = context
         self._ready = ready
-        self._listening = listening
-        self._renewing: asyncio.Task[None] | None = None
+        self._protocol = protocol
+        self._acceptors: list[Acceptor] = []
+        self._accepting: list[asyncio.Task[None]] = []
 
     def renew(self, tls: ssl.SSLContext, *, closes: bool) -> None:
-        """Accept under this context from now on. `closes`: connections that were accepted before it come to an end.
-
-        A context can't be taken from a server that listens, so another one listens on the same socket.
-        """
-        self.config.ssl = tls
-        self._renewing = asyncio.create_task(self._listen_anew(self._renewing, closes=closes))
-
-    async def _listen_anew(self, before: "asyncio.Task[None] | None", *, closes: bool) -> None:
-        if before is not None:
-            await asyncio.wait([before])
-        if not self.started or self.should_exit:
-            return
-        old, self._listening = self.servers, self._listening.dup()
-        keep_from_children(self._listening, socket.socket.fileno)
-        for each in old:
-            each.close()
-        await super().startup([self._listening])
+        """Accept under this context from now on. `closes`: connections that were accepted before it come to an end."""
+        for each in self._acceptors:
+            each.renew(tls)
         if closes:
             self._context.certificates += 1
             for connection in list(self.server_state.connections):
                 connection.shutdown()  # idle ones are closed, the others after their answer
-
-    @override
-    async def shutdown(self, sockets: Any = None) -> None:
-        if self._renewing is not None:
-            await asyncio.wait([self._renewing])
-        await super().shutdown([self._listening])
 
     def stop(self) -> None:
         """Begin to stop; asked twice, answers that are on their way aren't waited for."""
@@ -241,7 +223,28 @@ class _Server(uvicorn.Server):
         yield
 
     @override
-    async def startup(self, sockets: Any = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            self._ready()
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept by ourselves: uvicorn would accept whatever comes, and count no handshakes."""
+        assert sockets is not None, "the address was taken before the server was made"
+        await self.lifespan.startup()
+        self.servers = []
+        refusal = too_many_connections(self._connections.most)
+        for each in sockets:
+            acceptor = Acceptor(each, self._make, self._connections, self.config.ssl, refusal)
+            self._acceptors.append(acceptor)
+            self._accepting.append(asyncio.create_task(acceptor.run()))
+        self.started = True
+        self._ready()
+
+    @override
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for each in self._accepting:
+            each.cancel()
+        await asyncio.gather(*self._accepting, return_exceptions=True)
+        await super().shutdown(sockets)
+
+    def _make(self) -> asyncio.Protocol:
+        made: asyncio.Protocol = self._protocol(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return made

@@ -1,7 +1,11 @@
-"""HTTP/1.1 as it comes in, with limits that the parser doesn't have: how large a head may be, and how long it may take.
+"""HTTP/1.1 as it comes in, with limits that the parser doesn't have: how large a head may be, how long head and body
+may take to arrive, how long an answer may go unread, and how many requests may wait behind one another.
 
-A body is the endpoint's to bound, since only it knows what it reads. Before there is one, whoever sends a byte a
-second, or headers without end, would hold a connection, and memory, for nothing.
+How large a body may be is the endpoint's to bound, since only the endpoint knows what it reads. Without the other
+limits a client that sends a byte a second, or reads nothing, would hold a connection, and memory, for nothing.
+
+This file stands on a class that uvicorn keeps to itself; `tests/server/test_protocol.py` holds what is relied upon, and
+`pyproject.toml` bounds the version.
 """
 
 import asyncio
@@ -11,6 +15,7 @@ from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from amends.ports.forks import keep_from_children
+from amends.server.connections import CONNECTIONS_MAX, Connections
 from amends.server.problems import MEDIA_TYPE, Problem
 
 HEAD_BYTES_MAX: Final = 64 << 10
@@ -19,12 +24,24 @@ HEAD_BYTES_MAX: Final = 64 << 10
 HEAD_SECONDS: Final = 20.0
 """How long they may take to arrive."""
 
-CONNECTIONS_MAX: Final = 8_192
-"""Connections that are open at a time."""
+BODY_SECONDS: Final = 30.0
+"""How long a body may take to arrive."""
+
+WRITE_SECONDS: Final = 30.0
+"""How long a client may leave an answer unread before the connection is given up."""
+
+UNREAD_BYTES_MAX: Final = 64 << 20
+"""Bytes of answers that all clients together leave unread; the connection that is over it is given up at once."""
+
+GRACE_SECONDS: Final = 0.5
+"""An endpoint that waits for the body answers first; then the connection is closed."""
+
+PIPELINED_MAX: Final = 64
+"""Requests that wait on a connection for the answer of the one before."""
 
 
-class _HeadTooLarge(Exception):
-    """Ends the parsing of a request whose head is beyond its limit."""
+class _NoMore(Exception):
+    """Ends the parsing of what a connection sends: it was refused."""
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -32,35 +49,41 @@ class GuardedProtocol(HttpToolsProtocol):
 
     head_bytes_max: int = HEAD_BYTES_MAX
     head_seconds: float = HEAD_SECONDS
-    connections_max: int = CONNECTIONS_MAX
+    body_seconds: float = BODY_SECONDS
+    write_seconds: float = WRITE_SECONDS
+    places: Connections = Connections(CONNECTIONS_MAX)
+    unread: "dict[GuardedProtocol, int]"
+    """Connections whose answers aren't read, and how many bytes they hold: shared by all of a listener."""
 
     _in_head = False
+    _in_body = False
     _head_bytes = 0
     _chunk_bytes = 0
     _refused = False
     _patience: asyncio.TimerHandle | None = None
+    _body_patience: asyncio.TimerHandle | None = None
+    _write_patience: asyncio.TimerHandle | None = None
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast("asyncio.Transport", transport))  # of a connection, they are
         keep_from_children(self, _descriptor)
-        if len(self.connections) > self.connections_max:
-            self._refuse(
-                Problem(
-                    503,
-                    "overloaded",
-                    "Too many connections",
-                    f"{self.connections_max} connections are open.",
-                    headers={"Retry-After": "1"},
-                )
-            )
-            return
+        self.places.idle(self)
         self._wait_for_head()
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_came()
+        self._body_came()
+        self._written()
+        self.places.busy(self)
+        self.places.taken -= 1
         super().connection_lost(exc)
+
+    def make_room(self) -> None:
+        """Close at once: this connection is idle, and its place is needed."""
+        self._refused = True
+        self.transport.abort()
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -69,6 +92,9 @@ class GuardedProtocol(HttpToolsProtocol):
         was_in_head = self._in_head
         self._chunk_bytes = len(data)
         super().data_received(data)
+        if self._in_body and self._body_patience is None:
+            # It didn't come with the head. It may take its time, also where the answer didn't wait for it.
+            self._body_patience = self.loop.call_later(self.body_seconds + GRACE_SECONDS, self._body_too_late)
         if was_in_head and self._in_head:  # a chunk that holds nothing but a part of the head
             self._head_bytes += len(data)
             if self._head_bytes > self.head_bytes_max:
@@ -83,14 +109,46 @@ class GuardedProtocol(HttpToolsProtocol):
 
     @override
     def on_headers_complete(self) -> None:
-        self._in_head = False
+        self._in_head, self._in_body = False, True
         self._head_came()
+        self.places.busy(self)
+        if len(self.pipeline) >= PIPELINED_MAX:
+            self._refused = True
+            self.transport.close()
+            raise _NoMore
         if self._head_bytes + self._chunk_bytes > self.head_bytes_max:
             size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             if size > self.head_bytes_max:
                 self._refuse(_too_large(self.head_bytes_max))
-                raise _HeadTooLarge
+                raise _NoMore
         super().on_headers_complete()
+
+    @override
+    def on_message_complete(self) -> None:
+        self._in_body = False
+        self._body_came()
+        super().on_message_complete()
+
+    @override
+    def on_response_complete(self) -> None:
+        waiting = bool(self.pipeline)
+        super().on_response_complete()
+        if not waiting and not self.transport.is_closing():
+            self.places.idle(self)
+
+    @override
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.unread[self] = self.transport.get_write_buffer_size()
+        if sum(self.unread.values()) > UNREAD_BYTES_MAX:
+            self.transport.abort()
+        elif self._write_patience is None:
+            self._write_patience = self.loop.call_later(self.write_seconds, self.transport.abort)
+
+    @override
+    def resume_writing(self) -> None:
+        self._written()
+        super().resume_writing()
 
     @override
     def send_400_response(self, msg: str) -> None:
@@ -106,6 +164,22 @@ class GuardedProtocol(HttpToolsProtocol):
             self._patience.cancel()
             self._patience = None
 
+    def _body_came(self) -> None:
+        if self._body_patience is not None:
+            self._body_patience.cancel()
+            self._body_patience = None
+
+    def _body_too_late(self) -> None:
+        """Its endpoint has answered long ago, with 408 if it waited for the body."""
+        self._refused = True
+        self.transport.close()
+
+    def _written(self) -> None:
+        self.unread.pop(self, None)
+        if self._write_patience is not None:
+            self._write_patience.cancel()
+            self._write_patience = None
+
     def _too_late(self) -> None:
         self._patience = None
         if not self._in_head:
@@ -118,28 +192,49 @@ class GuardedProtocol(HttpToolsProtocol):
         """Answer by ourselves and close: what follows can't be told apart from this request any more."""
         self._refused = True
         self._head_came()
-        response = problem.response()
-        head = [
-            STATUS_LINE[problem.status],
-            b"content-type: ",
-            MEDIA_TYPE.encode(),
-            b"\r\ncontent-length: %d\r\nconnection: close\r\n" % len(response.body),
-            *(f"{name}: {value}\r\n".encode() for name, value in problem.headers.items()),
-            b"\r\n",
-        ]
         if not self.transport.is_closing():
-            self.transport.write(b"".join(head) + bytes(response.body))
+            self.transport.write(answered(problem))
             self.transport.close()
 
 
-def guarded(*, head_bytes: int, head_seconds: float, connections: int) -> type[GuardedProtocol]:
+def guarded(
+    connections: Connections,
+    *,
+    head_bytes: int = HEAD_BYTES_MAX,
+    head_seconds: float = HEAD_SECONDS,
+    body_seconds: float = BODY_SECONDS,
+    write_seconds: float = WRITE_SECONDS,
+) -> type[GuardedProtocol]:
     """The protocol with these limits: uvicorn makes one per connection, and hands it none of its own."""
     limits: dict[str, Any] = {
+        "places": connections,
+        "unread": {},
         "head_bytes_max": head_bytes,
         "head_seconds": head_seconds,
-        "connections_max": connections,
+        "body_seconds": body_seconds,
+        "write_seconds": write_seconds,
     }
     return type("LimitedProtocol", (GuardedProtocol,), limits)
+
+
+def too_many_connections(most: int) -> bytes:
+    """The whole answer to a connection for which there is no place."""
+    detail = f"{most} connections are open, and a request is being answered on each."
+    return answered(Problem(503, "overloaded", "Too many connections", detail, headers={"Retry-After": "1"}))
+
+
+def answered(problem: Problem) -> bytes:
+    """A problem as a whole HTTP/1.1 answer that closes the connection."""
+    response = problem.response()
+    head = [
+        STATUS_LINE[problem.status],
+        b"content-type: ",
+        MEDIA_TYPE.encode(),
+        b"\r\ncontent-length: %d\r\nconnection: close\r\n" % len(response.body),
+        *(f"{name}: {value}\r\n".encode() for name, value in problem.headers.items()),
+        b"\r\n",
+    ]
+    return b"".join(head) + bytes(response.body)
 
 
 def _too_large(limit: int) -> Problem:

@@ -3,7 +3,8 @@
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Final
 
 from amends.server.problems import Faulty, Problem
@@ -48,6 +49,34 @@ class Buckets:
             return self._burst
         level, since = known
         return min(self._burst, level + (self._clock() - since) * self._per_second)
+
+
+class Shares:
+    """How many of a thing (requests, streams) each caller holds: one that takes all it can leaves some for the others.
+
+    `each` of them at the most, for each name; `None`: any number.
+    """
+
+    def __init__(self, each: int | None) -> None:
+        self._each = each
+        self._held: dict[str, int] = {}
+
+    def full(self, name: str) -> bool:
+        """Whether this name holds its share already."""
+        return self._each is not None and self._held.get(name, 0) >= self._each
+
+    @contextmanager
+    def held(self, name: str) -> Generator[None]:
+        """One more of this name, for as long as this is entered."""
+        self._held[name] = self._held.get(name, 0) + 1
+        try:
+            yield
+        finally:
+            left = self._held[name] - 1
+            if left:
+                self._held[name] = left
+            else:
+                del self._held[name]
 
 
 class Failures:

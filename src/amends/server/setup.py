@@ -69,6 +69,7 @@ def limits_of(settings: Settings) -> Limits:
         per_second=server.per_second,
         head_bytes=server.head_max,
         head_seconds=server.head_timeout,
+        write_seconds=server.write_timeout,
         connections=server.connections_max,
     )
 
