@@ -54,6 +54,19 @@ def test_every_endpoint_is_described_with_a_summary_of_its_own() -> None:
     assert len(set(ids)) == len(ids)
 
 
+def test_the_document_passes_the_rules_of_common_linters() -> None:
+    """Rules that Redocly and Spectral hold documents to: servers, contact, descriptions, tags that are declared."""
+    told = described()
+    assert [each["url"] for each in told["servers"]] == ["/"], "an empty list is an error of Redocly's"
+    for field in ("title", "version", "description", "contact", "license"):
+        assert told["info"][field], field
+    operations = [each for methods in told["paths"].values() for each in methods.values()]
+    assert [each["operationId"] for each in operations if not each["description"]] == []
+    declared = [each["name"] for each in told["tags"]]
+    assert all(each["description"] for each in told["tags"])
+    assert declared == sorted({name for each in operations for name in each["tags"]})
+
+
 def test_every_type_that_is_referred_to_is_there() -> None:
     told = described()
     known = {f"#/components/schemas/{name}" for name in told["components"]["schemas"]}

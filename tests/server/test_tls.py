@@ -1,6 +1,7 @@
 """Certificates and secrets, with real connections: who isn't known gets nowhere, and what is renewed is picked up."""
 
 import asyncio
+import json
 import signal
 import socket
 import ssl
@@ -13,8 +14,10 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from amends import AsyncClient, Client
+from amends.cli.main import run
 from amends.core.answers import Answered, NotSent
-from amends.core.errors import NoRoute
+from amends.core.errors import AmendsError, NoRoute, NoSuchRun, ServerUnavailable
 from amends.core.operation import Tls
 from amends.server.access import new_token
 from amends.testing.contracts.transport import CALL as SAMPLE
@@ -152,7 +155,54 @@ def reserve(sku: str) -> Call[dict]:
 """
 
 
-async def test_a_server_with_certificates_tokens_and_secrets_renews_them_without_a_pause(tmp_path: Path) -> None:
+async def our_clients_show_a_certificate(
+    url: str,
+    known: ssl.SSLContext,
+    nobody: ssl.SSLContext,
+    files: tuple[Path, Path, Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with Client(url, token=TOKEN, tls=known) as blocking, pytest.raises(NoSuchRun):
+        await asyncio.to_thread(blocking.outcome, "nowhere")
+    async with AsyncClient(url, token=TOKEN, tls=known) as runs:
+        with pytest.raises(NoSuchRun):
+            await runs.outcome("nowhere")
+    async with AsyncClient(url, token=TOKEN, tls=nobody) as runs:
+        with pytest.raises(ServerUnavailable):
+            await runs.outcome("nowhere")
+    async with AsyncClient(url, token=TOKEN) as runs:
+        with pytest.raises(ServerUnavailable, match="--ca"):
+            await runs.outcome("nowhere")
+    await asyncio.to_thread(the_command_shows_a_certificate, url, files, capsys)
+
+
+def the_command_shows_a_certificate(
+    url: str, files: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    ca, cert, key = map(str, files)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AMENDS_TOKEN", TOKEN)
+        capsys.readouterr()
+        assert run(["ls", "--server", url, "--json", "--ca", ca, "--cert", cert, "--key", key]) == 0
+        assert "runs" in json.loads(capsys.readouterr().out)
+        assert run(["ls", "--server", url, "--ca", ca, "--key", key]) == 2
+        assert "--cert" in capsys.readouterr().err
+        assert run(["ls", "--server", url, "--ca", f"{ca}.not"]) == 2
+        assert f"{ca}.not" in capsys.readouterr().err
+        for name, value in (("AMENDS_SERVER", url), ("AMENDS_CA", ca), ("AMENDS_CERT", cert), ("AMENDS_KEY", key)):
+            environment.setenv(name, value)
+        assert run(["show", "nowhere"]) == 1
+        assert "nowhere" in capsys.readouterr().err
+
+
+def test_certificates_are_refused_where_there_is_no_tls() -> None:
+    with pytest.raises(AmendsError, match="no TLS"):
+        Client("http://amends:8700", tls=ssl.create_default_context())
+
+
+async def test_a_server_with_certificates_tokens_and_secrets_renews_them_without_a_pause(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     ours, theirs = Authority(tmp_path, "ours"), Authority(tmp_path, "theirs")
     cert, key = ours.sign("server")
     client, client_key = ours.sign("web")
@@ -206,6 +256,9 @@ auth = {{ bearer = "${{file:{tmp_path / "secret"}}}" }}
             assert await start(presented(ours)) == 201
             assert seen == ["Bearer first"]
             nobody = ssl.create_default_context(cafile=str(ours.ca))
+            await our_clients_show_a_certificate(
+                server.url, presented(ours), nobody, (ours.ca, client, client_key), capsys
+            )
             with pytest.raises(aiohttp.ClientError):
                 await start(nobody)
             with pytest.raises(aiohttp.ClientError):

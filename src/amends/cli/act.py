@@ -6,7 +6,7 @@ import asyncio
 import getpass
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -16,7 +16,7 @@ from amends.cli.look import run_of
 from amends.cli.nothing import why_nothing
 from amends.cli.output import Json, as_json, say
 from amends.cli.shared import spread
-from amends.cli.source import Load, LogUrl, ServerUrl, Source, decoded, pages, post, reach
+from amends.cli.source import Load, LogUrl, Server, Source, decoded, pages, post, reach
 from amends.cli.source_log import Purpose
 from amends.core.errors import AmendsError
 
@@ -54,7 +54,7 @@ class How:
     dry_run: DryRun = False
     expected: Expected = None
     by: By = None
-    server: ServerUrl = None
+    server: Server = field(default_factory=Server)
     log: LogUrl = None
     load: Load = None
     json: Json = False
@@ -158,6 +158,7 @@ def abandon(
     _do(Asked("abandon", run, _signed(reason, how), None, how))
 
 
+@spread
 def answer(
     run: Annotated[str, typer.Argument(metavar="ID")],
     step: Annotated[str, typer.Argument(metavar="STEP")],
@@ -166,7 +167,7 @@ def answer(
     decline: Annotated[str | None, typer.Option(metavar="REASON", help="Say no instead, and why.")] = None,
     dry_run: DryRun = False,
     by: By = None,
-    server: ServerUrl = None,
+    server: Server,
     log: LogUrl = None,
     load: Load = None,
     json: Json = False,
@@ -183,11 +184,12 @@ def answer(
     _do(Asked("answer", run, body, step, How(None, dry_run, None, by, server, log, load, json)))
 
 
+@spread
 def probe(
     run: Annotated[str, typer.Argument(metavar="ID")],
     *,
     step: Annotated[str, typer.Option(metavar="STEP[/ITEM]", help="The step, or one call of it.")],
-    server: ServerUrl = None,
+    server: Server,
     log: LogUrl = None,
     json: Json = False,
 ) -> None:
@@ -195,7 +197,7 @@ def probe(
     from amends.cli.texts.steering import probe_line
     from amends.server.probes import ProbeView
 
-    if server is None:
+    if server.url is None:
         msg = "a probe is sent by the server, which knows the participant's address: --server URL (or AMENDS_SERVER)."
         raise BadUsage(msg)
 

@@ -11,7 +11,8 @@ import typer
 from amends.cli.errors import BadUsage
 from amends.cli.nothing import why_nothing
 from amends.cli.output import Json, as_json, json_text, say, tell
-from amends.cli.source import LogUrl, ServerUrl, Source, get, pages, reach
+from amends.cli.shared import spread
+from amends.cli.source import LogUrl, Server, Source, get, pages, reach
 from amends.cli.watching import Over, watch_lines
 
 if TYPE_CHECKING:
@@ -35,9 +36,10 @@ Where = Annotated[
 ]
 
 
+@spread
 def ls(
     *,
-    server: ServerUrl = None,
+    server: Server,
     log: LogUrl = None,
     live: Annotated[bool, typer.Option("--live", help="Only what hasn't ended.")] = False,
     state: Annotated[list[str] | None, typer.Option(help="Only runs in this state; repeat.")] = None,
@@ -85,9 +87,10 @@ def ls(
     asyncio.run(_shown(server, log, look, watch=watch, table=True))
 
 
+@spread
 def stuck(
     *,
-    server: ServerUrl = None,
+    server: Server,
     log: LogUrl = None,
     watch: Watch = False,
     json: Json = False,
@@ -111,10 +114,11 @@ def stuck(
         raise typer.Exit(1)
 
 
+@spread
 def show(
     run: Annotated[str, typer.Argument(metavar="ID")],
     *,
-    server: ServerUrl = None,
+    server: Server,
     log: LogUrl = None,
     events: Annotated[bool, typer.Option("--events", help="Its history, fact by fact.")] = False,
     bodies: Annotated[bool, typer.Option("--bodies", help="Requests and replies; what is redacted stays ***.")] = False,
@@ -154,10 +158,11 @@ def show(
     asyncio.run(_shown(server, log, look, watch=watch, table=False, over=lambda: over))
 
 
+@spread
 def export(
     run: Annotated[str, typer.Argument(metavar="ID")],
     *,
-    server: ServerUrl = None,
+    server: Server,
     log: LogUrl = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Where to; else it is printed.")] = None,
     json: Json = False,
@@ -344,7 +349,7 @@ async def _loaded(source: Source) -> set[tuple[str, str]] | None:
 
 
 async def _shown(
-    server: str | None,
+    server: Server,
     log: str | None,
     look: Callable[[Source], Awaitable[Sequence[str]]],
     *,

@@ -5,8 +5,10 @@ file is what a server would show of it, and there is one place that decides both
 """
 
 import os
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Protocol, TypeVar
 
@@ -17,6 +19,7 @@ from amends.cli.errors import BadUsage
 from amends.cli.source_log import Purpose, open_source, settings_here
 from amends.client.wire import Address, Again, Ask, Said, foreign, succeeded
 from amends.core.errors import AmendsError, Refused
+from amends.core.operation import Tls
 
 T = TypeVar("T")
 
@@ -26,10 +29,29 @@ LogUrl = Annotated[
     str | None,
     typer.Option("--log", metavar="URL", envvar="AMENDS_LOG", help="The log to look into, as sqlite:///amends.db."),
 ]
-ServerUrl = Annotated[
-    str | None,
-    typer.Option("--server", metavar="URL", envvar="AMENDS_SERVER", help="The server to ask, as http://host:8700."),
-]
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Which server a command asks, and the certificates towards it."""
+
+    url: Annotated[
+        str | None,
+        typer.Option("--server", metavar="URL", envvar="AMENDS_SERVER", help="The server to ask, as http://host:8700."),
+    ] = None
+    ca: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", envvar="AMENDS_CA", help="Authority of the server's certificate, a PEM file."),
+    ] = None
+    cert: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", envvar="AMENDS_CERT", help="Client certificate for the server, a PEM file."),
+    ] = None
+    key: Annotated[
+        str | None, typer.Option(metavar="FILE", envvar="AMENDS_KEY", help="Private key of --cert, a PEM file.")
+    ] = None
+
+
 Load = Annotated[
     list[str] | None,
     typer.Option("--load", metavar="MODULE[:NAME]", help="With --log: the sagas whose runs are meant; repeat."),
@@ -54,23 +76,24 @@ class Source(Protocol):
 
 @asynccontextmanager
 async def reach(
-    server: str | None, log: str | None, load: Sequence[str] | None = None, purpose: Purpose = Purpose.LOOK
+    server: Server, log: str | None, load: Sequence[str] | None = None, purpose: Purpose = Purpose.LOOK
 ) -> AsyncGenerator[Source]:
     """The server that is named, else the log, else `amends.db` where it lies in this folder.
 
     A log named in the command itself is meant, whatever server the environment names.
     """
-    server_is_typed = server is not None and server != os.environ.get("AMENDS_SERVER")
+    url = server.url
+    server_is_typed = url is not None and url != os.environ.get("AMENDS_SERVER")
     log_is_typed = log is not None and log != os.environ.get("AMENDS_LOG")
     if server_is_typed and log_is_typed:
         msg = "--server and --log are one or the other: a server looks into the log that it has."
         raise BadUsage(msg)
-    if server is not None and (server_is_typed or not log_is_typed):
+    if url is not None and (server_is_typed or not log_is_typed):
         from amends.client.session import Session
 
-        session = Session(_address(server))
+        session = Session(_address(url, _tls(server)))
         try:
-            yield _Server(server, session)
+            yield _Server(url, session)
         finally:
             await session.close()
         return
@@ -78,11 +101,27 @@ async def reach(
         yield source
 
 
-def _address(server: str) -> Address:
+def _address(server: str, tls: ssl.SSLContext | None) -> Address:
     try:
-        return Address(server, os.environ.get(TOKEN))
+        return Address(server, os.environ.get(TOKEN), tls)
     except AmendsError as error:
         msg = f"--server {error}"
+        raise BadUsage(msg) from error
+
+
+def _tls(server: Server) -> ssl.SSLContext | None:
+    """What checks the server's certificate and shows ours. Certificates of the environment are for https:// alone."""
+    if server.key is not None and server.cert is None:
+        msg = "--key (AMENDS_KEY) is the key of a certificate: --cert FILE (AMENDS_CERT) names it."
+        raise BadUsage(msg)
+    if (server.ca is None and server.cert is None) or not (server.url or "").startswith("https:"):
+        return None
+    from amends.transports.http import tls_context
+
+    try:
+        return tls_context(Tls(server.ca, server.cert, server.key))
+    except AmendsError as error:
+        msg = f"--ca, --cert, --key: {error}"
         raise BadUsage(msg) from error
 
 

@@ -9,12 +9,14 @@ import typer
 
 from amends.cli.errors import BadUsage
 from amends.cli.output import Json, as_json, say
-from amends.cli.source import Load, LogUrl, ServerUrl, post, reach
+from amends.cli.shared import spread
+from amends.cli.source import Load, LogUrl, Server, post, reach
 from amends.cli.source_log import Purpose
 
 FINE: Final = frozenset({"completed", "running", "compensating"})
 
 
+@spread
 def start(
     saga: Annotated[str, typer.Argument(metavar="SAGA", help="Its name.")],
     input: Annotated[str, typer.Argument(metavar="INPUT", help="JSON, @FILE, or - for standard input.")],
@@ -26,7 +28,7 @@ def start(
         bool, typer.Option("--ignore-unknown", help="Ignore fields of INPUT that the saga's input doesn't have.")
     ] = False,
     wait: Annotated[float, typer.Option(min=0, max=60, help="Seconds to wait for its end.")] = 0.0,
-    server: ServerUrl = None,
+    server: Server,
     log: LogUrl = None,
     load: Load = None,
     json: Json = False,

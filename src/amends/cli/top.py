@@ -17,7 +17,8 @@ import typer
 from amends.cli.errors import BadUsage
 from amends.cli.look import around_of, listed, stuck_causes
 from amends.cli.output import on_terminal, paint
-from amends.cli.source import LogUrl, ServerUrl, Source, checked, reach
+from amends.cli.shared import spread
+from amends.cli.source import LogUrl, Server, Source, checked, reach
 from amends.cli.texts.tables import aligned, counted
 from amends.cli.texts.times import clock
 from amends.client.wire import Again, Ask
@@ -47,9 +48,10 @@ class Snapshot:
     live: "Sequence[Listed]"
 
 
+@spread
 def top(
     *,
-    server: ServerUrl = None,
+    server: Server,
     log: LogUrl = None,
     every: Annotated[float, typer.Option(min=0.2, metavar="SECONDS", help="How often it looks.")] = 1.0,
 ) -> None:
@@ -60,7 +62,7 @@ def top(
     asyncio.run(_run(server, log, every))
 
 
-async def _run(server: str | None, log: str | None, every: float) -> None:
+async def _run(server: Server, log: str | None, every: float) -> None:
     quitting = asyncio.Event()
     loop = asyncio.get_running_loop()
     async with reach(server, log) as source:

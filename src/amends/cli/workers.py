@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING
 
 from amends.cli.look import Watch
 from amends.cli.output import Json, as_json, say
-from amends.cli.source import LogUrl, ServerUrl, Source, get, reach
+from amends.cli.shared import spread
+from amends.cli.source import LogUrl, Server, Source, get, reach
 from amends.cli.watching import watch_lines
 
 if TYPE_CHECKING:
     from amends.server.views import WorkerView
 
 
+@spread
 def workers(
     *,
-    server: ServerUrl = None,
+    server: Server,
     log: LogUrl = None,
     watch: Watch = False,
     json: Json = False,

@@ -1,6 +1,7 @@
 """`AsyncClient`: runs over HTTP, for code that awaits."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from datetime import datetime, timedelta
@@ -32,12 +33,15 @@ class AsyncClient:
         run = await runs.start(place_order, order, id=order.id)
     ```
 
+    `tls` checks the server's certificate and shows the client's, where the system's authorities aren't enough:
+    `ssl.create_default_context(cafile=...)` and its `load_cert_chain(cert, key)`.
+
     Sagas are needed for their names and types only; nothing is run here. Errors are those of `Orchestrator`, and
     `ServerUnavailable` and `NotAllowed`.
     """
 
-    def __init__(self, url: str, *, token: str | None = None) -> None:
-        self._address = Address(url, token)
+    def __init__(self, url: str, *, token: str | None = None, tls: ssl.SSLContext | None = None) -> None:
+        self._address = Address(url, token, tls)
         self._asks = Asks()
         self._session: Session | None = None
 

@@ -37,10 +37,9 @@ class Client:
     Errors are those of `AsyncClient`. Closing it is optional: `close`, or `with Client(...) as client`.
     """
 
-    def __init__(self, url: str, *, token: str | None = None) -> None:
-        self._address = Address(url, token)
+    def __init__(self, url: str, *, token: str | None = None, tls: ssl.SSLContext | None = None) -> None:
+        self._address = Address(url, token, tls)
         self._asks = Asks()
-        self._tls = ssl.create_default_context() if self._address.is_tls else None
         self._idle: list[http.client.HTTPConnection] = []
         self._lock = threading.Lock()
         self._process = os.getpid()
@@ -179,6 +178,6 @@ class Client:
         return Said(answer.status, {name.lower(): value for name, value in answer.getheaders()}, body)
 
     def _made(self) -> http.client.HTTPConnection:
-        if self._tls is not None:
-            return http.client.HTTPSConnection(self._address.host, self._address.port, context=self._tls)
+        if self._address.tls is not None:
+            return http.client.HTTPSConnection(self._address.host, self._address.port, context=self._address.tls)
         return http.client.HTTPConnection(self._address.host, self._address.port)

@@ -59,6 +59,7 @@ class Session:
             headers=self._address.headers_of(ask),
             timeout=aiohttp.ClientTimeout(total=total),
             allow_redirects=False,
+            ssl=self._address.tls or True,
         ) as answer:
             yield answer
 

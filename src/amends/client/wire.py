@@ -4,6 +4,7 @@ A client's method is a generator: it yields `Ask`s, is given `Said`s, and return
 driven by two loops, one that awaits and one that blocks.
 """
 
+import ssl
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -84,13 +85,18 @@ Asking: TypeAlias = Generator[Ask, Said, T]
 class Address:
     """Where a server is, and the headers that every request to it carries."""
 
-    def __init__(self, url: str, token: str | None) -> None:
+    def __init__(self, url: str, token: str | None, tls: ssl.SSLContext | None = None) -> None:
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             msg = f"{url!r} is no address of a server: expected http://host:port or https://..."
             raise AmendsError(msg)
         self.url = url.rstrip("/")
         self.is_tls = parts.scheme == "https"
+        if tls is not None and not self.is_tls:
+            msg = f"{url!r} has no TLS, so certificates towards it have no use: https://..."
+            raise AmendsError(msg)
+        self.tls = ssl.create_default_context() if tls is None and self.is_tls else tls
+        """`None` for http://."""
         self.host = parts.hostname
         self.port = parts.port or (443 if self.is_tls else 80)
         self.base = parts.path.rstrip("/")
@@ -106,16 +112,32 @@ class Address:
     def unreached(self, error: Exception) -> ServerUnavailable:
         """What a caller is told when there was no connection."""
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        guess = "Is it http://, without TLS?" if "WRONG_VERSION_NUMBER" in reason else "Is a server running there?"
-        return ServerUnavailable(f"{self.url} can't be reached: {reason}. {guess}")
+        remedy = _remedy(reason) or "Is a server running there?"
+        return ServerUnavailable(f"{self.url} can't be reached: {reason}. {remedy}")
 
     def unanswered(self, error: Exception) -> ServerUnavailable:
         """What a caller is told when nothing came back."""
         why = str(error) or type(error).__name__
+        remedy = _remedy(why)
+        if remedy is not None:
+            return ServerUnavailable(f"{self.url} refused the connection: {why}. {remedy}")
         return ServerUnavailable(
             f"no answer from {self.url}: {why}. Whether the request arrived isn't known; a start with the same id "
             "may be repeated."
         )
+
+
+_GUESSES: Final[Mapping[str, str]] = {
+    "WRONG_VERSION_NUMBER": "Is it http://, without TLS?",
+    "CERTIFICATE_VERIFY_FAILED": "The authority of its certificate is given by --ca (AMENDS_CA), in code by tls=.",
+    "CERTIFICATE_REQUIRED": "A client certificate is needed: --cert and --key (AMENDS_CERT, AMENDS_KEY), in code tls=.",
+    "UNKNOWN_CA": "It doesn't know the authority of the client certificate.",
+}
+"""What TLS says, and the remedy."""
+
+
+def _remedy(reason: str) -> str | None:
+    return next((remedy for name, remedy in _GUESSES.items() if name in reason.upper().replace(" ", "_")), None)
 
 
 def segment(text: str) -> str:

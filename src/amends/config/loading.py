@@ -24,7 +24,9 @@ PREFIX: Final = "AMENDS_"
 NESTING: Final = "__"
 DEFAULT: Final = "default"
 
-OTHER_VARIABLES: Final = frozenset({"AMENDS_CONFIG", "AMENDS_SERVER", "AMENDS_TOKEN"})
+OTHER_VARIABLES: Final = frozenset(
+    {"AMENDS_CONFIG", "AMENDS_SERVER", "AMENDS_TOKEN", "AMENDS_CA", "AMENDS_CERT", "AMENDS_KEY"}
+)
 """Variables that aren't settings of a server: where the settings are, and what clients are told."""
 
 TESTS: Final = "AMENDS_TEST_"

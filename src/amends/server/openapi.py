@@ -38,6 +38,24 @@ TITLES: Final[Mapping[int, str]] = {
 }
 """What a status means here."""
 
+ABOUT: Final = (
+    "A saga is a transaction over several services. A run is one execution of a saga: its steps call participants, and "
+    "when a step is rejected, the steps before it are compensated. Errors are problems of RFC 9457, "
+    "`application/problem+json`; `remedy` says what to do."
+)
+
+TAGS: Final[Mapping[str, str]] = {
+    "callbacks": "Participants that answered 202 send their results here.",
+    "participants": "The services that steps call, and whether they answer.",
+    "runs": "Start runs, and read how they stand.",
+    "sagas": "The sagas that this server has loaded.",
+    "server": "Health checks, metrics and descriptions of this process.",
+    "stuck": "Runs that need a person, by cause.",
+    "verbs": "Commands of a client or an operator to runs and their steps.",
+    "workers": "The processes that drive runs.",
+}
+"""The groups of operations."""
+
 _PATH_PARAMETERS: Final[Mapping[str, str]] = {
     "id": "The run's id.",
     "step": "The step's name; one call of a step that makes many is named by `item` in the body.",
@@ -74,8 +92,12 @@ def document(endpoints: Mapping[str, Mapping[str, Endpoint]]) -> bytes:
                 "title": "amends",
                 "version": version("amends"),
                 "summary": "Start sagas, see how they stand, repair what is stuck.",
+                "description": ABOUT,
+                "contact": {"name": "The operator of this server"},
                 "license": {"name": "Apache 2.0", "identifier": "Apache-2.0"},
             },
+            "servers": [{"url": "/", "description": "The server that this document comes from."}],
+            "tags": [{"name": name, "description": about} for name, about in TAGS.items()],
             "paths": paths,
             "components": {
                 "schemas": schemas,
@@ -107,7 +129,7 @@ def _operation(path: str, method: str, endpoint: Endpoint, known: Mapping[Any, A
     made: dict[str, Any] = {
         "operationId": _operation_id(path, method),
         "summary": summary[:1].upper() + summary[1:],
-        "description": " ".join([more, *([_role(endpoint.role)] if endpoint.role is not None else [])]).strip(),
+        "description": f"{more} {_role(endpoint.role)}".strip(),
         "parameters": [*_in_path(path), *_in_query(endpoint), *_in_headers(endpoint)],
         "responses": {
             **{str(status): _problem(status, known) for status in sorted(problems - set(endpoint.answers))},
@@ -128,8 +150,8 @@ def _operation_id(path: str, method: str) -> str:
     return "_".join([method.lower(), *words])
 
 
-def _role(role: Role) -> str:
-    return f"Needs role `{role.value}`."
+def _role(role: Role | None) -> str:
+    return "Needs no API token." if role is None else f"Needs role `{role.value}`."
 
 
 def _tag(path: str) -> str:
