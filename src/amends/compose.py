@@ -285,6 +285,8 @@ class Orchestrator:
         self._definitions: dict[int, Definition] = {}
         self._engine: Engine | None = None
         self._lanes: Lanes | None = None
+        self.outlasted: list[str] = []
+        """Keys of calls whose code was at work still when this was closed."""
 
     async def __aenter__(self) -> Self:
         if self._engine is not None:
@@ -306,6 +308,7 @@ class Orchestrator:
             poll_seconds=self._poll_seconds,
             participants=self._lanes.standing,
             leave=self._leave,
+            at_work=self._lanes.at_work,
         )
         try:
             await engine.open()
@@ -325,7 +328,10 @@ class Orchestrator:
         engine, self._engine = self._engine, None
         try:
             if engine is not None:
-                await engine.close(grace_seconds)
+                try:
+                    await engine.close(grace_seconds)
+                finally:
+                    self.outlasted = engine.outlasted
         finally:
             if self._lanes is not None:
                 await self._lanes.close()

@@ -4,9 +4,10 @@ Which transport a route is opened as is chosen by whoever makes them (`amends.co
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
 from typing import Final
 
-from amends.core.answers import NotSent
+from amends.core.answers import Came, NotSent
 from amends.core.definition import Definition
 from amends.core.errors import AmendsError, NoRoute
 from amends.core.keys import Phase
@@ -34,6 +35,7 @@ class Lanes:
     ) -> None:
         self._lanes: dict[str, Lane[Ready]] = {}
         self._local: dict[int, Lane[Ready]] = {}
+        self._working: list[LocalTransport] = []
         listed = list(definitions)
         given = {route.participant: route for route in routes}
         self._where = {name: _shown(route.where) for name, route in given.items()}
@@ -52,6 +54,7 @@ class Lanes:
             )
         for definition in listed:
             transport = LocalTransport(_finder(definition), at_once=AT_ONCE_DEFAULT)
+            self._working.append(transport)
             self._local[id(definition)] = Lane(LOCAL, around(transport) if around else transport, LOCAL_AT_ONCE)
 
     def lane_of(self, definition: Definition, participant: str) -> Lane[Ready]:
@@ -83,6 +86,10 @@ class Lanes:
     def standing(self) -> list[Standing]:
         """How things stand with every participant that has a route."""
         return [standing(each, self._where.get(each.participant, "")) for each in self._lanes.values()]
+
+    def at_work(self) -> dict[str, Future[Came]]:
+        """Work of calls that is done in this process, by key; also where nobody waits for its answer any more."""
+        return {key: job for each in self._working for key, job in each.at_work.items()}
 
     async def close(self) -> None:
         """Let go of all connections and threads."""

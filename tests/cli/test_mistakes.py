@@ -36,6 +36,14 @@ def ship(sku: str, reservation: Reservation) -> Call[Shipment]:
     return Shipping.schedule.of(Schedule(address={"street": "x"}[sku], reservation=reservation.id))
 
 
+drawn = Saga("drawn", str)
+
+
+@drawn.retriable()
+async def draw(_: str) -> float:
+    return float("nan")
+
+
 empty = Saga("empty", list[str])
 
 
@@ -80,6 +88,17 @@ async def test_a_builders_bug_is_stuck_at_once_with_its_place_and_the_remedy(tmp
             "Nothing was sent. Deploy a fix (same version), then: amends retry order-42 --step ship"
         )
         assert "ship was never asked for: nothing of it happened." in shown
+
+
+async def test_a_reply_that_cannot_be_written_is_stuck_at_once_and_says_that_the_work_was_done(tmp_path: Path) -> None:
+    async with stage(tmp_path, [drawn]) as on:
+        await on.runs.start(drawn, "x", id="order-42")
+        assert isinstance(await on.runs.get("order-42").outcome(), Stuck)
+        shown = (await told(on, tmp_path, "show", "order-42")).out
+        assert "draw, action, attempt 1: the work was done, but its reply can't be written: " in shown
+        assert "Nothing was sent" not in shown
+        assert "Deploy a fix (same version), then: amends retry order-42 --step draw" in shown
+        assert "amends resolve order-42 --step draw --happened" in shown
 
 
 async def test_a_builder_that_says_no_turns_the_run_back_before_anything_is_sent(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -12,7 +12,7 @@ from typing_extensions import override
 from amends.core.outcomes import Completed, Stuck
 from amends.engine.quarantine import CLAIMS_MAX
 from amends.logs.memory import MemoryLog, MemoryStore
-from amends.ports.log import Append, RunRow, Start, StoredRun, Written
+from amends.ports.log import Append, RunRow, Start, StoredEvent, StoredRun, Written
 from amends.ports.rows import facts_of
 from tests.engine.support import Pretend, Script, busy, opened, order_saga, until, virtually
 
@@ -118,17 +118,49 @@ def test_what_has_ended_stays_as_it_ended_though_nobody_can_read_how() -> None:
     virtually(test)
 
 
-@pytest.mark.parametrize("hole", [0, 1])
-def test_a_history_with_a_hole_in_it_costs_one_run(hole: int) -> None:
+def without_first(events: list[StoredEvent]) -> None:
+    del events[0]
+
+
+def without_second(events: list[StoredEvent]) -> None:
+    del events[1]
+
+
+def of_the_future(events: list[StoredEvent]) -> None:
+    """It ended in a way that this version doesn't know."""
+    assert events[-1].kind == "RunEnded"
+    events[-1] = replace(events[-1], body=events[-1].body.replace(b"completed", b"paused"))
+    assert b"paused" in events[-1].body
+
+
+def out_of_nothing(events: list[StoredEvent]) -> None:
+    """A notice was delivered that nobody asked for."""
+    events.append(StoredEvent("NoticeDelivered", b"{}", 1, events[-1].at))
+
+
+@pytest.mark.parametrize(
+    ("damage", "ends"),
+    [
+        (without_first, False),
+        (without_second, False),
+        (without_second, True),
+        (of_the_future, True),
+        (out_of_nothing, True),
+    ],
+    ids=range(5),
+)
+def test_a_history_that_does_not_fit_together_costs_one_run(
+    damage: Callable[[list[StoredEvent]], None], *, ends: bool
+) -> None:
     """Its events can be decoded, and don't fit together: whoever claims it beside others drives the others."""
 
     async def test() -> None:
-        store = await left(claims=0)
+        store = await left(claims=0, ends=ends)
         shop = Pretend()
         saga = order_saga()
         async with opened([saga], MemoryLog(store), shop=Pretend(Script(reserve=busy()))) as runs:
             await runs.start(saga, "thing", id="other")
-        del store.runs[RUN].events[hole]
+        damage(store.runs[RUN].events)
         for kept in store.runs.values():
             kept.row = replace(kept.row, owner=None, due_at=0)
         async with opened([order_saga()], MemoryLog(store), shop=shop) as runs:

@@ -65,6 +65,9 @@ DAMAGES: Mapping[str, Damage] = {
     "body": Damage("body", b'{"torn": '),
     "middle": Damage("middle", b""),
     "saga": Damage("saga", b"unheard-of"),
+    "saga-bytes": Damage("saga", b"\xff\xfe"),
+    "digest-bytes": Damage("digest", b"\xff"),
+    "kind-bytes": Damage("kind", b"\xff"),
 }
 
 EVERY_FORM = ("good", "body", "kind", "middle", "steps-1", "stuck-1")
@@ -81,7 +84,7 @@ class Opened:
 
     def damage(self, run: str, damage: Damage) -> bool:
         """Whether this log can hold such a row."""
-        if damage.of_row and self.kind == "postgres" and not damage.is_json:
+        if self.kind == "postgres" and (b"\xff" in damage.text or (damage.of_row and not damage.is_json)):
             return False
         match self.log:
             case MemoryLog(store=store):
@@ -95,9 +98,11 @@ class Opened:
             case "tags":
                 kept.row = replace(kept.row, tags={}, unreadable=("tags",))
             case "saga":
-                kept.row = replace(kept.row, saga=damage.text.decode())
+                kept.row = replace(kept.row, saga=damage.text.decode(errors="replace"))
+            case "digest":
+                kept.row = replace(kept.row, digest=damage.text.decode(errors="replace"))
             case "kind":
-                kept.events[0] = replace(kept.events[0], kind=damage.text.decode())
+                kept.events[0] = replace(kept.events[0], kind=damage.text.decode(errors="replace"))
             case "body":
                 kept.events[0] = replace(kept.events[0], body=damage.text)
             case "middle":
@@ -242,6 +247,7 @@ async def test_a_row_that_cant_be_read_is_shown_as_that_and_hides_no_other(opene
             if damage.column in {"kind", "body", "middle"}:
                 view = await ok(await caller.get(f"/v1/runs/{name}"))
                 assert (view["history"], view["stuck"][-1]["reason"]) == ("unreadable", "unreadable")
+                assert (await caller.get(f"/v1/runs/{name}?wait=5")).status == 200
                 stream = await caller.get(f"/v1/runs/{name}/events", STREAM)
                 assert b"event: HistoryUnreadable\n" in stream.body
                 seen = stream.body.partition(b"id: ")[2].partition(b"\n")[0].decode()

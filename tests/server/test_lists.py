@@ -1,12 +1,16 @@
 """Lists, causes and bulk verbs: each run on one page, each cause once, and nothing moved that nobody counted."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
 
 import pytest
 
 from amends.core.errors import LogTooSlow
+from amends.core.state import RunRecord
+from amends.engine.quarantine import CLAIMS_MAX
+from amends.engine.visits import Ask
 from amends.logs.memory import MemoryLog
 from amends.server import where
 from tests.server.asgi import Answer, Caller
@@ -255,6 +259,50 @@ async def test_a_run_that_is_refused_holds_up_no_other(caller: Caller) -> None:
     let_go("early")
     assert (await caller.get("/v1/runs/early?wait=20")).json()["state"] == "compensated"
     let_go("forward")
+
+
+async def test_a_run_that_meets_a_bug_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    GATES.clear()
+    async with api(staged) as (caller, context):
+        await stuck_runs(caller, 3)
+        steer = context.engine.steer
+
+        async def failing(run: str, verb: Ask, *, expected: int | None = None) -> RunRecord:
+            if run == "s-1":
+                raise ZeroDivisionError
+            return await steer(run, verb, expected=expected)
+
+        monkeypatch.setattr(context.engine, "steer", failing)
+        done = (await caller.ask("/v1/runs:retry", {"where": "saga=staged", **WHY, "expected": 3})).json()
+        assert (done["asked"], done["refused"], done["problems"]) == (3, 1, {"internal": 1})
+        for run, asked in (("s-0", 1), ("s-1", 0), ("s-2", 1)):
+            events = (await caller.get(f"/v1/runs/{run}/events?limit=1000")).json()["events"]
+            assert [each["kind"] for each in events].count("RetryAsked") == asked
+
+
+async def test_runs_that_were_set_aside_are_found_and_retried_together() -> None:
+    """As a whole, since they were not set aside for a step; by their reason, or by the phase that all of them have."""
+    log = MemoryLog()
+    async with api(waits, log=log) as (caller, _):
+        for run in ("a-1", "a-2"):
+            await caller.start({"saga": "waits", "input": 1, "id": run})
+    for kept in log.store.runs.values():
+        kept.row = replace(kept.row, owner="one that is gone", claims=CLAIMS_MAX - 1, due_at=0)
+    async with api(waits, log=MemoryLog(log.store)) as (caller, _):
+        for run in ("a-1", "a-2"):
+            assert (await caller.get(f"/v1/runs/{run}?wait=20")).json()["state"] == "stuck"
+        (cause,) = (await caller.get("/v1/stuck?where=phase=run")).json()["causes"]
+        assert (cause["step"], cause["phase"], cause["reason"], cause["count"]) == ("", "run", "crash-loop", 2)
+        numbers = (await caller.get("/metrics")).body.decode()
+        assert 'phase="run",reason="crash-loop",saga="waits",step=""} 2.0' in numbers
+        for where in ("phase=run", "reason=crash-loop", "saga=waits"):
+            dry = (await caller.ask("/v1/runs:retry", {"where": where, **WHY, "dry_run": True})).json()
+            assert dry["matched"] == 2
+        done = (await caller.ask("/v1/runs:retry", {"where": "reason=crash-loop", **WHY, "expected": 2})).json()
+        assert (done["asked"], done["refused"]) == (2, 0)
+        for run in ("a-1", "a-2"):
+            assert (await caller.get(f"/v1/runs/{run}")).json()["state"] == "running"
+        assert (await caller.get("/v1/stuck")).json() == {"runs": 0, "causes": []}
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,7 @@ def serve(
     from amends.core.errors import NoRoute
     from amends.server import process
     from amends.server.access import BadToken
+    from amends.server.ending import Ending
     from amends.server.listen import BadAddress
     from amends.server.setup import set_up
     from amends.server.supervisor import INHERITED
@@ -110,7 +111,7 @@ def serve(
             _check_workers(workers, settings)
             _supervise(workers, setup)
             return
-        process.serve(found, setup, log=_log(settings), ready=ready)
+        process.serve(found, setup, log=_log(settings), ready=ready, ending=Ending())
     except NoRoute as error:
         msg = f"{error}\nOn the command line: --route PARTICIPANT=http://..."
         raise NoRoute(msg) from error

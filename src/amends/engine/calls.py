@@ -41,7 +41,8 @@ class Calls:
     told of participants that are down, and there again; see `Outages`. `may_send`: whether calls may leave now;
     `None`: always.
 
-    `held` are calls that may not leave just now, `coming_back` those of lost runs that are let come back.
+    `held` are calls that may not leave just now, `coming_back` those of lost runs that are let come back, `under_way`
+    all whose tasks aren't over.
     """
 
     def __init__(  # noqa: PLR0917 - ends of a worker
@@ -68,6 +69,7 @@ class Calls:
         self.outages = Outages(clock, timers, self.go, waited, back)
         self.held: list[Ready] = []
         self.coming_back: set[asyncio.Task[None]] = set()
+        self.under_way: dict[asyncio.Task[None], Ready] = {}
 
     def halt(self) -> None:
         """Send nothing more."""
@@ -201,6 +203,7 @@ class Calls:
         ready.sent = True
         ready.task = task = asyncio.get_running_loop().create_task(self._call(ready))
         ready.driven.tasks.add(task)
+        self.under_way[task] = ready
         task.add_done_callback(partial(self._over, ready))
 
     async def _call(self, ready: Ready) -> None:
@@ -246,6 +249,7 @@ class Calls:
     def _over(self, ready: Ready, task: asyncio.Task[None]) -> None:
         """A call's task is done, however it ended: the slot and the run must not wait for it for ever."""
         send, driven = ready.send, ready.driven
+        del self.under_way[task]
         if not task.cancelled():
             task.exception()  # a Ctrl-C, which the event loop has raised as well
         was_held_back = ready.task is not task
@@ -323,3 +327,8 @@ class Calls:
             if self._closing:
                 return
             self.go(following)
+
+
+def key_of(ready: Ready) -> str:
+    """The idempotency key of a call."""
+    return make_key(ready.driven.run, ready.send.step, ready.send.item, ready.send.phase)

@@ -12,7 +12,7 @@ one is claimed, the former is exonerated, so that such deaths don't add up again
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from amends.core.definition import Definition
@@ -54,7 +54,9 @@ class Claims:
         runs_max: int,
         timers: Timers = LOOP_TIMERS,
         poll_seconds: float = POLL_SECONDS,
+        tenure: Callable[[], int | None] = lambda: 0,
     ) -> None:
+        """`tenure`: which of the workers that this process was it is now; `None`: none."""
         self._log = log
         self._worker = worker
         self._writer = writer
@@ -75,6 +77,7 @@ class Claims:
         self._strays_due = 0.0
         self._suspect: tuple[str, int, float] | None = None
         self._cleared: dict[str, int] = {}
+        self._tenure = tenure
         self._complaint = Complaint(_LOGGER, "runs are claimed again", clock.monotonic)
         self.unreadable: dict[str, str] = {}
 
@@ -94,6 +97,11 @@ class Claims:
     def visited(self) -> None:
         """A visitor wrote: somebody must look, perhaps this worker, which may have claimed the run in between."""
         self._visited = True
+        self._look.set()
+
+    def stray(self) -> None:
+        """Runs may be ours by the log that this process doesn't drive: let go of them now."""
+        self._strays_due = 0.0
         self._look.set()
 
     def look(self) -> None:
@@ -153,6 +161,9 @@ class Claims:
 
     async def sweep(self) -> bool:
         """Claim what there are slots for; whether there may be more for slots that are still free."""
+        tenure = self._tenure()
+        if tenure is None:
+            return False
         await self._look_for_strays()
         await self._tell_visits()
         free = min(self._runs_max - len(self._worker.runs) - self._worker.expected, SLICE_MAX)
@@ -168,6 +179,9 @@ class Claims:
         self._more = len(claimed) >= free
         if self._cleared and any(each.claims >= SUSPECT_CLAIMS for each in claimed):
             await self._exonerate()
+        if self._tenure() != tenure:  # claimed for the worker that was declared gone meanwhile
+            self.stray()
+            return False
         for stored in claimed:
             self._take(stored)
         return self._more and len(self._worker.runs) + self._worker.expected < self._runs_max

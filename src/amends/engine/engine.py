@@ -7,11 +7,12 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from hashlib import sha256
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 from amends.core import commands as c
 from amends.core import decider
@@ -52,7 +53,7 @@ from amends.engine.worker import EVICT_AFTER, Moved, Worker
 from amends.engine.writer import Writer
 from amends.ports.clock import LOOP_TIMERS, Clock, Timers, elapsed
 from amends.ports.events import EventCodec
-from amends.ports.log import ACCEPTED, Append, SagaKey, Start, StoredRun, TransactionLog, Written
+from amends.ports.log import ACCEPTED, Append, Excluding, SagaKey, Start, StoredRun, TransactionLog, Written
 
 RUNS_MAX: Final = 1_000
 """Runs in memory per process; more wait in the log."""
@@ -67,6 +68,10 @@ UNCLEAR_SECONDS: Final = 5.0
 """How long somebody waits to learn whether what he asked for was written, while the log can't be asked."""
 
 _LOGGER = logging.getLogger("amends.engine")
+
+
+Work: TypeAlias = Future[Any] | asyncio.Task[None]
+"""Code that is at work, on a thread or in the event loop."""
 
 
 @dataclass(slots=True)
@@ -96,12 +101,17 @@ class Engine:
         poll_seconds: float = POLL_SECONDS,
         participants: Callable[[], Sequence[Standing]] = tuple,
         leave: Iterable[str] = (),
+        at_work: Callable[[], Mapping[str, Work]] = dict[str, Work],
     ) -> None:
+        """`at_work` has the work of calls that is done in this process and may outlast them, by the key of its call."""
         self.definitions: dict[SagaKey, Definition] = {
             SagaKey(each.saga, each.version, each.digest): each for each in definitions
         }
         self.log = log
         self.participants = participants
+        self._at_work = at_work
+        self.outlasted: list[str] = []
+        """Keys of calls whose code was at work still when the engine was closed."""
         self._leave = frozenset(leave)
         self._canonical = canonical
         self.events = events
@@ -144,6 +154,7 @@ class Engine:
             runs_max,
             timers,
             poll_seconds,
+            self._tenure,
         )
         self._elsewhere = Elsewhere(log, self._watched_elsewhere, self._hear_of, timers)
         self.last_append = 0
@@ -199,10 +210,25 @@ class Engine:
         finally:
             if self._lease is not None:
                 await self._lease.close()
+            self._outlast({**self._at_work(), **self.worker.at_work})
             await self.log.close()
             self.worker.forget()
             for run in list(self.audience.awaited):
                 self.audience.fail(run, AmendsError(f"{run}: the engine was closed before the run ended"))
+
+    def _outlast(self, work: Mapping[str, Work]) -> None:
+        """Code of steps can't be stopped: nobody hears how it ends, and no other process may repeat it before."""
+        if not work:
+            return
+        self.outlasted = sorted(work)
+        _LOGGER.warning(
+            "the log is closed while code of steps is still at work: %s. Its result is lost; these calls are made "
+            "again by the process that opens the log next",
+            ", ".join(self.outlasted),
+        )
+        if isinstance(self.log, Excluding):
+            for each in work.values():
+                each.add_done_callback(partial(_let_in, self.log.keep_out()))
 
     @property
     def trouble(self) -> str | None:
@@ -278,6 +304,7 @@ class Engine:
             owned=owned and not rests,
         )
         driven: Driven | None = None
+        tenure = self._tenure()
 
         def begin(verdict: Written | LogUnavailable) -> None:
             nonlocal driven
@@ -289,6 +316,8 @@ class Engine:
                 driven = Driven(definition, decision.record, 0, dropped=True)
                 self._changed(definition, decision.record)
                 self._claims.freed()
+            elif owned and (tenure is None or self._tenure() != tenure):
+                self._claims.stray()  # its owner may be the worker that was declared gone: it is claimed like any other
             elif owned:
                 driven = self.worker.take(definition, decision.record, owing)
             else:
@@ -437,6 +466,10 @@ class Engine:
     def _lease_lost(self) -> None:
         self.worker.forget()
 
+    def _tenure(self) -> int | None:
+        """Which worker this process is: it was another before it was declared gone. `None`: none just now."""
+        return 0 if self._lease is None else self._lease.tenure
+
     def _lease_kept(self) -> None:
         if not self._writer.runs:
             self._writer.trouble = None  # this was written
@@ -483,6 +516,10 @@ class Engine:
         _check_reason(verb(self._clock.now(), 0).who.reason)
         driven = self.worker.runs.get(run)
         return await self.visits.preview(run, verb, expected, None if driven is None else driven.held)
+
+
+def _let_in(let_go: Callable[[], None], _over: object) -> None:
+    let_go()
 
 
 def waits_in_the_log(owing: Owed, at: int) -> bool:

@@ -53,6 +53,8 @@ class LeaseKeeper:
         self._kept = kept
         self._confirmed: float | None = None
         self._task: asyncio.Task[None] | None = None
+        self.tenure: int | None = 0
+        """Which of the workers that this process was holds its runs; `None` from the end of one to the next."""
         self.lost_times = 0
         """How often this process was declared gone."""
         self.trouble: str | None = None
@@ -131,7 +133,7 @@ class LeaseKeeper:
                 self._lease.seconds,
             )
             self.lost_times += 1
-            self._confirmed = None
+            self._confirmed = self.tenure = None
             self._lost()
             await self._lease.begin_anew()
             began = self._elapsed()
@@ -140,6 +142,7 @@ class LeaseKeeper:
                 return  # gone again already: at the next heartbeat
         self._clock.set(now, (began + self._elapsed()) / 2)
         self._confirmed = began
+        self.tenure = self.lost_times
         self.trouble = None
         self._complaint.fine()
         self._kept()

@@ -11,8 +11,8 @@ from amends.core.state import RunRecord, RunState
 from amends.ports.events import EventCodec
 from amends.ports.log import StoredRun
 
-_DAMAGE: Final = (Undecodable, TypeError, StopIteration, LookupError, AttributeError, ValueError, AssertionError)
-"""What decoding and folding raise over events that are damaged, missing or out of order."""
+_DAMAGE: Final = (Undecodable, TypeError, StopIteration, ValueError, AssertionError)
+"""What decoding and folding raise over events that are damaged, missing, out of order or of a newer version."""
 
 
 def is_purged(run: StoredRun) -> bool:

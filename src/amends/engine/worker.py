@@ -25,7 +25,7 @@ from amends.core.state import RunRecord
 from amends.core.texts import told
 from amends.engine.alarm import Alarm
 from amends.engine.appends import append_ids, is_progress, stored
-from amends.engine.calls import Calls, LaneOf
+from amends.engine.calls import Calls, LaneOf, key_of
 from amends.engine.driven import Asked, Driven, Ready
 from amends.engine.lanes import Lane
 from amends.engine.projection import Projector
@@ -51,6 +51,9 @@ SKEW_MAX: Final = MICROSECONDS
 """How far a run's own time may be ahead of the clock while it waits in the log; it waits that much longer."""
 
 REREAD_SECONDS: Final = 1.0
+
+CANCEL_SECONDS: Final = 0.5
+"""How long code that was cancelled may take to end, before the engine is closed without it."""
 
 Changed = Callable[[Definition, RunRecord], None]
 
@@ -128,9 +131,9 @@ class Worker:
         self.calls.halt()
 
     async def close(self, grace_seconds: float) -> None:
-        """Send nothing more, give calls in flight their time, then stop.
+        """Send nothing more, give calls in flight their time, then stop. The log tells the next worker where to go on.
 
-        The log tells the next worker where to go on.
+        Code that goes on though its task was cancelled isn't waited for: `at_work` has it.
         """
         self.halt()
         flying = {task for driven in self.runs.values() for task in driven.tasks}
@@ -141,11 +144,20 @@ class Worker:
             await asyncio.wait(flying, timeout=grace_seconds)
             self._handing_over = False
         for driven in list(self.runs.values()):
-            for task in driven.tasks:
-                task.cancel()
+            self.calls.stop(driven)
         for task in (*self._tasks, *self.calls.coming_back):
             task.cancel()
-        await asyncio.gather(*flying, *self._tasks, *self.calls.coming_back, return_exceptions=True)
+        ending = {*self.calls.under_way, *self._tasks}
+        if ending:
+            over, _ = await asyncio.wait(ending, timeout=CANCEL_SECONDS)
+            for task in over:
+                if not task.cancelled():
+                    task.exception()  # of no interest: the log has what counts
+
+    @property
+    def at_work(self) -> dict[str, asyncio.Task[None]]:
+        """Tasks of calls that aren't over, by the key of the call."""
+        return {key_of(ready): task for task, ready in self.calls.under_way.items()}
 
     def _hand_over(self, driven: Driven) -> None:
         """Others needn't wait for runs whose calls are all back; the rest follow with what their calls answer."""

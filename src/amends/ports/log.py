@@ -417,3 +417,12 @@ class Exonerating(Protocol):
     async def exonerate(self, run: str, epoch: int) -> None:
         """Take the `claims` of a run back to one, if they are more and the run is still ours under this epoch."""
         ...
+
+
+@runtime_checkable
+class Excluding(Protocol):
+    """An open log that keeps other processes out while this one has it, and can do so for longer."""
+
+    def keep_out(self) -> Callable[[], None]:
+        """Keep others out beyond `close`, until what is given is called, on any thread, or the process ends."""
+        ...

@@ -4,6 +4,7 @@ What holds for every request is done here, in this order: the address it came fo
 often they may, what they may say in the query. Only then its endpoint is asked.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from functools import cache
 from typing import Final
@@ -14,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from amends.ports.interrupts import contained
 from amends.server.access import Caller, rights_changed
 from amends.server.context import Context
 from amends.server.endpoints import Endpoint
@@ -69,10 +71,14 @@ def _dispatch(
         try:
             caller = _admitted(context, endpoint, request)
             access = context.access
-            with context.requests_of.held(caller.name):
+            with contained(), context.requests_of.held(caller.name):
                 response = await endpoint.handler(context, request, caller)
             if context.access is not access and request.method != "POST":
                 _check_rights(context, endpoint, request, caller)
+        except asyncio.CancelledError:
+            if not context.stopping.is_set():
+                raise
+            response = _stopping().response()
         except Exception as error:  # noqa: BLE001 - the one place where whatever happened becomes an answer
             response = problem_of(error).response()
             if caller is None and request.method == "POST":
@@ -83,6 +89,17 @@ def _dispatch(
         return _secured(response)
 
     return answer
+
+
+def _stopping() -> Problem:
+    return Problem(
+        503,
+        "stopping",
+        "This process is stopping",
+        "The request could not be answered before the process has to end.",
+        remedy="Send the same request again, with the same id.",
+        headers={"Retry-After": "1", "Connection": "close"},
+    )
 
 
 def _admitted(context: Context, endpoint: Endpoint, request: Request) -> Caller:

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from amends.core import commands as c
-from amends.core.errors import AmendsError, InputInvalid, NoSuchRun, Refused
+from amends.core.errors import InputInvalid, NoSuchRun, Refused
 from amends.core.events import Who
 from amends.core.keys import STEP_NAME
 from amends.core.limits import REASON_CHARACTERS_MAX
@@ -105,7 +105,7 @@ async def _bulk(context: Context, request: Request, caller: Caller, verb: BulkVe
     signed = who(caller, asked.reason, asked.by)
     _check(asked)
     rows = await _meant(context, where)
-    done: list[AmendsError | None] = []
+    done: list[Exception | None] = []
     if not asked.dry_run:
         if asked.expected != len(rows):
             raise Faulty(_count_changed(asked.expected, len(rows)))
@@ -165,15 +165,15 @@ async def _meant(context: Context, where: Where) -> list[StoredRun]:
 
 async def _each(
     context: Context, rows: list[StoredRun], where: Where, verb: BulkVerb, signed: Who
-) -> list[AmendsError | None]:
+) -> list[Exception | None]:
     slots = asyncio.Semaphore(AT_ONCE_MAX)
 
-    async def one(row: StoredRun) -> AmendsError | None:
+    async def one(row: StoredRun) -> Exception | None:
         async with slots:
             try:
                 for ask in _asks(row, where, verb, signed):
                     await context.engine.steer(row.run, ask)
-            except AmendsError as error:
+            except Exception as error:  # noqa: BLE001 - told of this run, so that it holds up no other
                 return error
             return None
 
@@ -199,7 +199,7 @@ def _retry(name: str, signed: Who) -> Ask:
     return lambda at, epoch: c.Retry(at, epoch, signed, step, item or None)
 
 
-def _problem(error: AmendsError) -> tuple[str, str]:
+def _problem(error: Exception) -> tuple[str, str]:
     match error:
         case Refused(problem=problem, detail=detail):
             return problem, detail

@@ -2,8 +2,9 @@
 
 The address is taken first, since it is the one thing that can be refused without having touched anything. On
 SIGTERM or SIGINT nothing new is accepted, whoever waits is answered, calls in flight get their time, runs are let
-go of and the log is closed. A log that broke ends the process in the same way: going on would mean to act without
-being able to write it down. On SIGHUP secrets and certificates are read again, without a pause.
+go of and the log is closed; what code of steps still does then isn't waited for. A log that broke ends the process in
+the same way: going on would mean to act without being able to write it down. On SIGHUP secrets and certificates are
+read again, without a pause.
 """
 
 import asyncio
@@ -12,8 +13,10 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable
+from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
+from types import FrameType
 from typing import Any, Final
 
 import uvicorn
@@ -35,6 +38,7 @@ from amends.server.app import application
 from amends.server.callback_tokens import CallbackTokens, calling_back
 from amends.server.connections import Acceptor, Connections, places
 from amends.server.context import Context
+from amends.server.ending import AFTER_SECONDS, BEYOND_SECONDS, Ending
 from amends.server.keeping import Keeping
 from amends.server.listen import listen_on, url_of
 from amends.server.observing import Observing
@@ -53,8 +57,16 @@ STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
 _LOGGER = logging.getLogger("amends.server")
 
 
-def serve(sagas: Iterable[Saga[Any]], setup: Setup, *, log: TransactionLog, ready: Callable[[str], None]) -> None:
-    """Serve until told to stop; `ready` is given the URL once requests are answered.
+def serve(
+    sagas: Iterable[Saga[Any]],
+    setup: Setup,
+    *,
+    log: TransactionLog,
+    ready: Callable[[str], None],
+    ending: Ending | None = None,
+) -> None:
+    """Serve until told to stop; `ready` is given the URL once requests are answered. `ending` ends the process where
+    code of a step keeps it from ending.
 
     Raises what entering an `Orchestrator` raises, `AddressInUse`, and `LogBroken` once the log can't be written
     any more.
@@ -62,11 +74,20 @@ def serve(sagas: Iterable[Saga[Any]], setup: Setup, *, log: TransactionLog, read
     write_lines(sys.stderr)
     collect_seldom()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve_until_stopped(sagas, setup, log, ready))
+        try:
+            runner.run(serve_until_stopped(sagas, setup, log, ready, ending))
+        except SystemExit as error:
+            if ending is not None:
+                ending.crash(error.code)
+            raise
 
 
 async def serve_until_stopped(
-    sagas: Iterable[Saga[Any]], setup: Setup, log: TransactionLog, ready: Callable[[str], None]
+    sagas: Iterable[Saga[Any]],
+    setup: Setup,
+    log: TransactionLog,
+    ready: Callable[[str], None],
+    ending: Ending | None = None,
 ) -> None:
     """As `serve`, in the event loop of this process's main thread, whose signals it takes."""
     settings, callbacks = setup.settings, CallbackTokens()
@@ -75,6 +96,7 @@ async def serve_until_stopped(
     with inherited() or listen_on(*setup.address) as listening:
         keep_from_children(listening, socket.socket.fileno)
         async with (
+            _last(ending),
             Orchestrator(sagas, log=log, settings=settings, around=around, grace=settings.server.grace) as runs,
             Observing(runs.engine, webhooks_of(settings), links_of(settings)) as observing,
             Keeping(runs.engine.log, settings.privacy.keep),
@@ -94,6 +116,10 @@ async def serve_until_stopped(
             loop = asyncio.get_running_loop()
             for each in STOPPING:
                 loop.add_signal_handler(each, server.stop)
+            if ending is not None:
+                ending.at_work = partial(_at_work, runs)
+                for each in STOPPING:  # the loop's own handler isn't called while a step blocks the loop
+                    signal.signal(each, partial(_told_to_stop, ending, settings.server.grace))
             loop.add_signal_handler(signal.SIGHUP, reloading.reload)
             watching = asyncio.create_task(_stop_when_broken(runs.engine.broken, server))
             try:
@@ -106,6 +132,28 @@ async def serve_until_stopped(
     if broken:
         msg = "the log can't be written any more by this process. What was acknowledged is in it: start amends again."
         raise LogBroken(msg)
+
+
+@asynccontextmanager
+async def _last(ending: Ending | None) -> AsyncGenerator[None]:
+    """Once the log is closed, the process has little time left."""
+    try:
+        yield
+    except BaseException:
+        if ending is not None:
+            ending.failed = True
+        raise
+    finally:
+        if ending is not None and ending.at_work is not list:
+            ending.within(AFTER_SECONDS)
+
+
+def _told_to_stop(ending: Ending, grace_seconds: float, _number: int, _frame: FrameType | None) -> None:
+    ending.within(grace_seconds + BEYOND_SECONDS)
+
+
+def _at_work(runs: Orchestrator) -> list[str]:
+    return runs.outlasted
 
 
 async def _stop_when_broken(broken: asyncio.Event, server: "_Server") -> None:

@@ -9,10 +9,9 @@ anew.
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextvars import copy_context
 from dataclasses import dataclass
-from functools import partial
 from pathlib import PurePath
 from traceback import extract_tb
 from types import CoroutineType
@@ -32,6 +31,7 @@ from amends.ports.this_call import CURRENT_CALL, CallInfo, call_info
 from amends.ports.transport import Outgoing
 from amends.ports.wire import call_headers
 from amends.transports.room import lacks_room, not_sent
+from amends.transports.threads import Threads
 
 Annotation: TypeAlias = Any
 """A type as annotations write it: a class, a generic alias, a union; Python has no type for these."""
@@ -127,7 +127,7 @@ class LocalTransport:
     def __init__(self, find: Callable[[str, Phase], LocalWork | None], *, at_once: int = AT_ONCE_DEFAULT) -> None:
         self._find = find
         self._at_once = at_once
-        self._threads: ThreadPoolExecutor | None = None
+        self._threads: Threads[Came] | None = None
         self._running: dict[str, _Attempt] = {}
 
     async def send(self, call: Outgoing) -> Came:
@@ -156,6 +156,11 @@ class LocalTransport:
             return Lost(Cause.TIMED_OUT, f"{call.operation} was not done within {call.timeout_seconds:g} s")
         return await _result(attempt.task, call)
 
+    @property
+    def at_work(self) -> Mapping[str, Future[Came]]:
+        """Work on a thread that isn't done, by the key of its call; also where nobody waits for its answer any more."""
+        return {key: attempt.job for key, attempt in self._running.items() if attempt.job.running()}
+
     async def close(self) -> None:
         """Cancels what can be cancelled. A thread that still works is left to its end; nobody waits for it."""
         attempts = list(self._running.values())
@@ -163,23 +168,20 @@ class LocalTransport:
             attempt.task.cancel()
         await asyncio.gather(*(attempt.task for attempt in attempts), return_exceptions=True)
         if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
+            self._threads.close()
             self._threads = None
 
     def _start(self, call: Outgoing, work: LocalWork, arguments: Sequence[object]) -> "_Attempt | NoRoom":
         if self._threads is None:
-            self._threads = ThreadPoolExecutor(self._at_once, thread_name_prefix="amends-local")
+            self._threads = Threads(self._at_once, "amends-local")
         function = cast("Blocking[..., Any]", work.function).work
-        job: Future[Came] = Future()
+        context = copy_context()
         try:
-            do = partial(_do_blocking, call, work, function, arguments)
-            self._threads.submit(copy_context().run, _fulfil, job, do)
+            job = self._threads.submit(lambda: context.run(_do_blocking, call, work, function, arguments))
         except (RuntimeError, MemoryError) as error:
-            # The work is queued all the same, and a thread that is free may do it: unless it is cancelled in time.
             if not lacks_room(error):
                 raise
-            if job.cancel():
-                return NoRoom(f"{call.operation} was not begun: {told(error)}")
+            return NoRoom(f"{call.operation} was not begun: {told(error)}")
         task = asyncio.create_task(_follow(job, call), name=call.key)
         attempt = self._running[call.key] = _Attempt(task, job)
         task.add_done_callback(lambda _: self._running.pop(call.key, None))
@@ -188,16 +190,6 @@ class LocalTransport:
 
 def _blocks(function: object) -> bool:
     return isinstance(function, Blocking)
-
-
-def _fulfil(job: Future[Came], do: Callable[[], Came]) -> None:
-    """Do the work on a thread, unless it was cancelled before."""
-    if not job.set_running_or_notify_cancel():
-        return
-    try:
-        job.set_result(do())
-    except BaseException as error:  # noqa: BLE001 - whatever it is, it is for the call that waits
-        job.set_exception(error)
 
 
 @dataclass(slots=True)

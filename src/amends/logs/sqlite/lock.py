@@ -4,6 +4,9 @@ The kernel releases the lock when the process ends, however it ends. The lock fi
 two processes hold the lock of two different files. Programs that the process starts don't inherit the lock, and forked
 children give it up at once (`amends.ports.forks`).
 
+Code of a step may be at work still when the log is closed. Until it is over, no other process may repeat the step, so
+the lock can be kept for longer than the log is open.
+
 `flock` rather than a record lock (`fcntl`): a process loses a record lock as soon as it closes any descriptor of the
 file, for example after it read the lock file for a backup.
 """
@@ -12,6 +15,7 @@ import fcntl
 import os
 import stat
 from pathlib import Path
+from threading import Lock
 
 from amends.core.errors import LogInUse, LogUnavailable
 from amends.ports.forks import keep_from_children
@@ -26,6 +30,8 @@ class LockFile:
         self._path = path
         self._file = Path(f"{path.resolve()}.lock")
         self._descriptor = _CLOSED
+        self._holders = 0
+        self._guard = Lock()
         keep_from_children(self, LockFile.fileno)
 
     def fileno(self) -> int:
@@ -34,7 +40,12 @@ class LockFile:
 
     def take(self) -> None:
         """Take it or raise `LogInUse`; never waits. The file is changed only once the lock is held."""
-        assert self._descriptor == _CLOSED
+        with self._guard:
+            if self._descriptor != _CLOSED:
+                raise LogInUse(f"{self._path} is in use by a step of this process that is still at work.")
+            self._take()
+
+    def _take(self) -> None:
         try:
             # The lock file may not be a link: its target would be overwritten. `O_NONBLOCK`: a pipe doesn't block.
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK  # Python adds close-on-exec
@@ -45,8 +56,9 @@ class LockFile:
         try:
             self._lock(descriptor)
         except BaseException:
-            self.drop()
+            self._close()
             raise
+        self._holders = 1
 
     def _lock(self, descriptor: int) -> None:
         found = os.fstat(descriptor)
@@ -71,8 +83,20 @@ class LockFile:
     def _cannot(self, why: str | None) -> LogUnavailable:
         return LogUnavailable(f"{self._path} can't be locked: {self._file}: {why}.")
 
+    def keep(self) -> None:
+        """Hold the lock for one more reason. Each reason ends with a `drop` of its own, on any thread."""
+        with self._guard:
+            assert self._descriptor != _CLOSED
+            self._holders += 1
+
     def drop(self) -> None:
-        """Let go of it, if it is held."""
-        descriptor, self._descriptor = self._descriptor, _CLOSED
+        """Let go of it, if it is held and there is no other reason to hold it."""
+        with self._guard:
+            self._holders -= 1
+            if self._holders <= 0:
+                self._close()
+
+    def _close(self) -> None:
+        descriptor, self._descriptor, self._holders = self._descriptor, _CLOSED, 0
         if descriptor != _CLOSED:
             os.close(descriptor)

@@ -148,6 +148,7 @@ class SqliteLog:
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path)
         self._lock = LockFile(self._path)
+        self._has_lock = False
         self._reading = ReadingThread(self._path, partial(connect, mode="ro"))
         self._lists = ReadingThread(self._path, partial(connect, mode="ro"), seconds=LIST_SECONDS)
         self._lane: Lane | None = None
@@ -200,6 +201,7 @@ class SqliteLog:
     def _take(self) -> None:
         check_place(self._path)
         self._lock.take()
+        self._has_lock = True
         self._worker = f"{os.getpid()}-{secrets.token_hex(6)}"
         self._writer = Writer(self._path, self._worker)
 
@@ -209,7 +211,13 @@ class SqliteLog:
             if writer is not None:
                 writer.close()
         finally:
-            self._lock.drop()
+            if self._has_lock:
+                self._has_lock = False
+                self._lock.drop()
+
+    def keep_out(self) -> Callable[[], None]:
+        self._lock.keep()
+        return self._lock.drop
 
     async def write(self, work: Callable[[Writer], R]) -> R:
         """Have it done on the writing thread."""
