@@ -240,7 +240,7 @@ class Calls:
                 self._back(ready)
             raise  # who else cancels it, or raises this, is answered in `_over`
         except BaseException as error:  # must not lose the call: what became of it isn't known
-            if not isinstance(error, Exception) and ends_the_caller(error):
+            if isinstance(error, GeneratorExit) or (not isinstance(error, Exception) and ends_the_caller(error)):
                 raise
             _LOGGER.exception("%s: the transport failed", outgoing.key)
             outcome = Unknown(Cause.LOST, clean(f"the transport failed: {told(error)}"))

@@ -124,7 +124,9 @@ class _Exchange:
         await self._over.wait()
         if not self._complete or self._status is None:
             why = "nothing" if self._error is None else told(self._error)
-            return Lost(Cause.LOST, f"no complete answer from {shown}: {why}")
+            raised = "nothing" if self._error is None else type(self._error).__name__
+            ours = f"no complete answer from {shown}"
+            return Lost(Cause.LOST, f"{ours}: {why}", f"{ours}: {raised}")
         outcomes = sum(name == OUTCOME_HEADER for name, _ in self._headers)
         repeated = frozenset({OUTCOME_HEADER} if outcomes > 1 else ())
         return Answered(self._status, dict(self._headers), bytes(self._said), shown, repeated)

@@ -305,9 +305,9 @@ def _raised(call: Outgoing, function: object, error: BaseException) -> Came:
         case Later(), _:
             return _answer(call, 202, {OUTCOME_HEADER: "pending"})
         case SystemExit(), _:  # whoever wrote it meant this process, which isn't the step's to end
-            return Lost(Cause.EXITED, _where(function, error))
+            return Lost(Cause.EXITED, _where(function, error), type(error).__name__)
         case _:
-            return Lost(Cause.RAISED, _where(function, error))
+            return Lost(Cause.RAISED, _where(function, error), type(error).__name__)
 
 
 _SUCCEEDED: Final[Mapping[str, str]] = {OUTCOME_HEADER: "succeeded"}
@@ -407,7 +407,11 @@ class ServiceTransport:
         except TimeoutError:
             return Lost(Cause.TIMED_OUT, f"no answer from {shown} within {call.timeout_seconds:g} s")
         except Exception as error:  # noqa: BLE001 - over a wire nobody would see what it was either
-            return Lost(Cause.RAISED, f"no answer from {shown}: {_where(None, error)}")
+            return Lost(
+                Cause.RAISED,
+                f"no answer from {shown}: {_where(None, error)}",
+                f"no answer from {shown}: {type(error).__name__}",
+            )
         return Answered(said.status, said.headers, said.body[: REPLY_BYTES_MAX + 1], shown, own=True)
 
     async def close(self) -> None:
