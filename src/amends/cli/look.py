@@ -201,7 +201,7 @@ async def run_of(source: Source, run: str) -> "RunView":
     from amends.client.asking import place
     from amends.server.views import RunView
 
-    return await get(source, f"/v1/runs/{place(run)}", RunView)
+    return await get(source, f"/v1/runs/{place(run)}", RunView, {"redacted": "true"})
 
 
 async def history_of(source: Source, run: str) -> "History":

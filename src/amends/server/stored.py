@@ -48,7 +48,9 @@ class Graphs:
         return known
 
 
-async def stored_view(log: LogReader, run: str, graphs: Graphs | None = None) -> tuple[StoredRun, RunView]:
+async def stored_view(
+    log: LogReader, run: str, graphs: Graphs | None = None, *, whole: bool = False
+) -> tuple[StoredRun, RunView]:
     """A run as the log has it; as its row has it where its history was purged or can't be read. `NoSuchRun`."""
     row = await log.read(run)
     if row is None:
@@ -61,7 +63,7 @@ async def stored_view(log: LogReader, run: str, graphs: Graphs | None = None) ->
         record = record_of(row, graphs.events)
     except LogDamaged as error:
         return row, row_only_view(row, str(error))
-    return row, run_view(graph, record, row.tags, owner_of(row))
+    return row, run_view(graph, record, row.tags, owner_of(row), whole=whole)
 
 
 def no_such_run(run: str) -> NoSuchRun:
