@@ -2,12 +2,13 @@
 
 import json
 import logging
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Annotated, Final
 
 import pytest
 
-from amends import Policy, Retry, Saga, run
+from amends import Call, Policy, Redacted, Retry, Saga, run
 from amends.core import events as e
 from amends.core.answers import Answered, Cause
 from amends.core.draft import failed
@@ -15,7 +16,7 @@ from amends.core.keys import Phase
 from amends.core.limits import REASON_CHARACTERS_MAX
 from amends.core.outcomes import Compensated, Completed
 from amends.engine.failures import LINES_MAX, WITHIN_SECONDS, Failures
-from tests.engine.support import UNREACHED, Pretend, Script, opened, order_saga, virtually, yes
+from tests.engine.support import UNREACHED, Pretend, Script, Shop, no, opened, order_saga, virtually, yes
 from tests.support.stories import Story, c
 
 SOON: Final = timedelta(milliseconds=1)
@@ -92,19 +93,19 @@ def test_run_says_that_a_step_is_tried_again_and_where_it_failed(caplog: pytest.
 def test_an_outage_is_told_in_a_few_lines_and_the_rest_is_counted(caplog: pytest.LogCaptureFixture) -> None:
     now = [0.0]
     failures = Failures(lambda: now[0])
-    record = Story(c("a")).record
+    story = Story(c("a"))
     over = e.AttemptFailed(0, 1, "a", "", Phase.ACTION, Cause.LOST, "cut off", 1_000_000, counted=True)
-    failures.tell(record, [over] * (LINES_MAX + 7))
+    failures.tell(story.definition, story.record, [over] * (LINES_MAX + 7))
     assert len(lines(caplog)) == LINES_MAX
     now[0] = WITHIN_SECONDS
-    failures.tell(record, [over])
+    failures.tell(story.definition, story.record, [over])
     assert lines(caplog)[-1].endswith("cut off (7 more like it were not written here)")
 
 
 @pytest.mark.parametrize("cause", [Cause.PENDING, Cause.IN_PROGRESS, Cause.WITHDRAWN])
 def test_work_that_goes_on_is_no_failure(cause: Cause, caplog: pytest.LogCaptureFixture) -> None:
     over = e.AttemptFailed(0, 1, "a", "", Phase.ACTION, cause, "still at work", 1_000_000, counted=False)
-    Failures(lambda: 0.0).tell(Story(c("a")).record, [over])
+    Failures(lambda: 0.0).tell(Story(c("a")).definition, Story(c("a")).record, [over])
     assert not lines(caplog)
 
 
@@ -112,3 +113,30 @@ def test_a_reason_keeps_within_its_limit() -> None:
     reason = failed("a", Cause.SERVER_ERROR, "x" * 2_000)
     assert reason.startswith("a failed: xxx")
     assert len(reason) == REASON_CHARACTERS_MAX
+
+
+@dataclass
+class Payer:
+    card: Annotated[str, Redacted]
+
+
+def test_an_error_that_may_repeat_a_hidden_value_is_not_written_to_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    saga = Saga("hides", Payer)
+
+    @saga.compensable(policy=TWICE)
+    def reserve(payer: Payer) -> Call[str]:
+        return Shop.act(payer.card)
+
+    refused = Answered(503, {"content-type": "text/plain"}, b"no money on 4111-7351", "http://shop/act")
+
+    async def test() -> None:
+        async with opened([saga], shop=Pretend(Script(reserve=refused))) as runs:
+            outcome = await (await runs.start(saga, Payer("4111-7351"), id="o")).outcome()
+            assert isinstance(outcome, Compensated)
+            assert "4111-7351" in outcome.reason, "the program that runs it may know"
+
+    virtually(test)
+    first, second = lines(caplog)
+    assert "4111" not in first + second
+    assert "server-error" in first
+    assert second.startswith("o: the run turns back: reserve, no-answer")

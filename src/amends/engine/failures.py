@@ -12,6 +12,7 @@ from typing import Final, TypeAlias
 
 from amends.core import events as e
 from amends.core.answers import Cause
+from amends.core.definition import Definition
 from amends.core.keys import Phase, unit_name
 from amends.core.retry import MICROSECONDS
 from amends.core.state import RunRecord
@@ -28,6 +29,11 @@ NO_FAILURES: Final = frozenset({Cause.WITHDRAWN, Cause.IN_PROGRESS, Cause.PENDIN
 Failed: TypeAlias = e.AttemptFailed | e.ActionUnknown | e.BuildFailed | e.Aborted
 
 FAILED: Final = (e.AttemptFailed, e.ActionUnknown, e.BuildFailed, e.Aborted)
+
+MARK: Final = b'"x-redacted"'
+"""What a schema has that hides a value."""
+
+WITHHELD: Final = "(`amends show` has the error: this saga hides values that it may repeat)"
 
 _LOGGER: Final = logging.getLogger("amends.steps")
 
@@ -46,11 +52,11 @@ class Failures:
         self._seconds = seconds
         self._said: dict[tuple[str, str, str], _Said] = {}
 
-    def tell(self, record: RunRecord, events: Sequence[e.Event]) -> None:
+    def tell(self, definition: Definition, record: RunRecord, events: Sequence[e.Event]) -> None:
         """Tell of the failures among these events, which were appended together; `record` is the run after them."""
         for event in events:
             if isinstance(event, FAILED):
-                found = _text(record, event, events)
+                found = _text(record, event, events, words=not _hides(definition))
                 if found is not None:
                     self._say(record, *found)
 
@@ -78,26 +84,38 @@ def _was_rejected(events: Sequence[e.Event]) -> bool:
     return False
 
 
-def _text(record: RunRecord, event: Failed, together: Sequence[e.Event]) -> tuple[str, str, str] | None:
-    """The step, the phase and the line; `None` where nothing failed, or another line has the same error."""
+def _hides(definition: Definition) -> bool:
+    """Whether a value of these runs must not be shown: an error may repeat it."""
+    return MARK in definition.graph()
+
+
+def _text(record: RunRecord, event: Failed, together: Sequence[e.Event], *, words: bool) -> tuple[str, str, str] | None:
+    """The step, the phase and the line; `None` where nothing failed, or another line has the same error. `words`:
+    whether the error's own words may be written.
+    """
     if isinstance(event, e.Aborted):
         if event.step is None or _was_rejected(together):
             return None
-        return event.step, "", f"the run turns back: {event.reason}"
+        return event.step, "", f"the run turns back: {event.reason if words else f'{event.step}, {event.code}'}"
     phase = Phase.ACTION if isinstance(event, e.ActionUnknown) else event.phase
     name = unit_name(event.step, event.item) + ("" if phase is Phase.ACTION else f", {phase.value}")
     if isinstance(event, e.BuildFailed):
-        return event.step, phase.value, f"{name}: the code that makes the call failed: {event.error}"
+        return (
+            event.step,
+            phase.value,
+            f"{name}: the code that makes the call failed: {event.error if words else WITHHELD}",
+        )
     if event.cause in NO_FAILURES:
         return None
+    detail = event.detail if words else f"{event.cause.value} {WITHHELD}"
     if isinstance(event, e.ActionUnknown):
         if any(isinstance(each, e.Aborted) for each in together):
             return None
-        return event.step, phase.value, f"{name} failed, it is not tried again: {event.detail}"
+        return event.step, phase.value, f"{name} failed, it is not tried again: {detail}"
     if event.next_due is None:
-        return event.step, phase.value, f"{name} failed, it is not tried again by itself: {event.detail}"
+        return event.step, phase.value, f"{name} failed, it is not tried again by itself: {detail}"
     item = record.item(event.step, event.item)
     tries = None if item is None else item.tries(phase)
     number = "" if tries is None else f" (attempt {tries.sends})"
     wait = max(event.next_due - event.at, 0) / MICROSECONDS
-    return event.step, phase.value, f"{name} failed{number}, it is tried again in {wait:.1f} s: {event.detail}"
+    return event.step, phase.value, f"{name} failed{number}, it is tried again in {wait:.1f} s: {detail}"

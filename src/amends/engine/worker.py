@@ -282,7 +282,7 @@ class Worker:
         asked, driven.deciding = driven.deciding, []
         if verdict is ACCEPTED:
             driven.record = record
-            self._failures.tell(record, events)
+            self._failures.tell(driven.definition, record, events)
             if driven.moving:
                 self._moved(driven.run)
             self._changed(driven.definition, record)

@@ -419,7 +419,9 @@ class ServiceTransport:
             return Lost(Cause.TIMED_OUT, f"no answer from {shown} within {call.timeout_seconds:g} s")
         except Exception as error:  # noqa: BLE001 - over a wire nobody would see what it was either
             failed = _failed(call, Cause.RAISED, None, error)
-            return Lost(failed.cause, f"no answer from {shown}: {failed.detail}", f"no answer from {shown}: {failed.ours}")
+            return Lost(
+                failed.cause, f"no answer from {shown}: {failed.detail}", f"no answer from {shown}: {failed.ours}"
+            )
         return Answered(said.status, said.headers, said.body[: REPLY_BYTES_MAX + 1], shown, own=True)
 
     async def close(self) -> None:
