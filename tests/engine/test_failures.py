@@ -16,7 +16,7 @@ from amends.core.keys import Phase
 from amends.core.limits import REASON_CHARACTERS_MAX
 from amends.core.outcomes import Compensated, Completed
 from amends.engine.failures import LINES_MAX, WITHIN_SECONDS, Failures
-from tests.engine.support import UNREACHED, Pretend, Script, Shop, no, opened, order_saga, virtually, yes
+from tests.engine.support import UNREACHED, Pretend, Script, Shop, opened, order_saga, virtually, yes
 from tests.support.stories import Story, c
 
 SOON: Final = timedelta(milliseconds=1)
