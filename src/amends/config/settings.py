@@ -215,6 +215,9 @@ class Privacy(Section, frozen=True):
     """How long the histories of runs that ended are kept: `30d`, or by how they ended, as
     `{ completed = "30d", compensated = "90d" }`. Not set: for ever. Ids stay taken, what is stuck stays."""
 
+    keep_short: bool = False
+    """Confirms that `keep` is meant where it is less than an hour."""
+
 
 class Webhook(Section, frozen=True):
     """`[[webhooks]]`: who is told of what, by a signed POST."""
