@@ -79,6 +79,16 @@ class NotSent:
 
 
 @value
+class NoRoom:
+    """Our process lacked the descriptors, memory or threads to make the call; nothing was sent.
+
+    It says nothing of the participant and is no attempt. The engine holds the call back until there is room.
+    """
+
+    detail: str
+
+
+@value
 class Faulty:
     """Code of this process and the call don't fit: arguments that can't be read, a reply that can't be written.
 
@@ -100,7 +110,7 @@ class Lost:
     ours: str = field(default="", compare=False, repr=False)
 
 
-Came: TypeAlias = Answered | NotSent | Faulty | Lost
+Came: TypeAlias = Answered | NotSent | NoRoom | Faulty | Lost
 
 AUTHOR_ERROR: Final = "author-error"
 """Why a run is stuck over a mistake in its own author's code."""
@@ -181,6 +191,8 @@ def read_answer(
     match came:
         case NotSent(detail):
             return Unknown(Cause.NOT_SENT, clean(detail))
+        case NoRoom(detail):
+            return Unknown(Cause.NOT_SENT, clean(detail), counted=False)
         case Faulty(detail):
             return Halt(AUTHOR_ERROR, clean(detail) or _MISFIT)
         case Lost(cause, detail, ours):

@@ -117,10 +117,9 @@ class Engine:
         self._canonical = canonical
         self.events = events
         lease = log.lease
-        self._clock = clock = clock if lease is None else LogClock(clock, elapsed)
+        self._clock = clock = LogClock(clock, clock.monotonic if lease is None else elapsed)
         self._lease: LeaseKeeper | None = None
         if lease is not None:
-            assert isinstance(clock, LogClock)
             self._lease = LeaseKeeper(lease, clock, elapsed, timers, self._lease_lost, self._lease_kept)
         self._timers = timers
         self._runs_max = runs_max
@@ -166,6 +165,8 @@ class Engine:
 
     async def open(self) -> None:
         """Open the log, tell it the graphs, and go on with everything that is unfinished."""
+        if self._lease is None:
+            self._clock.begin()
         await self.log.open()
         try:
             if self._lease is not None:
@@ -188,6 +189,8 @@ class Engine:
 
         What is asked happens at the log's time: by a clock that is ahead, the run would be due only when that is over.
         """
+        if self._lease is None:
+            self._clock.begin()
         await self.log.open()
         if self._lease is not None:
             try:

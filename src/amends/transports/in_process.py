@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol, TypeAlias, cast
 
 import msgspec
 
-from amends.core.answers import NULL, OUTCOME_HEADER, Answered, Came, Cause, Faulty, Lost, NotSent
+from amends.core.answers import NULL, OUTCOME_HEADER, Answered, Came, Cause, Faulty, Lost, NoRoom
 from amends.core.codec import Codec, Undecodable
 from amends.core.errors import CannotCompensate, Later, Rejected
 from amends.core.keys import COMPENSATION, Phase
@@ -30,6 +30,7 @@ from amends.ports.interrupts import ends_the_caller
 from amends.ports.this_call import CURRENT_CALL, CallInfo, call_info
 from amends.ports.transport import Outgoing
 from amends.ports.wire import call_headers
+from amends.transports.room import lacks_room, not_sent
 from amends.transports.threads import Threads
 
 Annotation: TypeAlias = Any
@@ -141,7 +142,10 @@ class LocalTransport:
                 return Faulty(f"what is logged for {_named(call)} can't be read: {error.detail} at {error.path}")
             if not _blocks(work.function):
                 return await _do_here(call, work, arguments)
-            attempt = self._start(call, work, arguments)
+            started = self._start(call, work, arguments)
+            if isinstance(started, NoRoom):
+                return started
+            attempt = started
         try:
             # Never cancels what it waits for: that is `stop`'s, where it can be done at all.
             await asyncio.wait([attempt.task], timeout=call.timeout_seconds)
@@ -167,12 +171,17 @@ class LocalTransport:
             self._threads.close()
             self._threads = None
 
-    def _start(self, call: Outgoing, work: LocalWork, arguments: Sequence[object]) -> "_Attempt":
+    def _start(self, call: Outgoing, work: LocalWork, arguments: Sequence[object]) -> "_Attempt | NoRoom":
         if self._threads is None:
             self._threads = Threads(self._at_once, "amends-local")
         function = cast("Blocking[..., Any]", work.function).work
         context = copy_context()
-        job = self._threads.submit(lambda: context.run(_do_blocking, call, work, function, arguments))
+        try:
+            job = self._threads.submit(lambda: context.run(_do_blocking, call, work, function, arguments))
+        except (RuntimeError, MemoryError) as error:
+            if not lacks_room(error):
+                raise
+            return NoRoom(f"{call.operation} was not begun: {told(error)}")
         task = asyncio.create_task(_follow(job, call), name=call.key)
         attempt = self._running[call.key] = _Attempt(task, job)
         task.add_done_callback(lambda _: self._running.pop(call.key, None))
@@ -209,7 +218,7 @@ async def _follow(job: Future[Came], call: Outgoing) -> Came:
         return await asyncio.wrap_future(job)
     except asyncio.CancelledError:
         if job.cancelled():
-            return NotSent(f"no thread was free for {call.operation} within {call.timeout_seconds:g} s")
+            return NoRoom(f"no thread was free for {call.operation} within {call.timeout_seconds:g} s")
         raise
 
 
@@ -391,7 +400,7 @@ class ServiceTransport:
         try:
             headers = {**{name.lower(): value for name, value in self._given.items()}, **call_headers(call)}
         except Exception as error:  # noqa: BLE001 - a mapping that fetches a token runs its author's code
-            return NotSent(f"the headers of the route to {call.participant} can't be had: {told(error)}")
+            return not_sent(f"the headers of the route to {call.participant} can't be had: {told(error)}", error)
         try:
             async with asyncio.timeout(call.timeout_seconds):
                 said = await self._service.handle(headers, call.operation, call.body)
