@@ -57,7 +57,7 @@ async def stored_view(
     graphs: Graphs | None = None,
     *,
     whole: bool = False,
-    offers: Callable[[StoredRun, RunRecord], Iterable[Offer] | None] = lambda *_: None,
+    offers: Callable[[StoredRun, RunRecord], Iterable[Offer] | None] = lambda _row, _record: None,
 ) -> tuple[StoredRun, RunView]:
     """A run as the log has it; as its row has it where its history was purged or can't be read. `NoSuchRun`.
 
