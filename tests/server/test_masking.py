@@ -52,6 +52,10 @@ def test_words_of_a_service_wait_for_the_reply_that_they_may_quote() -> None:
     assert mask.said("503 from http://bank:1/charge: made pin 7351") == "503 from http://bank:1/charge: ***"
     assert mask.said("pin 7351 can't be undone") == "***"
     assert mask.text("pay said no: pin 7351") == "pay said no: ***"
+    assert mask.text("pay failed: ValueError: pin 7351 (pay.py:3)") == "pay failed: ***"
+    assert mask.text("pay failed: 503 from http://pay/do: pin 7351") == "pay failed: 503 from http://pay/do: ***"
+    unreached = "pay could not be reached: no connection to http://pay/do: Connection refused"
+    assert mask.text(unreached) == unreached
     assert mask.text("cancelled: by the customer") == "cancelled: by the customer"
     for ours in ("no answer from http://bank:1/charge: reset", "503 from http://bank:1/charge", "404"):
         assert mask.said(ours) == ours

@@ -111,7 +111,9 @@ async def test_later_is_pending() -> None:
 
 @pytest.mark.parametrize("error", [ValueError("bad date"), CannotCompensate("x"), StopIteration(), KeyError("k")])
 @pytest.mark.parametrize("on_a_thread", [False, True])
-async def test_any_other_exception_may_have_acted_and_says_where(error: Exception, on_a_thread: bool) -> None:
+async def test_any_other_exception_may_have_acted_and_says_where(
+    error: Exception, on_a_thread: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     def fail() -> None:
         raise error
 
@@ -122,6 +124,10 @@ async def test_any_other_exception_may_have_acted_and_says_where(error: Exceptio
         came = await transport.send(ACT)
     assert isinstance(came, Lost)
     assert came.cause is Cause.RAISED
+    (logged,) = [each for each in caplog.records if each.name == "amends.steps"]
+    assert logged.exc_info is not None
+    assert logged.exc_info[2] is not None, "without the traceback"
+    assert logged.getMessage().startswith("r: book, attempt 1: ")
     if on_a_thread or not isinstance(error, StopIteration):  # a coroutine may not raise it: Python hides where it was
         assert "(test_in_process.py:" in came.detail
     if str(error) == "bad date":

@@ -32,6 +32,7 @@ from amends.core.errors import (
 )
 from amends.core.keys import RUN_ID
 from amends.core.limits import REASON_CHARACTERS_MAX, REQUEST_BYTES_MAX, TAG_CHARACTERS_MAX, TAGS_MAX
+from amends.core.offers import Offer
 from amends.core.owed import Owed, owed
 from amends.core.state import RunRecord
 from amends.engine.appends import append_ids, stored
@@ -516,6 +517,14 @@ class Engine:
         _check_reason(verb(self._clock.now(), 0).who.reason)
         driven = self.worker.runs.get(run)
         return await self.visits.preview(run, verb, expected, None if driven is None else driven.held)
+
+    def offers(self, row: StoredRun, record: RunRecord) -> tuple[Offer, ...] | None:
+        """The verbs that would be accepted of a stored run; `None` if its definition isn't loaded here."""
+        definition = self.definitions.get(SagaKey(row.saga, row.saga_version, row.digest))
+        if definition is None:
+            return None
+        driven = self.worker.runs.get(row.run)
+        return self.visits.offers(row, definition, record, None if driven is None else driven.held)
 
 
 def _let_in(let_go: Callable[[], None], _over: object) -> None:

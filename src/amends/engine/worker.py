@@ -8,6 +8,7 @@ all derived again from the record.
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from typing import Final
@@ -27,6 +28,7 @@ from amends.engine.alarm import Alarm
 from amends.engine.appends import append_ids, is_progress, stored
 from amends.engine.calls import Calls, LaneOf, key_of
 from amends.engine.driven import Asked, Driven, Ready
+from amends.engine.failures import Failures
 from amends.engine.lanes import Lane
 from amends.engine.projection import Projector
 from amends.engine.writer import Writer
@@ -100,6 +102,7 @@ class Worker:
         self._tasks: set[asyncio.Task[None]] = set()
         self.calls = Calls(lane_of, clock, timers, self.offer, self._make_room, self._call_early, late, may_send)
         self._late = late
+        self._failures = Failures(time.monotonic)
         self._closing = False
         self._handing_over = False
 
@@ -237,7 +240,7 @@ class Worker:
         driven.appending = True
         driven.releasing = releasing
         driven.moving = entry.progress
-        self._writer.put(entry, partial(self._written, driven, record, owing))
+        self._writer.put(entry, partial(self._written, driven, record, owing, events))
 
     def _entry(
         self, driven: Driven, record: RunRecord, events: list[Event], owing: Owed, at: int, *, release: bool
@@ -272,11 +275,14 @@ class Worker:
             return True
         return owing.wake - at > self._patience and at - self._clock.now() < SKEW_MAX
 
-    def _written(self, driven: Driven, record: RunRecord, owing: Owed, verdict: Written | LogUnavailable) -> None:
+    def _written(
+        self, driven: Driven, record: RunRecord, owing: Owed, events: list[Event], verdict: Written | LogUnavailable
+    ) -> None:
         driven.appending = False
         asked, driven.deciding = driven.deciding, []
         if verdict is ACCEPTED:
             driven.record = record
+            self._failures.tell(driven.definition, record, events)
             if driven.moving:
                 self._moved(driven.run)
             self._changed(driven.definition, record)

@@ -7,8 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
+
 from amends.config.settings import SagaSettings
 from amends.core.limits import REQUEST_BYTES_MAX
+from amends.core.offers import offers
 from amends.engine.driven import Driven, Ready
 from amends.engine.engine import Engine
 from amends.engine.lanes import Lane
@@ -21,7 +24,7 @@ from amends.server.counting import Metrics
 from amends.server.protocol import BODY_SECONDS, HEAD_BYTES_MAX, HEAD_SECONDS, WRITE_SECONDS
 from amends.server.rate import GUESS_FORGIVEN_SECONDS, GUESSES_MAX, Buckets, Failures, Shares
 from amends.server.stored import Graphs, stored_view
-from amends.server.views import RunView, WorkerView, moment, run_view
+from amends.server.views import RunView, WorkerView, moment, offer_views, run_view
 
 BODY_BYTES_MAX: Final = REQUEST_BYTES_MAX + (64 << 10)
 """A run's input, which has its own limit, and what is said around it."""
@@ -95,7 +98,7 @@ class Context:
 
     async def stored(self, run: str, *, whole: bool = False) -> tuple[StoredRun, RunView]:
         """A run as the log has it, whether or not its saga is loaded here."""
-        return await stored_view(self.engine.log, run, self.graphs, whole=whole)
+        return await stored_view(self.engine.log, run, self.graphs, whole=whole, offers=self.engine.offers)
 
     async def workers(self, caller: Caller) -> list[WorkerView]:
         """The workers of this log, with the sagas that the caller sees; gone ones while they have runs."""
@@ -118,4 +121,8 @@ class Context:
     def driven(self, driven: Driven, tags: Mapping[str, str], *, whole: bool = False) -> tuple[int, RunView]:
         """A run that this process drives, as it durably stands, and its history's version; the log isn't asked."""
         record, definition = driven.record, driven.definition
-        return record.length, run_view(self.graphs.known(definition), record, tags, whole=whole)
+        view = run_view(self.graphs.known(definition), record, tags, whole=whole)
+        if view.stuck:
+            offered = offers(definition, record, self.clock.now(), 0, driven.held)
+            view = msgspec.structs.replace(view, offers=offer_views(offered))
+        return record.length, view

@@ -31,7 +31,9 @@ _OURS: Final = re.compile(
 )
 """Texts of an attempt that `core.answers` and the transports write; what a service said stands behind a status."""
 
-_REASON: Final = re.compile(r"(?P<kept>\S+ said no)(?P<words>: .*)", re.DOTALL)
+_REASON: Final = re.compile(
+    r"(?P<kept>\S+ (?:said no|failed|did not answer|could not be reached))(?P<words>: .*)", re.DOTALL
+)
 
 
 class Mask:
@@ -50,7 +52,7 @@ class Mask:
     def text(self, told: str) -> str:
         """The text as it may be shown."""
         if not self._knows_all and (reason := _REASON.fullmatch(told)):
-            told = f"{reason['kept']}: {HIDDEN}"
+            told = f"{reason['kept']}: {self.said(reason['words'].removeprefix(': '))}"
         if not self._begin:
             return told
         plain = _lower(told)

@@ -5,13 +5,14 @@ needed: its graph is in the log, so whoever can read the log can show every run 
 redacted. Replies of a run that has ended are redacted too, but for a client that decodes them as their types.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
 import msgspec
 
-from amends.core.keys import NOTICE, Phase, decode_item, make_key
+from amends.core.keys import NOTICE, Phase, decode_item, make_key, unit_name
+from amends.core.offers import Offer
 from amends.core.retry import Kind, Patience
 from amends.core.state import SETTLED, ItemRecord, RunRecord, RunState, StepRecord, StepState, Tries
 from amends.core.summary import PURGED, left_by, undone_steps
@@ -126,6 +127,20 @@ class WarningView(msgspec.Struct, frozen=True):
     text: str
 
 
+class OfferView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A verb that would be accepted of a stuck run. `step` (`reserve/sku-1` for one call of many) is left out for a
+    verb on the whole run; `outcome` is what `resolve` and `answer` take.
+
+    `needs_reply`: only with a reply of the step's type. `possible_from`: it is refused until then.
+    """
+
+    verb: str
+    step: str = ""
+    outcome: str | None = None
+    needs_reply: bool = False
+    possible_from: datetime | None = None
+
+
 class RunView(msgspec.Struct, frozen=True):
     """One run, whole. `version` is the saga's. Times are UTC.
 
@@ -135,7 +150,8 @@ class RunView(msgspec.Struct, frozen=True):
 
     Left out where there is none: `turned` (why it goes backward), `abort_requested` (somebody wants that, the pivot
     decides), `notice` (its delivery), `effects` (what may remain of an abandoned run), `owner`, `warnings` (in the
-    answer to a start only: fields of the input that its type doesn't have; they are ignored).
+    answer to a start only: fields of the input that its type doesn't have; they are ignored), `offers` (the verbs that
+    would be accepted of a stuck run: left out where this process hasn't loaded its saga, and can't know).
     """
 
     id: str
@@ -161,6 +177,7 @@ class RunView(msgspec.Struct, frozen=True):
     effects: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
     owner: OwnerView | msgspec.UnsetType = msgspec.UNSET
     warnings: Sequence[WarningView] | msgspec.UnsetType = msgspec.UNSET
+    offers: Sequence[OfferView] | msgspec.UnsetType = msgspec.UNSET
 
 
 class StuckRow(msgspec.Struct, frozen=True):
@@ -262,6 +279,20 @@ def run_view(
         effects=record.effects or msgspec.UNSET,
         owner=msgspec.UNSET if owner is None else owner,
     )
+
+
+def offer_views(offers: Iterable[Offer]) -> list[OfferView]:
+    """What can be done about a stuck run, as it is shown."""
+    return [
+        OfferView(
+            each.verb,
+            unit_name(each.step, decode_item(each.item)),
+            each.outcome,
+            each.needs_reply,
+            None if each.possible_from is None else moment(each.possible_from),
+        )
+        for each in offers
+    ]
 
 
 def row_only_view(row: StoredRun, unreadable: str | None = None) -> RunView:

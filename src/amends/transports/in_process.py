@@ -8,6 +8,7 @@ anew.
 
 import asyncio
 import json
+import logging
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from concurrent.futures import Future
 from contextvars import copy_context
@@ -22,16 +23,18 @@ import msgspec
 from amends.core.answers import NULL, OUTCOME_HEADER, Answered, Came, Cause, Faulty, Lost, NoRoom
 from amends.core.codec import Codec, Undecodable
 from amends.core.errors import CannotCompensate, Later, Rejected
-from amends.core.keys import COMPENSATION, Phase
+from amends.core.keys import COMPENSATION, Phase, unit_name
 from amends.core.limits import REPLY_BYTES_MAX
 from amends.core.operation import AT_ONCE_DEFAULT, Blocking
-from amends.core.texts import no_of, told
+from amends.core.texts import clean, no_of, told
 from amends.ports.interrupts import ends_the_caller
 from amends.ports.this_call import CURRENT_CALL, CallInfo, call_info
 from amends.ports.transport import Outgoing
 from amends.ports.wire import call_headers
 from amends.transports.room import lacks_room, not_sent
 from amends.transports.threads import Threads
+
+_LOGGER: Final = logging.getLogger("amends.steps")
 
 Annotation: TypeAlias = Any
 """A type as annotations write it: a class, a generic alias, a union; Python has no type for these."""
@@ -305,9 +308,17 @@ def _raised(call: Outgoing, function: object, error: BaseException) -> Came:
         case Later(), _:
             return _answer(call, 202, {OUTCOME_HEADER: "pending"})
         case SystemExit(), _:  # whoever wrote it meant this process, which isn't the step's to end
-            return Lost(Cause.EXITED, _where(function, error), type(error).__name__)
+            return _failed(call, Cause.EXITED, function, error)
         case _:
-            return Lost(Cause.RAISED, _where(function, error), type(error).__name__)
+            return _failed(call, Cause.RAISED, function, error)
+
+
+def _failed(call: Outgoing, cause: Cause, function: object, error: BaseException) -> Lost:
+    """An exception that is no answer: its traceback is written to the log of this process, once per attempt."""
+    detail = _where(function, error)
+    what = unit_name(call.step, call.item) + ("" if call.phase is Phase.ACTION else f", {call.phase.value}")
+    _LOGGER.warning("%s: %s, attempt %d: %s", call.run, what, call.attempt, clean(detail), exc_info=error)
+    return Lost(cause, detail, type(error).__name__)
 
 
 _SUCCEEDED: Final[Mapping[str, str]] = {OUTCOME_HEADER: "succeeded"}
@@ -407,10 +418,9 @@ class ServiceTransport:
         except TimeoutError:
             return Lost(Cause.TIMED_OUT, f"no answer from {shown} within {call.timeout_seconds:g} s")
         except Exception as error:  # noqa: BLE001 - over a wire nobody would see what it was either
+            failed = _failed(call, Cause.RAISED, None, error)
             return Lost(
-                Cause.RAISED,
-                f"no answer from {shown}: {_where(None, error)}",
-                f"no answer from {shown}: {type(error).__name__}",
+                failed.cause, f"no answer from {shown}: {failed.detail}", f"no answer from {shown}: {failed.ours}"
             )
         return Answered(said.status, said.headers, said.body[: REPLY_BYTES_MAX + 1], shown, own=True)
 
