@@ -18,7 +18,7 @@ from amends.core.owed import Send, deadline_of, withdrawable
 from amends.core.retry import MICROSECONDS, RETRIABLE, Guard
 from amends.core.texts import clean, told
 from amends.engine.complaint import Complaint
-from amends.engine.driven import Asked, Driven, Ready
+from amends.engine.driven import Asked, Driven, Ready, nothing
 from amends.engine.lanes import Lane
 from amends.engine.outages import Outages
 from amends.ports.clock import Clock, Timer, Timers
@@ -214,6 +214,7 @@ class Calls:
         assert task is not None, "it is set before the task has its first turn"
         # From here on it ends below: what is called back by the event loop costs as much as a whole turn of it.
         task.remove_done_callback(ready.over)
+        ready.over = nothing
         send, driven = ready.send, ready.driven
         record = driven.record
         outgoing = Outgoing(
@@ -249,7 +250,7 @@ class Calls:
             raise  # of others' making, or raised by the transport: answered below
         except BaseException as error:  # must not lose the call: what became of it isn't known
             if isinstance(error, GeneratorExit) or (not isinstance(error, Exception) and ends_the_caller(error)):
-                task.add_done_callback(ready.over)
+                task.add_done_callback(partial(self._over, ready))
                 is_over = True
                 raise
             _LOGGER.exception("%s: the transport failed", outgoing.key)

@@ -43,11 +43,12 @@ class Ready(Waiting):
         self.lane = lane
         self.sent = self.begun = self.held = False
         self.task: asyncio.Task[None] | None = None
-        self.over: Callable[[asyncio.Task[None]], object] = _nothing
+        self.over: Callable[[asyncio.Task[None]], object] = nothing
         """Called back when its task is done without having had a turn."""
 
 
-def _nothing(_: "asyncio.Task[None]") -> None: ...
+def nothing(_: "asyncio.Task[None]") -> None:
+    """What is called back where nothing is to be done."""
 
 
 class Driven:
