@@ -51,6 +51,7 @@ async def test_a_dry_run_needs_no_reason_and_says_that_the_deed_does(tmp_path: P
         await stuck_run(on)
         one = await told(on, tmp_path, "abandon", "order-42", "--dry-run")
         assert one.out.splitlines()[-1] == 'Do it: the same line, with --reason "..." instead of --dry-run.'
+        assert "What may remain: reserve." in one.out.splitlines()
         many = await told(on, tmp_path, "abandon", "--where", "saga=place-order version=1", "--dry-run")
         line = 'Do it: the same line, with --expected 1 and --reason "..." instead of --dry-run.'
         assert many.out.splitlines()[-1] == line
@@ -83,10 +84,28 @@ async def test_skip_ends_abandoned_and_says_who_left_what(tmp_path: Path) -> Non
     async with stage(tmp_path) as on:
         await stuck_run(on)
         done = await told(on, tmp_path, "skip", "order-42", "--step", "reserve", *WHY)
-        assert aside(done.out) == "order-42  reserve  STUCK -> skipped\n  run  STUCK -> abandoned"
+        assert aside(done.out) == (
+            "order-42  reserve  STUCK -> skipped\n  run  STUCK -> abandoned\nWhat may remain: reserve."
+        )
         assert isinstance(await on.runs.get("order-42").outcome(), Abandoned)
         shown = aside((await told(on, tmp_path, "show", "order-42")).out)
         assert '  left  abandoned by ann: "put back by hand, INC-2231"\n  what may remain: reserve' in shown
+
+
+async def test_abandon_lists_what_remains_and_an_open_pivot_keeps_a_wish_to_turn_back(tmp_path: Path) -> None:
+    async with stage(tmp_path) as on:
+        await stuck_run(on)
+        done = await told(on, tmp_path, "abandon", "order-42", *WHY)
+        assert done.out.splitlines()[-1] == "What may remain: reserve."
+        on.participants.tell("capture", LOST)
+        on.participants.tell("hold", Says())
+        await on.runs.start(place_order, order("order-43"), id="order-43")
+
+        await until(lambda: any("capture" in each for each in on.participants.calls))
+        for more in (["--dry-run"], []):
+            said = await told(on, tmp_path, "cancel", "order-43", *WHY, *more)
+            wish = "The wish to turn back is recorded; the pivot is open, and its outcome decides."
+            assert wish in said.out.splitlines(), said
 
 
 async def test_many_are_retried_by_what_they_have_in_common(tmp_path: Path) -> None:

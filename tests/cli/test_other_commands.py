@@ -13,6 +13,7 @@ from amends.cli.purge import age
 from amends.codecs.encrypted import key_name
 from amends.config.settings import Privacy, Settings
 from amends.config.values import Secret
+from amends.observers.signing import KEY_BYTES, key_of
 from amends.server.app import application
 from amends.server.context import Context
 from tests.cli.commands import Told, amends, amends_process
@@ -233,3 +234,9 @@ def test_a_token_needs_a_name(tmp_path: Path) -> None:
     told = amends(tmp_path, "token", "new", "--role", "viewer")
     assert (told.code, told.out) == (2, "")
     assert "--name shop-web" in told.err
+
+
+def test_a_secret_for_webhooks_is_one_that_a_server_takes(tmp_path: Path) -> None:
+    told = amends(tmp_path, "token", "webhook")
+    assert told.code == 0
+    assert len(key_of(told.out.strip())) == KEY_BYTES

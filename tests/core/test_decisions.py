@@ -314,8 +314,9 @@ def test_a_pivot_makes_one_call_only() -> None:
     [
         ("code", "a said no: no-stock"),
         ("detail", "a said no: said no"),
-        ("not sent", "a could not be reached"),
-        ("silent", "a did not answer"),
+        ("not sent", "a could not be reached: ?"),
+        ("silent", "a did not answer: ?"),
+        ("answered", "a failed: ?"),
         ("cancel", "cancelled: because"),
         ("deadline", "deadline passed"),
     ],
@@ -331,6 +332,8 @@ def test_the_reason_is_made_once(told: str, reason: str) -> None:
             story.spends("a", Cause.NOT_SENT)
         case "silent":
             story.spends("a")
+        case "answered":
+            story.spends("a", Cause.SERVER_ERROR)
         case "cancel":
             story.cancel()
         case _:

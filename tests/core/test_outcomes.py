@@ -37,7 +37,7 @@ def test_outcomes_of_real_runs() -> None:
     done = Story(c("b"), c("a"), c("gone", gives(None)), p()).yes("a", "b").no("p").undoes("a", "b")
     assert str(done.outcome) == "compensated  p said no: no-stock; undone: b, a"
     empty = Story(c("a")).spends("a").undoes("a", word="noop")
-    assert str(empty.outcome) == "compensated  a did not answer"
+    assert str(empty.outcome) == "compensated  a did not answer: ?"
     stuck = Story(c("a", policy=policy("stuck"))).spends("a")
     assert str(stuck.outcome) == "stuck        a, action: outcome-unknown: ?"
     left = stuck.resolve("a", "rejected").no("a", word="noop", phase=stuck.record.steps["a"].items[""].settling)

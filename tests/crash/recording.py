@@ -6,7 +6,7 @@ synced is `images.Disk`.
 """
 
 import sqlite3
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,7 +108,9 @@ class _File(apsw.VFSFile):
     def __init__(self, name: str | apsw.URIFilename | None, flags: list[int], trace: Trace) -> None:
         assert name is not None, "the log needs no temporary files"
         path = Path(name if isinstance(name, str) else name.filename())
-        asked, is_new = flags[0], not path.exists()
+        # The log makes its file itself, empty and for its owner alone, before SQLite opens it.
+        known = {act.name for act in trace.acts if isinstance(act, Made)}
+        asked, is_new = flags[0], not path.exists() or (path.stat().st_size == 0 and path.name not in known)
         super().__init__("", name, flags)
         self._name = path.name
         self._trace = trace
@@ -198,6 +200,9 @@ class _Connection:
 
     def executemany(self, sql: str, parameters: Iterable[Sequence[object]]) -> _Cursor:
         return self.cursor().executemany(sql, parameters)
+
+    def set_progress_handler(self, handler: Callable[[], bool] | None, steps: int) -> None:
+        self._connection.set_progress_handler(handler, steps)
 
     def executescript(self, sql: str) -> _Cursor:
         return self.execute(sql)

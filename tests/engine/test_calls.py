@@ -338,7 +338,7 @@ def test_a_call_that_was_never_sent_in_all_its_attempts_compensates_nothing() ->
     async def test() -> None:
         async with opened([order], shop=shop) as runs:
             outcome = await (await runs.start(order, "x", id="o")).outcome()
-            assert str(outcome) == "compensated  reserve could not be reached"
+            assert str(outcome) == "compensated  reserve could not be reached: nobody there"
 
     virtually(test)
     assert shop.counts() == {"o:reserve:action": 2}

@@ -2,6 +2,7 @@
 """Of orders that nothing can tell apart one is gone through, and it shows what all of them would have shown."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import pytest
@@ -12,15 +13,17 @@ from amends.core.answers import Succeeded
 from amends.core.commands import Reply
 from amends.core.draft import Draft
 from amends.core.state import ItemRecord, StepState
-from amends.testing import pretend
+from amends.participant import barrier
+from amends.participant.barrier import Call
+from amends.participant.steps import Program
 from amends.testing import search as searching
 from amends.testing.late import Arrived
 from amends.testing.moment import Moment
 from amends.testing.moves import EVERY_FAULT, Budget, FaultKind, Move
-from amends.testing.pretend import NOTHING_TO_UNDO, Called, Row, Said, Wants
 from amends.testing.replaying import promise_in
 from amends.testing.search import search
 from amends.testing.world import World
+from tests.exploration.planting import plant_in_the_barrier
 from tests.exploration.sagas import setup
 from tests.exploration.test_sameness import exactly
 
@@ -140,12 +143,14 @@ def an_end_with_calls_under_way(patch: pytest.MonkeyPatch) -> None:
 
 def no_tombstone(patch: pytest.MonkeyPatch) -> None:
     """Only if an undo arrives before the action that it undoes."""
-    real = pretend._undo
+    real = barrier.compensation
 
-    def forgetful(row: Row | None, call: Called, wants: Wants) -> Said:
-        return Said(None, NOTHING_TO_UNDO) if row is None else real(row, call, wants)
+    def forgetful(call: Call) -> Program:
+        verdict = yield from real(call)
+        left_a_trace = verdict.outcome == "noop" and verdict.commit
+        return replace(verdict, commit=False) if left_a_trace else verdict
 
-    patch.setattr(pretend, "_undo", forgetful)
+    plant_in_the_barrier(patch, "compensation", forgetful)
 
 
 def undone_at_once(patch: pytest.MonkeyPatch) -> None:

@@ -9,17 +9,21 @@ import pytest
 from amends.core.answers import Succeeded
 from amends.core.keys import Phase
 from amends.core.retry import Guard, Kind
-from amends.testing import pretend
+from amends.participant import barrier
+from amends.participant.answer import plain
+from amends.participant.barrier import Call
+from amends.participant.steps import Program, Verdict
 from amends.testing.given import Given
 from amends.testing.marks import Marks
 from amends.testing.moment import Setup
 from amends.testing.moves import EVERY_FAULT, Answer, Budget, FaultKind, Message, Move, Request
-from amends.testing.pretend import STALE, UNDONE, Called, Row, Said, State, Wants
+from amends.testing.pretend import UNDONE, Called, Row, State
 from amends.testing.rows import EveryRows, Rows
 from amends.testing.search import search
 from amends.testing.small import with_little_patience
 from amends.testing.wire import EveryWire, Wire
 from amends.testing.world import World, begin
+from tests.exploration.planting import plant_in_the_barrier
 from tests.exploration.sagas import INPUT, definition_of, setup
 from tests.exploration.test_sameness import exactly
 
@@ -145,13 +149,14 @@ def test_a_rows_epoch_counts_for_nothing_else(marks: Marks, state: State) -> Non
 
 def a_stale_undo_says_that_it_undid(patch: pytest.MonkeyPatch) -> None:
     """Only if a later owner's undo was taken on and then refused before the first owner's arrives."""
-    real = pretend._undo
+    real = barrier.compensation
 
-    def lying(row: Row | None, call: Called, wants: Wants) -> Said:
-        said = real(row, call, wants)
-        return Said(row, UNDONE) if said.outcome is STALE else said
+    def lying(call: Call) -> Program:
+        verdict = yield from real(call)
+        stale = verdict.answer.status == 412
+        return Verdict(plain(200), "succeeded", commit=False) if stale else verdict
 
-    patch.setattr(pretend, "_undo", lying)
+    plant_in_the_barrier(patch, "compensation", lying)
 
 
 @pytest.mark.campaign

@@ -10,6 +10,7 @@ import os
 import sqlite3
 import stat
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -459,6 +460,23 @@ def test_a_checkpoint_without_room_is_made_later_and_the_log_goes_on(
         "no checkpoint was made",
         "checkpoints are made again",
     ], "said once, and when it is over"
+
+
+def test_waits_of_a_log_from_the_future_last_as_long_as_they_were_to(path: Path) -> None:
+    """The clock was set back by an hour while the log was closed; a run that wasn't written then keeps its moment."""
+    now = time.time_ns() // 1_000
+    hour, wait = 3_600_000_000, 90_000_000
+    writer = Writer(path, "me")
+    writer.append([start("future"), start("past")])
+    set_row = "UPDATE runs SET owner = NULL, updated_at = ?, due_at = ? WHERE id = ?"
+    writer.connection.execute(set_row, (now + hour, now + hour + wait, "future"))
+    writer.connection.execute(set_row, (now - hour, now + hour, "past"))
+    writer.close()
+    writer = Writer(path, "me too")
+    due = dict(writer.connection.execute("SELECT id, due_at FROM runs"))
+    writer.close()
+    assert 0 <= due["future"] - (now + wait) < hour / 2
+    assert due["past"] == now + hour
 
 
 def test_a_rollback_that_fails_ends_the_writing(path: Path) -> None:

@@ -20,7 +20,7 @@ from amends import Abandoned, CircuitLimits, Compensated, Stuck
 from amends.core.state import RunRecord
 from amends.observers.alerts import Alert, AlertBook, Links, StuckMark, Waiting, down_alert, waiting_for
 from amends.observers.deliveries import Webhook
-from amends.observers.signing import is_genuine
+from amends.observers.signing import is_genuine, new_secret
 from amends.server import observing
 from amends.server.listen import listen_on, url_of
 from amends.server.observing import Observing
@@ -29,6 +29,7 @@ from tests.cli.screens import aside, expected
 from tests.server.processes import until
 
 NOON = 1_700_000_000_000_000
+SECRET = new_secret()
 
 
 def mark(run: str, *, since: int = NOON, step: str = "reserve") -> StuckMark:
@@ -122,7 +123,7 @@ async def receiver() -> AsyncGenerator[tuple[str, list[tuple[dict[str, str], dic
     async def handle(request: web.Request) -> web.Response:
         body = await request.read()
         headers = {name.lower(): value for name, value in request.headers.items()}
-        assert is_genuine(headers, body, "secret", now=int(headers["webhook-timestamp"]))
+        assert is_genuine(headers, body, SECRET, now=int(headers["webhook-timestamp"]))
         got.append((headers, msgspec.json.decode(body)))
         return web.Response()
 
@@ -144,7 +145,7 @@ async def test_a_server_tells_how_runs_end_and_what_is_stuck(
     monkeypatch.setattr(observing, "GATHER_SECONDS", 0.05)
     everything = ("completed", "compensated", "abandoned", "stuck", "alert")
     async with receiver() as (url, got), stage(tmp_path) as on:
-        hooks = [Webhook(url, everything, "secret")]
+        hooks = [Webhook(url, everything, SECRET)]
         with caplog.at_level(logging.WARNING, "amends.alerts"):
             async with Observing(on.runs.engine, hooks):
                 await on.runs.start(place_order, order("order-40"), id="order-40", tags={"customer": "ann"})
@@ -189,7 +190,7 @@ async def test_a_stuck_run_whose_history_cannot_be_read_is_told_beside_the_other
             assert isinstance(await on.runs.get(id).outcome(), Stuck)
         with closing(sqlite3.connect(tmp_path / "shop.db")) as file, file:
             file.execute("UPDATE events SET body = '{' WHERE run = 'order-2' AND version = 2")
-        async with Observing(on.runs.engine, [Webhook(url, ("stuck", "alert"), "secret")]):
+        async with Observing(on.runs.engine, [Webhook(url, ("stuck", "alert"), SECRET)]):
             await until(lambda: len(got) == 5)
         alerts = {(body["reason"], body["step"], body["phase"]): body["runs"] for _, body in got if "reason" in body}
         assert alerts == {

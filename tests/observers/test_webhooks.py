@@ -4,32 +4,70 @@ import asyncio
 import base64
 import hmac
 import logging
+import time
 from collections.abc import Coroutine
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 
+from amends.config.loading import load
+from amends.config.values import BadSetting
+from amends.config.webhooks import webhooks_of
 from amends.observers.deliveries import CAP_SECONDS, GIVE_UP_SECONDS, Deliveries, Webhook, body_of
 from amends.observers.posting import Poster
-from amends.observers.signing import is_genuine, signature, signed_headers
+from amends.observers.signing import is_genuine, new_secret, signature, signed_headers
 from amends.server.listen import listen_on, url_of
 from tests.engine.support import Clock, seconds, virtually
 
-SECRET = "a secret of two"
+KEY = b"a key of twenty-four byte"
+SECRET = f"whsec_{base64.b64encode(KEY).decode()}"
+FIRST, SECOND = new_secret(), new_secret()
 
 
 def test_the_signature_is_over_id_time_and_body() -> None:
     signed = b'msg_1.1614265330.{"test": 2432232314}'
-    expected = base64.b64encode(hmac.new(SECRET.encode(), signed, "sha256").digest()).decode()
+    expected = base64.b64encode(hmac.new(KEY, signed, "sha256").digest()).decode()
     assert signature("msg_1", 1_614_265_330, b'{"test": 2432232314}', SECRET) == expected
-    written = f"whsec_{base64.b64encode(SECRET.encode()).decode()}"
-    assert signature("msg_1", 1_614_265_330, b'{"test": 2432232314}', written) == expected, (
-        "as the standard writes keys"
-    )
-    assert is_genuine(signed_headers("m", 1, b"{}", "whsec_no base64"), b"{}", "whsec_no base64", now=1)
+
+
+@pytest.mark.parametrize("size", [24, 32, 64])
+def test_the_library_of_the_standard_verifies_every_secret_that_is_accepted(size: int) -> None:
+    library: Any = pytest.importorskip("standardwebhooks", reason="the group `dev` isn't installed")
+    body = body_of({"type": "run.stuck", "detail": "Größe ✓"})
+    for secret in (new_secret(), f"whsec_{base64.b64encode(bytes(range(190, 190 + size))).decode()}"):
+        headers = signed_headers("order-42:stuck:1", int(time.time()), body, secret)
+        assert library.Webhook(secret).verify(body, headers)["type"] == "run.stuck"
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "",
+        "a secret in words, which the library would read as base64",
+        "whsec_",
+        "whsec_no base64, though it is long enough for a key",
+        f"whsec_{base64.b64encode(bytes(23)).decode()}",
+        f"whsec_{base64.b64encode(bytes(65)).decode()}",
+        f"whsec_{base64.b64encode(bytes(32)).decode()[:-1]}",
+        f"whsec_{base64.urlsafe_b64encode(bytes([251]) * 32).decode()}",
+        f"WHSEC_{base64.b64encode(bytes(32)).decode()}",
+        base64.b64encode(bytes(32)).decode(),
+    ],
+)
+def test_a_secret_that_the_standard_does_not_know_is_refused_and_not_shown(secret: str, tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text(secret)
+    text = f'[[webhooks]]\nurl = "https://a"\non = ["stuck"]\nsecret = "${{file:{file}}}"\n'
+    (tmp_path / "amends.toml").write_text(text)
+    settings = load(file=tmp_path / "amends.toml", environment={}).settings
+    with pytest.raises(BadSetting, match="token webhook") as found:
+        webhooks_of(settings)
+    assert "webhooks[0].secret" in str(found.value)
+    assert len(secret) < 10 or secret not in str(found.value)
 
 
 def test_a_receiver_knows_what_was_signed_with_its_secret() -> None:
@@ -37,7 +75,7 @@ def test_a_receiver_knows_what_was_signed_with_its_secret() -> None:
     headers = signed_headers("order-42:stuck:1", 1_000, body, SECRET)
     assert is_genuine(headers, body, SECRET, now=1_100)
     assert not is_genuine(headers, body + b" ", SECRET, now=1_100)
-    assert not is_genuine(headers, body, "another", now=1_100)
+    assert not is_genuine(headers, body, FIRST, now=1_100)
     assert not is_genuine({**headers, "webhook-id": "order-43"}, body, SECRET, now=1_100)
     assert not is_genuine({**headers, "webhook-timestamp": "1001"}, body, SECRET, now=1_100)
     assert not is_genuine(headers, body, SECRET, now=1_301), "an old one sent again"
@@ -99,17 +137,17 @@ def test_what_is_on_its_way_is_signed_with_the_secret_of_now_and_not_sent_where_
     receiver = Receiver(500)
 
     async def test() -> None:
-        hook, other = Webhook("https://hooks", ("stuck",), "first"), Webhook("https://hooks", ("alert",), "other")
+        hook, other = Webhook("https://hooks", ("stuck",), FIRST), Webhook("https://hooks", ("alert",), SECRET)
         deliveries = delivering(receiver, hook, other)
         deliveries.put("stuck", "order", "order-42", lambda: b"{}")
         await asyncio.sleep(2)
         before = len(receiver.got)
-        deliveries.renew([other, replace(hook, secret="second")])
+        deliveries.renew([other, replace(hook, secret=SECOND)])
         await asyncio.sleep(8)
         (*early, last), sent = receiver.got, len(receiver.got)
         assert before < sent, "it was tried again"
-        assert is_genuine(early[0][2], b"{}", "first", now=int(early[0][2]["webhook-timestamp"]))
-        assert is_genuine(last[2], b"{}", "second", now=int(last[2]["webhook-timestamp"]))
+        assert is_genuine(early[0][2], b"{}", FIRST, now=int(early[0][2]["webhook-timestamp"]))
+        assert is_genuine(last[2], b"{}", SECOND, now=int(last[2]["webhook-timestamp"]))
         deliveries.renew([])
         await done(deliveries)
         assert len(receiver.got) == sent, "its address was taken out of the settings"

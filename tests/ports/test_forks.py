@@ -55,6 +55,21 @@ def test_the_child_keeps_the_number_so_that_closing_its_copy_harms_nothing() -> 
             pass
 
 
+def test_an_owner_that_can_not_be_asked_saves_no_other() -> None:
+    class HalfMade:
+        pass
+
+    def asked(_: HalfMade) -> int:
+        raise AttributeError("not connected yet")
+
+    before = HalfMade()
+    keep_from_children(before, asked)
+    with socket.socket() as made:
+        keep_from_children(made, socket.socket.fileno)
+        with forked(lambda: os.path.samestat(os.fstat(made.fileno()), Path(os.devnull).stat())):
+            pass
+
+
 def test_an_owner_is_not_kept_alive() -> None:
     made = socket.socket()
     keep_from_children(made, socket.socket.fileno)

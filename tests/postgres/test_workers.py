@@ -59,7 +59,7 @@ async def test_a_deadline_begins_at_the_logs_time_however_late_the_clock_of_who_
 
 
 async def test_a_run_goes_on_though_the_logs_time_went_back(log_url: str) -> None:
-    """As after a fail-over to a server whose clock is behind. Timers wait for it; what is owed at once doesn't."""
+    """As after a fail-over to a server whose clock is behind: the step back is kept out of what this worker goes by."""
     shop = Shop()
     held = shop.hold("o-1 reserve")
     async with worker_of(shop, log_url) as runs:
@@ -69,7 +69,7 @@ async def test_a_run_goes_on_though_the_logs_time_went_back(log_url: str) -> Non
         assert isinstance(clock, LogClock)
         before = clock.now()
         clock.set(before - 60_000_000, elapsed())
-        assert clock.now() < before
+        assert clock.now() >= before
         held.set()
         assert isinstance(await runs.get("o-1").outcome(wait=SOON), Completed)
         assert shop.effects == fine("o-1")

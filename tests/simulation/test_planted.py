@@ -89,10 +89,11 @@ def test_sending_before_the_append_is_found(monkeypatch: Patch) -> None:
 
 
 def test_going_on_though_somebody_else_owns_the_run_is_found(monkeypatch: Patch) -> None:
-    real = Worker._written
+    real: Any = Worker._written
 
-    def stubborn(worker: Worker, driven: Any, record: Any, owing: Any, verdict: Any) -> None:
-        real(worker, driven, record, owing, Written.ACCEPTED if verdict is Written.NOT_YOURS else verdict)
+    def stubborn(worker: Worker, *decided: Any) -> None:
+        *same, verdict = decided
+        real(worker, *same, Written.ACCEPTED if verdict is Written.NOT_YOURS else verdict)
 
     monkeypatch.setattr(Worker, "_written", stubborn)
     assert found().startswith(("P1", "P6", "P7"))

@@ -240,7 +240,7 @@ async def test_a_refused_connection_is_known_not_to_have_left() -> None:
         shop.faults.reject_connection(Inventory.reserve, times=2)
         run = await shop.runs.start(tries, ORDER)
         assert isinstance(outcome := await run.outcome(), Compensated)
-        assert outcome.reason == "reserve could not be reached"
+        assert outcome.reason.startswith("reserve could not be reached: no connection to inventory: reject_connection(")
         assert told(shop.calls) == ["reserve:action 1", "reserve:action 2"]
 
 

@@ -19,6 +19,7 @@ from amends.core.answers import (
     Faulty,
     Halt,
     Lost,
+    NoRoom,
     NotSent,
     Pending,
     SaidNo,
@@ -110,7 +111,9 @@ async def test_later_is_pending() -> None:
 
 @pytest.mark.parametrize("error", [ValueError("bad date"), CannotCompensate("x"), StopIteration(), KeyError("k")])
 @pytest.mark.parametrize("on_a_thread", [False, True])
-async def test_any_other_exception_may_have_acted_and_says_where(error: Exception, on_a_thread: bool) -> None:
+async def test_any_other_exception_may_have_acted_and_says_where(
+    error: Exception, on_a_thread: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     def fail() -> None:
         raise error
 
@@ -121,6 +124,10 @@ async def test_any_other_exception_may_have_acted_and_says_where(error: Exceptio
         came = await transport.send(ACT)
     assert isinstance(came, Lost)
     assert came.cause is Cause.RAISED
+    (logged,) = [each for each in caplog.records if each.name == "amends.steps"]
+    assert logged.exc_info is not None
+    assert logged.exc_info[2] is not None, "without the traceback"
+    assert logged.getMessage().startswith("r: book, attempt 1: ")
     if on_a_thread or not isinstance(error, StopIteration):  # a coroutine may not raise it: Python hides where it was
         assert "(test_in_process.py:" in came.detail
     if str(error) == "bad date":
@@ -296,7 +303,7 @@ async def test_a_repeat_joins_blocking_work_that_still_runs() -> None:
         assert meaning(await transport.send(ACT)) == Succeeded(b"2"), "once it is over, a repeat runs anew"
 
 
-async def test_blocking_work_that_never_got_a_thread_is_not_sent() -> None:
+async def test_blocking_work_that_never_got_a_thread_is_no_attempt() -> None:
     go_on, begun = threading.Event(), 0
 
     def book(*_: object) -> None:
@@ -308,10 +315,41 @@ async def test_blocking_work_that_never_got_a_thread_is_not_sent() -> None:
         holding = asyncio.create_task(transport.send(ACT))
         await asyncio.sleep(0)
         came = await transport.send(replace(ACT, key="r2:book:action", timeout_seconds=0.05))
-        assert isinstance(came, NotSent)
+        assert isinstance(came, NoRoom)
         go_on.set()
         await holding
     assert begun == 1
+
+
+@pytest.mark.parametrize("busy", [False, True], ids=["no thread yet", "one thread at work"])
+async def test_blocking_work_for_which_no_thread_can_be_started_is_not_done_behind_ones_back(
+    monkeypatch: pytest.MonkeyPatch, *, busy: bool
+) -> None:
+    """The pool queues the work before it starts a thread for it, and another thread would take it from the queue."""
+    go_on, begun = threading.Event(), list[str]()
+
+    def book(*_: object) -> int:
+        begun.append(this_call().key)
+        assert go_on.wait(10)
+        return len(begun)
+
+    def refused(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async with local(blocking(book)) as transport:
+        holding = asyncio.create_task(transport.send(replace(ACT, run="r0", key="r0:book:action"))) if busy else None
+        await asyncio.sleep(0)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refused)
+            came = await transport.send(ACT)
+        assert isinstance(came, NoRoom)
+        go_on.set()
+        if holding is not None:
+            await holding
+        before = len(begun)
+        assert isinstance(await transport.send(ACT), Answered)
+    assert before == busy
+    assert begun.count(ACT.key) == 1
 
 
 async def test_a_cancelled_call_stops_async_work() -> None:

@@ -1,10 +1,14 @@
 """Threads for work that blocks: as many as are needed, and nothing waits for them."""
 
+import threading
 from collections.abc import Callable
 from threading import Event, current_thread
 
 import pytest
 
+from amends.core.answers import NoRoom
+from amends.testing.contracts.transport import CALL
+from amends.transports.http import HttpTransport
 from amends.transports.threads import Threads
 
 SECONDS = 30
@@ -66,3 +70,31 @@ def test_closing_cancels_what_nobody_began() -> None:
     assert second.cancelled()
     go.set()
     assert first.result(SECONDS)
+
+
+def refused(_: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+def test_work_for_which_there_is_no_thread_is_never_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: Threads[str] = Threads(2, "work")
+    done: list[str] = []
+
+    def first() -> str:
+        done.append("first")
+        return "first"
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refused)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            threads.submit(first)
+    assert threads.submit(lambda: "second").result(SECONDS) == "second"
+    assert done == [], "it was told as not begun"
+    threads.close()
+
+
+async def test_no_thread_to_look_a_name_up_is_no_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    http = HttpTransport("http://localhost:1")
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refused)
+        assert isinstance(await http.send(CALL), NoRoom)

@@ -12,7 +12,7 @@ from amends.cli.errors import BadUsage
 from amends.cli.nothing import why_nothing
 from amends.cli.output import Json, as_json, json_text, say, tell
 from amends.cli.shared import spread
-from amends.cli.source import LogUrl, Server, Source, get, pages, reach
+from amends.cli.source import Load, LogUrl, Server, Source, get, pages, reach
 from amends.cli.watching import Over, watch_lines
 
 if TYPE_CHECKING:
@@ -123,6 +123,7 @@ def show(
     events: Annotated[bool, typer.Option("--events", help="Its history, fact by fact.")] = False,
     bodies: Annotated[bool, typer.Option("--bodies", help="Requests and replies; what is redacted stays ***.")] = False,
     curl: Annotated[bool, typer.Option("--curl", help="The next request as a curl line, without secrets.")] = False,
+    load: Load = None,
     watch: Watch = False,
     json: Json = False,
 ) -> None:
@@ -155,7 +156,7 @@ def show(
             return body_lines(view, history)
         return curl_lines(view, history, around.participants) if curl else story(view, history, around)
 
-    asyncio.run(_shown(server, log, look, watch=watch, table=False, over=lambda: over))
+    asyncio.run(_shown(server, log, look, watch=watch, table=False, over=lambda: over, load=load))
 
 
 @spread
@@ -201,7 +202,7 @@ async def run_of(source: Source, run: str) -> "RunView":
     from amends.client.asking import place
     from amends.server.views import RunView
 
-    return await get(source, f"/v1/runs/{place(run)}", RunView)
+    return await get(source, f"/v1/runs/{place(run)}", RunView, {"redacted": "true"})
 
 
 async def history_of(source: Source, run: str) -> "History":
@@ -356,8 +357,9 @@ async def _shown(
     watch: bool,
     table: bool,
     over: Over = lambda: False,
+    load: Sequence[str] | None = None,
 ) -> None:
-    async with reach(server, log) as source:
+    async with reach(server, log, load) as source:
         if watch:
             await watch_lines(lambda: look(source), table=table, over=over)
         else:

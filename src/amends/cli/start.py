@@ -48,7 +48,7 @@ def start(
 
     async def started() -> tuple[bytes, bool]:
         async with reach(server, log, load, Purpose.ACT) as source:
-            query = {"wait": f"{wait:g}"} if wait else {}
+            query = {"redacted": "true", **({"wait": f"{wait:g}"} if wait else {})}
             if not ignore_unknown:
                 query["strict"] = "true"
             said = await post(source, "/v1/runs", body, query, wait)

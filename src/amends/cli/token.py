@@ -12,21 +12,25 @@ NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 
 
 def token(
-    what: Annotated[str, typer.Argument(metavar="new|key")],
+    what: Annotated[str, typer.Argument(metavar="new|key|webhook")],
     *,
     name: Annotated[str, typer.Option(help="Stands in the log of whatever is done with it.")] = "",
     role: Annotated[str, typer.Option(metavar="viewer|client|operator", help="What it may do.")] = "",
     saga: Annotated[list[str] | None, typer.Option(help="Only runs of this saga; repeat for more.")] = None,
     json: Json = False,
 ) -> None:
-    """Make a token for whoever calls the server (`new`), or a key that encrypts the log (`key`); printed once."""
+    """Make a token for callers of the server (`new`), a key that encrypts the log (`key`), or the secret of a webhook
+    (`webhook`). It is printed once.
+    """
     match what:
         case "new":
             _token(name, role, saga or [], json=json)
         case "key":
             _key(json=json)
+        case "webhook":
+            _secret(json=json)
         case _:
-            msg = f"token {what}: there are amends token new and amends token key."
+            msg = f"token {what}: there are amends token new, amends token key and amends token webhook."
             raise BadUsage(msg)
 
 
@@ -50,6 +54,16 @@ def _token(name: str, role: str, sagas: list[str], *, json: bool) -> None:
     if sagas:
         lines.append("sagas = [{}]".format(", ".join(f'"{each}"' for each in sagas)))
     print(made, "", "It isn't shown again. For amends.toml of the server:", "", *lines, sep="\n")
+
+
+def _secret(*, json: bool) -> None:
+    from amends.observers.signing import new_secret
+
+    made = new_secret()
+    if json:
+        as_json({"secret": made})
+    else:
+        print(made)
 
 
 def _key(*, json: bool) -> None:

@@ -226,7 +226,7 @@ class Webhook(Section, frozen=True):
     """The states of a run of which they are told; `alert`: what is wrong, by cause, a message for many runs."""
 
     secret: Secret | None = None
-    """The key of the signature in `Webhook-Signature`."""
+    """The secret of `Webhook-Signature`, as `amends token webhook` makes it: `whsec_` and base64."""
 
     sagas: tuple[str, ...] = ()
     """Only runs of these sagas; of all where none is named."""

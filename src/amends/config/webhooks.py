@@ -4,15 +4,18 @@ from amends.config.settings import Settings
 from amends.config.values import BadSetting
 from amends.observers.alerts import Links
 from amends.observers.deliveries import Webhook
+from amends.observers.signing import BadSecret, key_of
 
 
 def webhooks_of(settings: Settings) -> list[Webhook]:
-    """Who is told of what; `BadSetting` where a secret can't be looked up or an address isn't one."""
+    """Who is told of what; `BadSetting` where a secret can't be looked up or used, or an address isn't one."""
     found: list[Webhook] = []
     for number, each in enumerate(settings.webhooks):
         try:
             secret = None if each.secret is None else each.secret.look_up()
-        except BadSetting as error:
+            if secret is not None:
+                key_of(secret)
+        except (BadSetting, BadSecret) as error:
             msg = f"webhooks[{number}].secret: {error}"
             raise BadSetting(msg) from error
         if not each.url.startswith(("http://", "https://")):

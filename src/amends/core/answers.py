@@ -11,6 +11,7 @@ rows. Texts that came from outside are cut and cleaned here: they end up in the 
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, TypeAlias, assert_never, cast
@@ -78,6 +79,16 @@ class NotSent:
 
 
 @value
+class NoRoom:
+    """Our process lacked the descriptors, memory or threads to make the call; nothing was sent.
+
+    It says nothing of the participant and is no attempt. The engine holds the call back until there is room.
+    """
+
+    detail: str
+
+
+@value
 class Faulty:
     """Code of this process and the call don't fit: arguments that can't be read, a reply that can't be written.
 
@@ -89,13 +100,17 @@ class Faulty:
 
 @value
 class Lost:
-    """It may have been acted on: reset, time-out, truncated, malformed, an exception of the code that does the work."""
+    """It may have been acted on: reset, time-out, truncated, malformed, an exception of the code that does the work.
+
+    `ours`: the detail without the words of that code, where it has any; it may repeat what the call holds.
+    """
 
     cause: Cause
     detail: str
+    ours: str = field(default="", compare=False, repr=False)
 
 
-Came: TypeAlias = Answered | NotSent | Faulty | Lost
+Came: TypeAlias = Answered | NotSent | NoRoom | Faulty | Lost
 
 AUTHOR_ERROR: Final = "author-error"
 """Why a run is stuck over a mistake in its own author's code."""
@@ -128,12 +143,17 @@ class Pending:
 
 @value
 class Unknown:
-    """It may have happened, or it can't be told. `retry_after` in microseconds; `counted`: it uses up an attempt."""
+    """It may have happened, or it can't be told. `retry_after` in microseconds; `counted`: it uses up an attempt.
+
+    `ours`: the detail without words of the service, where it has any: what may be said of the participant as a whole,
+    since those words may repeat what one run's call holds.
+    """
 
     cause: Cause
     detail: str
     retry_after: int = 0
     counted: bool = True
+    ours: str = field(default="", compare=False, repr=False)
 
 
 @value
@@ -171,10 +191,12 @@ def read_answer(
     match came:
         case NotSent(detail):
             return Unknown(Cause.NOT_SENT, clean(detail))
+        case NoRoom(detail):
+            return Unknown(Cause.NOT_SENT, clean(detail), counted=False)
         case Faulty(detail):
             return Halt(AUTHOR_ERROR, clean(detail) or _MISFIT)
-        case Lost(cause, detail):
-            return Unknown(cause, clean(detail))
+        case Lost(cause, detail, ours):
+            return Unknown(cause, clean(detail), ours=clean(ours))
         case Answered():
             if table is None and (plain := _plain_yes(came, phase, decode)) is not None:
                 return plain
@@ -266,8 +288,9 @@ def again(cause: Cause, text: str = "", *, counted: bool = True) -> Verdict:
 
     def verdict(seen: Seen) -> Outcome:
         said = seen.problem.detail
-        detail = f"{seen.source}{text}" + (f": {said}" if said else "")
-        return Unknown(cause, clean(detail), retry_after(seen.answer.headers, seen.now), counted)
+        ours = f"{seen.source}{text}"
+        detail = f"{ours}: {said}" if said else ours
+        return Unknown(cause, clean(detail), retry_after(seen.answer.headers, seen.now), counted, clean(ours))
 
     return verdict
 

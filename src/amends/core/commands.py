@@ -138,8 +138,12 @@ Command: TypeAlias = Start | Reply | Begin | Due | Adopted | Verb
 
 @value
 class Refusal:
-    """What was asked can't be done as the run stands. `problem` is its machine-readable name."""
+    """What was asked can't be done as the run stands. `problem` is its machine-readable name.
+
+    `possible_from` (microseconds UTC): time alone lifts the refusal then.
+    """
 
     problem: str
     detail: str
     status: int = 409
+    possible_from: int | None = None

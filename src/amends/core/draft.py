@@ -2,16 +2,19 @@
 it.
 """
 
+from typing import Final
+
 from amends.core import events as e
 from amends.core.answers import Cause, Unknown
 from amends.core.definition import Definition, StepDefinition
 from amends.core.evolve import apply
 from amends.core.folding import NEVER_LEFT
 from amends.core.keys import CallKey, Phase, make_key
-from amends.core.limits import EVENTS_MAX, MISROUTED_MAX
+from amends.core.limits import EVENTS_MAX, MISROUTED_MAX, REASON_CHARACTERS_MAX
 from amends.core.mistakes import BuildError
 from amends.core.retry import Guard, Kind, OnUnknown, Patience, delay
 from amends.core.state import ItemRecord, RunRecord, StepState, Tries
+from amends.core.texts import cut
 
 
 class Draft:
@@ -148,7 +151,7 @@ def give_up_action(draft: Draft, item: ItemRecord, unknown: Unknown) -> None:
         withdrawn = unknown.cause is Cause.WITHDRAWN or record.backward
         word = "withdrawn" if withdrawn else "unreachable"
         draft.emit(e.ActionRejected(draft.at, draft.epoch, item.step, item.item, "unreachable", unknown.detail, word))
-        draft.turned_by(item, "unreachable", f"{name} could not be reached")
+        draft.turned_by(item, "unreachable", because(f"{name} could not be reached", unknown.detail))
         return
     draft.emit(e.ActionUnknown(draft.at, draft.epoch, item.step, item.item, unknown.cause, unknown.detail))
     if step.forward_only:
@@ -159,7 +162,7 @@ def give_up_action(draft: Draft, item: ItemRecord, unknown: Unknown) -> None:
         if unknown.cause is Cause.MISROUTED and not record.backward:
             draft.mark(item.step, item.item, Phase.ACTION, "misrouted", unknown.detail)
         else:
-            draft.turn_back(item.step, "no-answer", f"{name} did not answer")
+            draft.turn_back(item.step, "no-answer", failed(name, unknown.cause, unknown.detail))
         return
     if record.backward and item.behind_barrier:
         return  # compensated, as soon as nothing depends on it
@@ -169,7 +172,7 @@ def give_up_action(draft: Draft, item: ItemRecord, unknown: Unknown) -> None:
     policy = step.policy.on_unknown_of(item.guard, can_settle=item.can_settle)
     asks_first = step.kind is Kind.PIVOT or record.backward or unknown.cause in {Cause.NO_ANSWER, Cause.REJECTED}
     if policy is OnUnknown.COMPENSATE and not asks_first:
-        draft.turned_by(item, "no-answer", f"{name} did not answer")
+        draft.turned_by(item, "no-answer", failed(name, unknown.cause, unknown.detail))
     elif item.can_settle and (asks_first or policy is OnUnknown.SETTLE):
         settle_action(draft, item)
     else:
@@ -180,6 +183,34 @@ def settle_action(draft: Draft, item: ItemRecord, seal: str = "") -> None:
     """Ask the participant what became of an action; behind a barrier in a way that makes a late one impossible."""
     phase = Phase.SEAL if item.behind_barrier else Phase.PROBE
     draft.emit(e.SettleRequested(draft.at, draft.epoch, item.step, item.item, phase, seal))
+
+
+def failed(name: str, cause: Cause | None, detail: str) -> str:
+    """Why the run turns back over an action whose outcome stayed open: how it failed, with the last error."""
+    return because(f"{name} did not answer" if cause in _SILENT else f"{name} failed", detail)
+
+
+def because(text: str, detail: str) -> str:
+    """A reason with the error behind it, within the limit of a reason."""
+    return cut(f"{text}: {detail}" if detail else text, REASON_CHARACTERS_MAX)
+
+
+_SILENT: Final = frozenset(
+    {
+        None,
+        Cause.NOT_SENT,
+        Cause.WITHDRAWN,
+        Cause.LOST,
+        Cause.TIMED_OUT,
+        Cause.IN_PROGRESS,
+        Cause.OWNER_LOST,
+        Cause.NO_ANSWER,
+        Cause.PENDING,
+        Cause.ABSENT,
+        Cause.TURNED_BACK,
+    }
+)
+"""Ends of an action in which the participant gave no answer to it. In all others an answer came, or an exception."""
 
 
 def _reason(unknown: Unknown, otherwise: str) -> str:

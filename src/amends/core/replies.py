@@ -5,7 +5,7 @@ from typing import assert_never
 from amends.core import events as e
 from amends.core.answers import AUTHOR_ERROR, Cause, Halt, Pending, SaidNo, Succeeded, Unknown
 from amends.core.commands import Reply
-from amends.core.draft import Draft, give_up_action
+from amends.core.draft import Draft, failed, give_up_action
 from amends.core.folding import NEVER_LEFT
 from amends.core.keys import ACTION, NOTICE, Phase
 from amends.core.limits import DETAIL_CHARACTERS_MAX
@@ -292,8 +292,10 @@ def _never_happened(draft: Draft, item: ItemRecord, code: str | None, detail: st
     if word == "rejected":
         reject(draft, item, code, detail, word)
         return
+    tries = item.action
+    cause, error = (tries.cause, tries.detail) if tries is not None else (None, "")
     draft.emit(e.ActionRejected(draft.at, draft.epoch, item.step, item.item, "no-answer", detail, word))
-    draft.turned_by(item, "no-answer", f"{item.name} did not answer")
+    draft.turned_by(item, "no-answer", failed(item.name, cause, error))
 
 
 def _settle_pending(draft: Draft, item: ItemRecord, reply: Reply) -> None:

@@ -3,6 +3,7 @@
 Nothing here raises: an exception whose `__str__` fails, or whose text can't be encoded, is still a failure to tell.
 """
 
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from amends.core.limits import DETAIL_CHARACTERS_MAX
@@ -36,9 +37,19 @@ def no_of(error: BaseException) -> tuple[str | None, str]:
 
 def clean(text: str) -> str:
     """Fit for a log and a terminal: one line, nothing that steers a screen or can't be encoded, not too long."""
-    if len(text) > DETAIL_CHARACTERS_MAX:
-        text = text[: DETAIL_CHARACTERS_MAX - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    text = cut(text, DETAIL_CHARACTERS_MAX)
     return text if text.isprintable() else "".join(each if each.isprintable() else " " for each in text).strip()
+
+
+def moment_text(micros: int) -> str:
+    """`2026-03-02 02:24:10 UTC`: a moment at which something is possible, so seconds are rounded up."""
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=-(-micros // 1_000_000))
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def cut(text: str, characters: int) -> str:
+    """The beginning of a text that is longer than this, with a mark that shows the cut."""
+    return text if len(text) <= characters else text[: characters - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def _text(value: object) -> str:

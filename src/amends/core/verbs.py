@@ -16,7 +16,8 @@ from amends.core.follow import tell_end
 from amends.core.keys import Phase, encode_item
 from amends.core.replies import may_arrive_until
 from amends.core.retry import Guard, Kind
-from amends.core.state import ASK, SLEEP, ItemRecord, Mark, RunRecord, RunState, StepState, Tries
+from amends.core.state import ASK, BUILT_IN, LOCAL, SLEEP, ItemRecord, Mark, RunRecord, RunState, StepState, Tries
+from amends.core.texts import moment_text
 from amends.core.timers import turn_or_ask
 
 ENDED = Refusal("ended", "the run has ended; an end is never rewritten")
@@ -190,6 +191,16 @@ def find_item(definition: Definition, record: RunRecord, step: str, item: str | 
     return Refusal("item-needed", f"say which one: {names}", status=422)
 
 
+def cannot_probe(item: ItemRecord) -> Refusal | None:
+    """Why the participant can't be asked about an action; `None` where it can."""
+    request = item.request
+    if request is None or item.action is None:
+        return Refusal("never-attempted", f"{item.name} never started: nothing of it can be known")
+    if request.participant == LOCAL or request.participant in BUILT_IN or not item.behind_barrier:
+        return Refusal("no-probe", f"{item.name} can't be asked about: only an operation behind a barrier can tell")
+    return None
+
+
 def _no_such_step(definition: Definition, record: RunRecord, step: str) -> Refusal:
     known = ", ".join(definition.steps)
     told = f"{record.saga} v{record.version} has no step {step}; it has {known}"
@@ -322,9 +333,12 @@ def _resolve_action(draft: Draft, item: ItemRecord, verb: Resolve) -> Refusal | 
                 _resolved(draft, item, Phase.ACTION, "sealing", verb)
                 settle_action(draft, draft.again(item), seal="rejected")
                 return None
-            if draft.at < may_arrive_until(draft, item) and step.kind is not Kind.NEUTRAL:
+            until = may_arrive_until(draft, item)
+            if draft.at < until and step.kind is not Kind.NEUTRAL:
                 return Refusal(
-                    "in-flight", "a copy of the call may still arrive: nobody can say yet that it never will"
+                    "in-flight",
+                    f"a copy of the call may still arrive: rejected is possible from {moment_text(until)}",
+                    possible_from=until,
                 )
             _resolved(draft, item, Phase.ACTION, "rejected", verb)
             draft.turned_by(item, None, f"{item.name} said no: {verb.who.reason}")

@@ -20,20 +20,21 @@ class Alarm:
         self._clock = clock
         self._timers = timers
         self._ring = ring
-        self._heap: list[tuple[int, int, Driven]] = []
+        self._heap: list[tuple[int, int, int, Driven]] = []
         self._order = count()
         self._timer: Timer | None = None
         self._set_for: int | None = None
         self._tidy_at = TIDY_FROM
 
     def set(self, driven: Driven, when: int | None) -> None:
-        """Ring for this run at `when` (microseconds UTC), or not at all."""
+        """Ring for this run at `when` (microseconds UTC of the run's own time), or not at all."""
         if driven.wake == when:
             return
         driven.wake = when
         if when is None:
             return
-        heappush(self._heap, (when, next(self._order), driven))
+        now = self._clock.now()
+        heappush(self._heap, (when - (driven.time(now) - now), next(self._order), when, driven))
         if len(self._heap) > self._tidy_at:
             self._tidy()
         self._aim()
@@ -47,12 +48,12 @@ class Alarm:
 
     def _tidy(self) -> None:
         """Forget moments that were replaced and runs that left, which a far deadline would keep in memory till then."""
-        self._heap = [each for each in self._heap if each[2].wake == each[0] and not each[2].dropped]
+        self._heap = [each for each in self._heap if each[3].wake == each[2] and not each[3].dropped]
         heapify(self._heap)
         self._tidy_at = max(TIDY_FROM, 2 * len(self._heap))
 
     def _aim(self) -> None:
-        while self._heap and (self._heap[0][2].dropped or self._heap[0][2].wake != self._heap[0][0]):
+        while self._heap and (self._heap[0][3].dropped or self._heap[0][3].wake != self._heap[0][2]):
             heappop(self._heap)
         if not self._heap:
             return
@@ -69,8 +70,9 @@ class Alarm:
         self._timer = None
         now = self._clock.now()
         while self._heap and self._heap[0][0] <= now:
-            when, _, driven = heappop(self._heap)
+            _, _, when, driven = heappop(self._heap)
             if driven.wake == when and not driven.dropped:
                 driven.wake = None
+                driven.reached = when
                 self._ring(driven)
         self._aim()

@@ -11,16 +11,17 @@ from functools import partial
 from typing import Final
 
 from amends.core import commands as c
-from amends.core.answers import Came, Cause, Outcome, Unknown, read_answer
+from amends.core.answers import Came, Cause, NoRoom, Outcome, Unknown, read_answer
 from amends.core.definition import Definition
 from amends.core.keys import ACTION, COMPENSATION, CallKey, make_key
 from amends.core.owed import Send, deadline_of, withdrawable
 from amends.core.retry import MICROSECONDS, RETRIABLE, Guard
 from amends.core.texts import clean, told
+from amends.engine.complaint import Complaint
 from amends.engine.driven import Asked, Driven, Ready
 from amends.engine.lanes import Lane
 from amends.engine.outages import Outages
-from amends.ports.clock import Clock, Timers
+from amends.ports.clock import Clock, Timer, Timers
 from amends.ports.interrupts import ends_the_caller
 from amends.ports.transport import Outgoing
 
@@ -28,6 +29,9 @@ CANCELLED: Final = Unknown(Cause.LOST, "the call was cancelled before it was ans
 """What is known of a call whose task was ended by code that isn't the engine's."""
 
 LaneOf = Callable[[Definition, str], Lane[Ready]]
+
+NO_ROOM_SECONDS: Final = 1.0
+"""How long calls wait that this process had no room for, before they are tried again."""
 
 _LOGGER = logging.getLogger("amends.engine")
 
@@ -57,7 +61,11 @@ class Calls:
         self._offer = offer
         self._late = late
         self._may_send = may_send
+        self._timers = timers
         self._closing = False
+        self._lacks_room = False
+        self._waiting_for_room: Timer | None = None
+        self._complaint = Complaint(_LOGGER, "there is room for calls again", clock.monotonic)
         self.outages = Outages(clock, timers, self.go, waited, back)
         self.held: list[Ready] = []
         self.coming_back: set[asyncio.Task[None]] = set()
@@ -67,6 +75,9 @@ class Calls:
         """Send nothing more."""
         self._closing = True
         self.outages.close()
+        if self._waiting_for_room is not None:
+            self._waiting_for_room.cancel()
+            self._waiting_for_room = None
 
     def make(self, driven: Driven, sends: Iterable[Send]) -> list[Asked]:
         """Make every call that is owed and not yet in flight, and take back what is owed no more. Gives what is to be
@@ -97,6 +108,7 @@ class Calls:
         """Calls may leave again: those that were held do."""
         held, self.held = self.held, []
         for ready in held:
+            ready.held = False
             if not (ready.gone or ready.sent or ready.driven.dropped or self._closing):
                 self._dispatch(ready)
 
@@ -142,7 +154,7 @@ class Calls:
                 new.append(send)
             elif not ready.sent:
                 ready.send = send
-                if ready.has_slot and not send.starts:
+                if ready.has_slot and not ready.held and not send.starts:
                     may_go.append(ready)
         return new, may_go, never
 
@@ -178,14 +190,15 @@ class Calls:
         """It has its slot: send it, after the log knows of it where no barrier protects it."""
         if ready.send.starts:
             send = ready.send
-            begin = c.Begin(self._clock.now(), ready.driven.epoch, send.step, send.item, send.phase)
+            at = ready.driven.time(self._clock.now())
+            begin = c.Begin(at, ready.driven.epoch, send.step, send.item, send.phase)
             self._offer(ready.driven, Asked(begin))
         else:
             self._dispatch(ready)
 
     def _dispatch(self, ready: Ready) -> None:
         if self._may_send is not None and not self._may_send():
-            self.held.append(ready)
+            self._hold(ready)
             return
         ready.sent = True
         ready.task = task = asyncio.get_running_loop().create_task(self._call(ready))
@@ -217,13 +230,17 @@ class Calls:
             send.seal or None,
         )
         try:
-            outcome = self._understood(driven, send, await ready.lane.transport.send(outgoing))
+            came = await ready.lane.transport.send(outgoing)
+            if isinstance(came, NoRoom) and not driven.dropped:
+                self._hold_back(ready, came)
+                return
+            outcome = self._understood(driven, send, came)
         except asyncio.CancelledError:
             if ready.gone:
                 self._back(ready)
             raise  # who else cancels it, or raises this, is answered in `_over`
         except BaseException as error:  # must not lose the call: what became of it isn't known
-            if not isinstance(error, Exception) and ends_the_caller(error):
+            if isinstance(error, GeneratorExit) or (not isinstance(error, Exception) and ends_the_caller(error)):
                 raise
             _LOGGER.exception("%s: the transport failed", outgoing.key)
             outcome = Unknown(Cause.LOST, clean(f"the transport failed: {told(error)}"))
@@ -235,8 +252,41 @@ class Calls:
         del self.under_way[task]
         if not task.cancelled():
             task.exception()  # a Ctrl-C, which the event loop has raised as well
-        if not ready.gone and driven.calls.get((send.step, send.item, send.phase)) is ready:
+        was_held_back = ready.task is not task
+        if not ready.gone and not was_held_back and driven.calls.get((send.step, send.item, send.phase)) is ready:
             self._answered(ready, CANCELLED)
+
+    def _hold(self, ready: Ready) -> None:
+        ready.held = True
+        self.held.append(ready)
+
+    def _hold_back(self, ready: Ready, came: NoRoom) -> None:
+        """The call couldn't be made for want of room in this process. It keeps its slot, and is tried again when some
+        time has passed; the log isn't told, because nothing has happened.
+        """
+        driven = ready.driven
+        if ready.task is not None:
+            driven.tasks.discard(ready.task)
+            ready.task = None
+        ready.sent = ready.begun = False
+        self._hold(ready)
+        self._lacks_room = True
+        self._complaint.wrong(f"calls are held back, this process lacks descriptors, memory or threads: {came.detail}")
+        if self._waiting_for_room is None and not self._closing:
+            self._waiting_for_room = self._timers.call_later(NO_ROOM_SECONDS, self._try_for_room)
+        if driven.record.turned is not None or driven.record.abort_requested is not None:
+            # It may have been let come back because it had left. It hasn't: perhaps it must not leave any more.
+            self._offer(driven, Asked(c.Due(driven.time(self._clock.now()), driven.epoch)))
+
+    def _try_for_room(self) -> None:
+        """Send what was held back; once all of it has left, say so."""
+        self._waiting_for_room = None
+        if not self._lacks_room:
+            self._complaint.fine()
+            return
+        self._lacks_room = False
+        self._waiting_for_room = self._timers.call_later(NO_ROOM_SECONDS, self._try_for_room)
+        self.send_on()
 
     def _understood(self, driven: Driven, send: Send, came: Came) -> Outcome:
         decode = None
@@ -267,8 +317,9 @@ class Calls:
         self._next(ready)
 
     def _reply(self, driven: Driven, send: Send, outcome: Outcome) -> c.Reply:
-        now = self._clock.now()
-        return c.Reply(now, driven.epoch, send.step, send.item, send.phase, send.attempt, outcome)
+        return c.Reply(
+            driven.time(self._clock.now()), driven.epoch, send.step, send.item, send.phase, send.attempt, outcome
+        )
 
     def _next(self, ready: Ready) -> None:
         following = ready.lane.leave(ready)

@@ -19,16 +19,17 @@ _MISSING: Final = object()
 
 
 def input_difference(definition: Definition, codec: EventCodec, first: StoredEvent, body: bytes) -> str:
-    """` (differs at $.cents: 4200, 4300)`; of a saga that hides something of its input only the place."""
+    """` (differs at $.cents: 4200, 4300)`; of a saga that hides something nothing."""
     started = codec.decode(first.kind, first.body, first.at, first.epoch)
     if not isinstance(started, RunStarted):
         return ""
+    if _HIDDEN in definition.graph():
+        return ""  # a place or a value would let what is hidden be guessed field by field
     found = difference(json.loads(started.input), json.loads(body))
     if found is None:
         return ""
     path, before, now = found
-    values = "" if _HIDDEN in definition.graph() else f": {_shown(before)}, {_shown(now)}"
-    return f" (differs at {path}{values})"
+    return f" (differs at {path}: {_shown(before)}, {_shown(now)})"
 
 
 def difference(before: Json, now: Json, path: str = "$") -> tuple[str, Json, Json] | None:

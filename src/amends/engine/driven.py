@@ -30,9 +30,10 @@ class Ready(Waiting):
     """A call that is owed. `sent`: it has left, or is about to; before that it can still be withdrawn.
 
     `begun`: its task runs, and gives the slot back by itself; one that is cancelled before that never runs.
+    `held`: it has its slot, but may not leave just now.
     """
 
-    __slots__ = ("begun", "driven", "lane", "send", "sent", "task")
+    __slots__ = ("begun", "driven", "held", "lane", "send", "sent", "task")
 
     def __init__(self, driven: "Driven", send: Send, lane: "Lane[Ready]") -> None:
         self.urgent = send.phase is not ACTION
@@ -40,7 +41,7 @@ class Ready(Waiting):
         self.driven = driven
         self.send = send
         self.lane = lane
-        self.sent = self.begun = False
+        self.sent = self.begun = self.held = False
         self.task: asyncio.Task[None] | None = None
 
 
@@ -53,7 +54,7 @@ class Driven:
 
     __slots__ = (
         *("appending", "calls", "commands", "deciding", "definition", "dropped", "epoch", "moving", "record"),
-        *("releasing", "tasks", "urged", "wake"),
+        *("reached", "releasing", "tasks", "urged", "wake"),
     )
 
     def __init__(self, definition: Definition, record: RunRecord, epoch: int, *, dropped: bool = False) -> None:
@@ -69,7 +70,15 @@ class Driven:
         self.calls: dict[CallKey, Ready] = {}
         self.tasks: set[asyncio.Task[None]] = set()
         self.wake: int | None = None
+        self.reached = 0
         self.urged: set[CallKey] = set()
+
+    def time(self, now: int) -> int:
+        """The run's own time: never before its last event, nor before a moment that its alarm has rung for.
+
+        It is ahead of the clock where the clock was set back while no process drove the run.
+        """
+        return max(now, self.record.at, self.reached)
 
     @property
     def is_current(self) -> bool:

@@ -32,6 +32,7 @@ from amends.core.errors import (
 )
 from amends.core.keys import RUN_ID
 from amends.core.limits import REASON_CHARACTERS_MAX, REQUEST_BYTES_MAX, TAG_CHARACTERS_MAX, TAGS_MAX
+from amends.core.offers import Offer
 from amends.core.owed import Owed, owed
 from amends.core.state import RunRecord
 from amends.engine.appends import append_ids, stored
@@ -116,10 +117,9 @@ class Engine:
         self._canonical = canonical
         self.events = events
         lease = log.lease
-        self._clock = clock = clock if lease is None else LogClock(clock, elapsed)
+        self._clock = clock = LogClock(clock, clock.monotonic if lease is None else elapsed)
         self._lease: LeaseKeeper | None = None
         if lease is not None:
-            assert isinstance(clock, LogClock)
             self._lease = LeaseKeeper(lease, clock, elapsed, timers, self._lease_lost, self._lease_kept)
         self._timers = timers
         self._runs_max = runs_max
@@ -165,6 +165,8 @@ class Engine:
 
     async def open(self) -> None:
         """Open the log, tell it the graphs, and go on with everything that is unfinished."""
+        if self._lease is None:
+            self._clock.begin()
         await self.log.open()
         try:
             if self._lease is not None:
@@ -187,6 +189,8 @@ class Engine:
 
         What is asked happens at the log's time: by a clock that is ahead, the run would be due only when that is over.
         """
+        if self._lease is None:
+            self._clock.begin()
         await self.log.open()
         if self._lease is not None:
             try:
@@ -513,6 +517,14 @@ class Engine:
         _check_reason(verb(self._clock.now(), 0).who.reason)
         driven = self.worker.runs.get(run)
         return await self.visits.preview(run, verb, expected, None if driven is None else driven.held)
+
+    def offers(self, row: StoredRun, record: RunRecord) -> tuple[Offer, ...] | None:
+        """The verbs that would be accepted of a stored run; `None` if its definition isn't loaded here."""
+        definition = self.definitions.get(SagaKey(row.saga, row.saga_version, row.digest))
+        if definition is None:
+            return None
+        driven = self.worker.runs.get(row.run)
+        return self.visits.offers(row, definition, record, None if driven is None else driven.held)
 
 
 def _let_in(let_go: Callable[[], None], _over: object) -> None:

@@ -1,13 +1,21 @@
-"""The log's own time: what timers and deadlines go by where several processes share a log.
+"""The engine's clock: read once, and carried forward by a clock that can't be set.
 
-It is asked for at each heartbeat and carried forward in between by a clock of this machine, so that workers whose
-clocks differ agree on what is due.
+A wait is measured in time that passes, so a clock that an operator or a time service sets back must not prolong it. A
+process with a log of its own reads the time of day when it opens the log. Workers that share a log follow the log's
+time, which they ask for at each heartbeat, so that they agree on what is due although their machines' clocks differ.
 """
 
+import logging
 from collections.abc import Callable
+from typing import Final
 
 from amends.core.retry import MICROSECONDS
 from amends.ports.clock import Clock
+
+STEP: Final = 5 * MICROSECONDS
+"""From here on a difference is a clock that was set, and no longer drift or a slow answer of the log."""
+
+_LOGGER = logging.getLogger("amends.engine")
 
 
 class LogClock:
@@ -18,17 +26,34 @@ class LogClock:
         self._own = own
         self._elapsed = elapsed
         self._ahead: int | None = None
+        self._kept = 0
 
     def now(self) -> int:
         """Microseconds since 1970, UTC, as the log has it."""
         if self._ahead is None:
             return self._own.now()
-        return self._ahead + int(self._elapsed() * MICROSECONDS)
+        return self._ahead + round(self._elapsed() * MICROSECONDS)
 
     def monotonic(self) -> float:
         """Seconds on this machine."""
         return self._own.monotonic()
 
+    def begin(self) -> None:
+        """Go on from this machine's time of day."""
+        self.set(self._own.now(), self._elapsed())
+
     def set(self, now: int, elapsed: float) -> None:
-        """It was `now` in the log when `elapsed` was what this machine's clock said."""
-        self._ahead = now - int(elapsed * MICROSECONDS)
+        """It was `now` in the log when `elapsed` was what this machine's clock said.
+
+        Where the log's time was set back, this clock goes on from where it was, and keeps the difference until the
+        log's time is set forward again.
+        """
+        told = now - round(elapsed * MICROSECONDS)
+        if self._ahead is not None:
+            step = told + self._kept - self._ahead
+            if step < -STEP:
+                self._kept -= step
+                _LOGGER.warning("the log's clock went back by %.1f s; no wait gets longer", -step / MICROSECONDS)
+            elif step > STEP:
+                self._kept = max(0, self._kept - step)
+        self._ahead = told + self._kept

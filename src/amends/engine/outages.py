@@ -59,8 +59,9 @@ class Outages:
                 self._stop_trying(lane)
             return is_back, outcome
         assert isinstance(outcome, Unknown)
-        if circuit.failed(self._clock.now(), outcome.detail):
-            _LOGGER.warning("%s is down: %s", lane.participant, outcome.detail)
+        said = outcome.ours or outcome.detail  # shown beside no run, whose values could be taken out
+        if circuit.failed(self._clock.now(), said):
+            _LOGGER.warning("%s is down: %s", lane.participant, said)
             self._try_later(lane)
         return False, replace(outcome, counted=False) if ready.trial else outcome
 

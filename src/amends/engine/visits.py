@@ -18,12 +18,13 @@ from amends.core.definition import Definition
 from amends.core.errors import AmendsError, Changed, LogUnavailable, Overloaded, PastPivot, Refused
 from amends.core.hearing import Heard, heard
 from amends.core.keys import CallKey, Key, Phase, make_key
+from amends.core.offers import Offer, offers
 from amends.core.owed import Owed, Send, deadline_of, owed
-from amends.core.retry import MICROSECONDS, Guard, Kind
-from amends.core.state import BUILT_IN, LOCAL, ItemRecord, RunRecord
+from amends.core.retry import MICROSECONDS, Kind
+from amends.core.state import ItemRecord, RunRecord, RunState
 from amends.core.summary import PURGED
 from amends.core.values import value
-from amends.core.verbs import ENDED, find_item
+from amends.core.verbs import ENDED, cannot_probe, find_item
 from amends.engine.appends import is_progress, stored
 from amends.engine.calls import LaneOf
 from amends.engine.driven import changed
@@ -171,6 +172,17 @@ class Visits:
         sends = tuple(each for each in owed(definition, after, now, row.epoch).sends if _name(each) not in before)
         return Preview(row.version, definition, record, after, decided.events, sends)
 
+    def offers(
+        self, row: StoredRun, definition: Definition, record: RunRecord, held: frozenset[CallKey] | None = None
+    ) -> tuple[Offer, ...]:
+        """The verbs that `steer` would accept now, and those that it will accept later."""
+        if record.state is not RunState.STUCK:
+            return ()
+        at = self._clock.now()
+        if held is None:
+            held = _held(row, owed(definition, record, at, row.epoch))
+        return offers(definition, record, at, row.epoch, held)
+
     async def probe(self, run: str, step: str, name: str | None) -> Probed:
         """Ask the participant what it knows of a step's action; changes nothing, here or there."""
         row, definition, record = await self._read(run)
@@ -179,12 +191,12 @@ class Visits:
         item = find_item(definition, record, step, name)
         if isinstance(item, c.Refusal):
             raise refused(item)
+        impossible = cannot_probe(item)
+        if impossible is not None:
+            raise refused(impossible)
         request, tries = item.request, item.action
-        if request is None or tries is None:
-            raise Refused("never-attempted", f"{item.name} never started: nothing of it can be known")
-        if request.participant == LOCAL or request.participant in BUILT_IN or request.guard is not Guard.BARRIER:
-            msg = f"{item.name} has nobody who could be asked: only an operation behind a barrier can tell"
-            raise Refused("no-probe", msg)
+        assert request is not None, "looked at by cannot_probe"
+        assert tries is not None, "looked at by cannot_probe"
         outgoing = Outgoing(
             key=make_key(run, item.step, item.item, Phase.PROBE),
             run=run,

@@ -8,6 +8,7 @@ all derived again from the record.
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from typing import Final
@@ -27,6 +28,7 @@ from amends.engine.alarm import Alarm
 from amends.engine.appends import append_ids, is_progress, stored
 from amends.engine.calls import Calls, LaneOf, key_of
 from amends.engine.driven import Asked, Driven, Ready
+from amends.engine.failures import Failures
 from amends.engine.lanes import Lane
 from amends.engine.projection import Projector
 from amends.engine.writer import Writer
@@ -46,6 +48,9 @@ EVICT_AFTER_CROWDED: Final = 5 * MICROSECONDS
 
 HELD_MAX: Final = 60 * MICROSECONDS
 """How long a run waits in the log for a participant that is down before it is looked at again."""
+
+SKEW_MAX: Final = MICROSECONDS
+"""How far a run's own time may be ahead of the clock while it waits in the log; it waits that much longer."""
 
 REREAD_SECONDS: Final = 1.0
 
@@ -97,6 +102,7 @@ class Worker:
         self._tasks: set[asyncio.Task[None]] = set()
         self.calls = Calls(lane_of, clock, timers, self.offer, self._make_room, self._call_early, late, may_send)
         self._late = late
+        self._failures = Failures(time.monotonic)
         self._closing = False
         self._handing_over = False
 
@@ -161,7 +167,7 @@ class Worker:
         if not self._handing_over or driven.dropped or driven.appending or driven.tasks or driven.commands:
             return
         now = self._clock.now()
-        owing = owed(driven.definition, driven.record, now, driven.epoch)
+        owing = owed(driven.definition, driven.record, driven.time(now), driven.epoch)
         self._start_release(driven, now if owing.sends else owing.wake)
 
     def forget(self) -> None:
@@ -215,7 +221,7 @@ class Worker:
                 elif decided.events:
                     events.extend(decided.events)
                     record = decided.record
-            at = max(at, record.at)  # where the log's time went back, a run's own doesn't: what was owed leaves
+            at = max(driven.time(at), record.at)  # where the clock went back, a run's own time doesn't
             owing = owed(driven.definition, record, at, driven.epoch)
             may_rest = self._closing or not (owing.sends or driven.calls)
             releasing = may_rest and self._may_wait_in_the_log(driven, record, owing, at)
@@ -234,7 +240,7 @@ class Worker:
         driven.appending = True
         driven.releasing = releasing
         driven.moving = entry.progress
-        self._writer.put(entry, partial(self._written, driven, record, owing))
+        self._writer.put(entry, partial(self._written, driven, record, owing, events))
 
     def _entry(
         self, driven: Driven, record: RunRecord, events: list[Event], owing: Owed, at: int, *, release: bool
@@ -257,18 +263,26 @@ class Worker:
         return EVICT_AFTER_CROWDED if 2 * (len(self.runs) + self.expected) > self._runs_max else EVICT_AFTER
 
     def _may_wait_in_the_log(self, driven: Driven, record: RunRecord, owing: Owed, at: int) -> bool:
-        """Nothing to do for a while, or for good: no memory is held for it."""
+        """Nothing to do for a while, or for good: no memory is held for it.
+
+        A run whose own time (`at`) is ahead of the clock stays: the log would keep it until the clock has caught up.
+        """
         if self._closing:
             return not any(each.sent for each in driven.calls.values())
         if owing.sends or driven.calls:
             return False
-        return record.ended is not None or owing.wake is None or owing.wake - at > self._patience
+        if record.ended is not None or owing.wake is None:
+            return True
+        return owing.wake - at > self._patience and at - self._clock.now() < SKEW_MAX
 
-    def _written(self, driven: Driven, record: RunRecord, owing: Owed, verdict: Written | LogUnavailable) -> None:
+    def _written(
+        self, driven: Driven, record: RunRecord, owing: Owed, events: list[Event], verdict: Written | LogUnavailable
+    ) -> None:
         driven.appending = False
         asked, driven.deciding = driven.deciding, []
         if verdict is ACCEPTED:
             driven.record = record
+            self._failures.tell(driven.definition, record, events)
             if driven.moving:
                 self._moved(driven.run)
             self._changed(driven.definition, record)
@@ -383,7 +397,7 @@ class Worker:
             self._hand_over(driven)
             return
         if owing is None:
-            at = max(self._clock.now(), driven.record.at)
+            at = driven.time(self._clock.now())
             owing = owed(driven.definition, driven.record, at, driven.epoch)
         if driven.wake != owing.wake:
             self._alarm.set(driven, owing.wake)
@@ -400,7 +414,7 @@ class Worker:
         """Nothing is in flight: unless there is more to come soon, the run is let go of."""
         if driven.commands or driven.appending or driven.dropped:
             return
-        if self._may_wait_in_the_log(driven, driven.record, owing, self._clock.now()):
+        if self._may_wait_in_the_log(driven, driven.record, owing, driven.time(self._clock.now())):
             self._start_release(driven, owing.wake)
 
     def _make_room(self, lane: Lane[Ready]) -> None:
@@ -425,7 +439,7 @@ class Worker:
                 each.gone = True
                 each.lane.leave(each)
             driven.calls.clear()
-            owing = owed(driven.definition, driven.record, now, driven.epoch)
+            owing = owed(driven.definition, driven.record, driven.time(now), driven.epoch)
             self._start_release(driven, wake if owing.wake is None else min(wake, owing.wake))
 
     def _call_early(self, participant: str) -> None:
@@ -433,12 +447,12 @@ class Worker:
         now = self._clock.now()
         for driven in list(self.runs.values()):
             if not (driven.appending or driven.commands or driven.dropped or self._closing):
-                owing = owed(driven.definition, driven.record, now, driven.epoch, back=participant)
+                owing = owed(driven.definition, driven.record, driven.time(now), driven.epoch, back=participant)
                 if owing.sends:
                     self._pay(driven, owing)
 
     def _ring(self, driven: Driven) -> None:
-        self.offer(driven, Asked(c.Due(self._clock.now(), driven.epoch)))
+        self.offer(driven, Asked(c.Due(driven.time(self._clock.now()), driven.epoch)))
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

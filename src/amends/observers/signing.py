@@ -7,11 +7,22 @@ be sent again as a new one by somebody who doesn't know the secret.
 import hmac
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
-from contextlib import suppress
 from hashlib import sha256
+from secrets import token_bytes
 from typing import Final
 
+from amends.core.errors import AmendsError
+
 PREFIX: Final = "whsec_"
+
+KEY_BYTES: Final = 32
+KEY_BYTES_MIN: Final = 24
+KEY_BYTES_MAX: Final = 64
+"""Lengths of a key that the standard allows."""
+
+
+class BadSecret(AmendsError):
+    """A secret that libraries of the standard can't use. The message doesn't contain it."""
 
 
 def signed_headers(id: str, seconds: int, body: bytes, secret: str | None) -> dict[str, str]:
@@ -25,15 +36,27 @@ def signed_headers(id: str, seconds: int, body: bytes, secret: str | None) -> di
 def signature(id: str, seconds: int, body: bytes, secret: str) -> str:
     """HMAC-SHA-256 of `id.seconds.body`, in base64."""
     signed = f"{id}.{seconds}.".encode() + body
-    return b64encode(hmac.digest(_key(secret), signed, sha256)).decode()
+    return b64encode(hmac.digest(key_of(secret), signed, sha256)).decode()
 
 
-def _key(secret: str) -> bytes:
-    """The standard writes keys as `whsec_` and base64; any other text is a key as it is."""
-    if secret.startswith(PREFIX):
-        with suppress(ValueError):
-            return b64decode(secret.removeprefix(PREFIX), validate=True)
-    return secret.encode()
+def new_secret() -> str:
+    """A fresh secret as the standard writes it."""
+    return f"{PREFIX}{b64encode(token_bytes(KEY_BYTES)).decode()}"
+
+
+def key_of(secret: str) -> bytes:
+    """The key that a secret stands for; `BadSecret` where receivers that follow the standard would read another key."""
+    try:
+        key = b64decode(secret.removeprefix(PREFIX), validate=True) if secret.startswith(PREFIX) else b""
+    except ValueError:
+        key = b""
+    if not KEY_BYTES_MIN <= len(key) <= KEY_BYTES_MAX:
+        msg = (
+            f"the secret of a webhook is {PREFIX} and the base64 of {KEY_BYTES_MIN} to {KEY_BYTES_MAX} bytes. "
+            "`amends token webhook` makes one."
+        )
+        raise BadSecret(msg)
+    return key
 
 
 def is_genuine(headers: Mapping[str, str], body: bytes, secret: str, *, now: int, tolerance: int = 300) -> bool:

@@ -23,7 +23,7 @@ from amends.participant.driver import Unfit, UnfitReply
 from amends.participant.incoming import Incoming
 from amends.participant.steps import Done, Ended, Postponed, Refused, TooMuch
 from amends.ports.inbox import Row
-from amends.ports.interrupts import contained
+from amends.ports.interrupts import contained_work
 from amends.ports.this_call import CURRENT_CALL, Answering, CallInfo
 
 _ENVELOPE: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -61,7 +61,7 @@ class Handler:
             argument = self._argument(body, row)
             with _Calling(incoming.info()):
                 try:
-                    with contained():
+                    with contained_work():
                         returned = self.code(argument, handle)
                 except (Rejected, CannotCompensate, Later) as said:
                     return self._said(said)
@@ -76,7 +76,7 @@ class Handler:
             argument = self._argument(body, row)
             with _Calling(incoming.info()):
                 try:
-                    with contained():
+                    with contained_work():
                         returned = await self.code(argument, handle)
                 except (Rejected, CannotCompensate, Later) as said:
                     return self._said(said)

@@ -28,8 +28,8 @@ class SystemClock:
         return time.time_ns() // 1_000
 
     def monotonic(self) -> float:
-        """Seconds since some moment; never goes back."""
-        return time.monotonic()
+        """Seconds since some moment, counting those in which the machine slept; never goes back."""
+        return elapsed()
 
 
 def elapsed() -> float:

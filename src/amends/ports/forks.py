@@ -33,10 +33,12 @@ def _in_child() -> None:
     except OSError:  # no descriptor is free
         nothing = None
     for owner, descriptor in list(_KEPT.items()):
-        number = descriptor(owner)
-        if number < 0:
-            continue
-        with suppress(OSError):  # closed by other means: the child doesn't have it
+        # One that can't be asked, being half made or half closed, must not save the others; and one that was closed by
+        # other means the child doesn't have.
+        with suppress(Exception):
+            number = descriptor(owner)
+            if number < 0:
+                continue
             if nothing is None:
                 os.close(number)
             else:

@@ -44,7 +44,7 @@ def ends_the_caller(error: BaseException) -> bool:
 
 
 @contextmanager
-def contained() -> Generator[None]:
+def contained_work() -> Generator[None]:
     """Run an author's code: what isn't an `Exception` and isn't for the caller leaves as `Interrupted`."""
     try:
         yield
@@ -54,3 +54,17 @@ def contained() -> Generator[None]:
         if ends_the_caller(error):
             raise
         raise Interrupted(error) from error
+
+
+@contextmanager
+def contained() -> Generator[None]:
+    """The same around code of ours that awaits. `GeneratorExit` passes: the coroutine is being closed, and a coroutine
+    that goes on then would act in a process that takes itself for ended.
+    """
+    try:
+        with contained_work():
+            yield
+    except Interrupted as error:
+        if isinstance(error.__cause__, GeneratorExit):
+            raise error.__cause__ from None
+        raise

@@ -7,21 +7,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
+
 from amends.config.settings import SagaSettings
 from amends.core.limits import REQUEST_BYTES_MAX
+from amends.core.offers import offers
 from amends.engine.driven import Driven, Ready
 from amends.engine.engine import Engine
 from amends.engine.lanes import Lane
 from amends.ports.clock import Clock
 from amends.ports.log import StoredRun, WorkerState
-from amends.server.access import Access
+from amends.server.access import Access, Caller
 from amends.server.callback_tokens import CallbackTokens
 from amends.server.connections import CONNECTIONS_MAX
 from amends.server.counting import Metrics
 from amends.server.protocol import BODY_SECONDS, HEAD_BYTES_MAX, HEAD_SECONDS, WRITE_SECONDS
-from amends.server.rate import Buckets, Failures, Shares
+from amends.server.rate import GUESS_FORGIVEN_SECONDS, GUESSES_MAX, Buckets, Failures, Shares
 from amends.server.stored import Graphs, stored_view
-from amends.server.views import RunView, WorkerView, moment, run_view
+from amends.server.views import RunView, WorkerView, moment, offer_views, run_view
 
 BODY_BYTES_MAX: Final = REQUEST_BYTES_MAX + (64 << 10)
 """A run's input, which has its own limit, and what is said around it."""
@@ -64,6 +67,7 @@ class Context:
     sagas: Mapping[str, SagaSettings] = field(default_factory=dict[str, SagaSettings])
     lanes: Mapping[str, Lane[Ready]] = field(default_factory=dict[str, Lane[Ready]])
     failures: Failures = field(default_factory=Failures)
+    guesses: Buckets = field(default_factory=lambda: Buckets(1 / GUESS_FORGIVEN_SECONDS, GUESSES_MAX))
     clock: Clock = field(init=False)
     """The log's, by which deadlines hold."""
 
@@ -92,12 +96,12 @@ class Context:
         self.streams_of = Shares(None if is_open else max(1, self.limits.streams // SHARE))
         self.requests_of = Shares(None if is_open else max(1, self.limits.requests - self.limits.requests // SHARE))
 
-    async def stored(self, run: str) -> tuple[StoredRun, RunView]:
+    async def stored(self, run: str, *, whole: bool = False) -> tuple[StoredRun, RunView]:
         """A run as the log has it, whether or not its saga is loaded here."""
-        return await stored_view(self.engine.log, run, self.graphs)
+        return await stored_view(self.engine.log, run, self.graphs, whole=whole, offers=self.engine.offers)
 
-    async def workers(self) -> list[WorkerView]:
-        """Who drives runs of this log, and who is gone and still has some."""
+    async def workers(self, caller: Caller) -> list[WorkerView]:
+        """The workers of this log, with the sagas that the caller sees; gone ones while they have runs."""
         here = (socket.gethostname(), os.getpid())
         return [
             WorkerView(
@@ -107,14 +111,18 @@ class Context:
                 here=(each.host, each.pid) == here,
                 runs=each.runs,
                 expires_at=None if each.expires_at is None else moment(each.expires_at),
-                sagas=[f"{saga.name} v{saga.version}" for saga in each.sagas],
-                digests=[saga.digest for saga in each.sagas],
+                sagas=[f"{saga.name} v{saga.version}" for saga in each.sagas if caller.sees(saga.name)],
+                digests=[saga.digest for saga in each.sagas if caller.sees(saga.name)],
             )
             for each in await self.engine.log.workers()
             if each.state is WorkerState.LIVE or each.runs
         ]
 
-    def driven(self, driven: Driven, tags: Mapping[str, str]) -> tuple[int, RunView]:
+    def driven(self, driven: Driven, tags: Mapping[str, str], *, whole: bool = False) -> tuple[int, RunView]:
         """A run that this process drives, as it durably stands, and its history's version; the log isn't asked."""
         record, definition = driven.record, driven.definition
-        return record.length, run_view(self.graphs.known(definition), record, tags)
+        view = run_view(self.graphs.known(definition), record, tags, whole=whole)
+        if view.stuck:
+            offered = offers(definition, record, self.clock.now(), 0, driven.held)
+            view = msgspec.structs.replace(view, offers=offer_views(offered))
+        return record.length, view

@@ -72,6 +72,10 @@ PARAMETERS: Final[Mapping[str, Parameter]] = {
         "Refuse an input with a field that its type doesn't have; else the field is ignored, with a warning.",
         {"type": "boolean", "default": False},
     ),
+    "redacted": Parameter(
+        "Hide also in `outcome.replies` what is redacted; for a viewer it is always hidden.",
+        {"type": "boolean", "default": False},
+    ),
     "dry_run": Parameter("Say what would follow, and do nothing.", {"type": "boolean", "default": False}),
 }
 """Every parameter that an endpoint may take."""

@@ -20,12 +20,14 @@ from amends.core.state import RunRecord
 from amends.ports.log import StoredEvent, StoredRun
 from amends.ports.rows import UNREADABLE
 from amends.server.graph import Graph
-from amends.server.redaction import HIDDEN, SHOWS_ALL, Redaction
+from amends.server.masking import HIDDEN
+from amends.server.redaction import SHOWS_ALL, Redaction
 from amends.server.views import RunView, moment
 
 _COLUMNS: Final = frozenset({"at", "epoch"})
 _TIMES: Final = frozenset({"deadline", "next_due", "answer_due", "due_at"})
-_TEXTS: Final = frozenset({"detail", "error", "reason"})
+_TEXTS: Final = frozenset({"reason", "code"})
+_SAID: Final = frozenset({"detail", "error"})
 
 
 class EventView(msgspec.Struct, frozen=True):
@@ -79,7 +81,7 @@ class EventViews:
     def __init__(self, graph: Graph, record: RunRecord) -> None:
         self._graph = graph
         self._record = record
-        self._mask = graph.mask(record.input)
+        self._mask = graph.mask(record)
 
     def views(self, events: Iterable[e.Event], first: int) -> list[EventView]:
         """Events in their order, the first of them at this version."""
@@ -103,11 +105,14 @@ class EventViews:
                 assert isinstance(event, e.ActionRequested), "no other event holds requests"
                 return [self._request(event.step, each) for each in event.requests]
             case e.Who():
-                return {"by": value.by, "claimed_by": value.claimed_by, "reason": value.reason}
+                claimed = self._mask.maybe(value.claimed_by) if value.claimed_by else value.claimed_by
+                return {"by": value.by, "claimed_by": claimed, "reason": self._mask.text(value.reason)}
             case Enum():
                 return value.value
             case int() if name in _TIMES:
                 return moment(value)
+            case str() if name in _SAID:
+                return self._mask.said(value) or ""
             case str() if name in _TEXTS:
                 return self._mask.text(value)
             case _:

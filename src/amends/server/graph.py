@@ -8,8 +8,9 @@ import msgspec
 from amends.core.events import Request
 from amends.core.keys import Phase
 from amends.core.retry import Kind, Patience, ResolvedPolicy
-from amends.core.state import BUILT_IN, LOCAL
-from amends.server.redaction import SHOWS_ALL, Mask, Redaction
+from amends.core.state import BUILT_IN, LOCAL, RunRecord, StepState
+from amends.server.masking import NOTHING_HIDDEN, Mask
+from amends.server.redaction import SHOWS_ALL, Redaction
 
 NO_GRAPH: Final = b'{"steps":[],"input":{}}'
 """For runs whose graph nobody kept."""
@@ -63,8 +64,26 @@ class Graph:
             return None
         return policy.action if phase is Phase.ACTION else policy.compensation
 
-    def mask(self, input: bytes) -> Mask:
-        """Error texts of a run with this input, without what the input hides."""
+    def mask(self, record: RunRecord) -> Mask:
+        """Texts of a run without what its input, requests and replies hide: the one place for all that leaves it."""
+        if not self.hides:
+            return NOTHING_HIDDEN
+        knows_all = True
+        found = set(self.input.secrets(record.input)) if record.input else set[str]()
+        for item in record.items():
+            asked = item.request
+            if asked is None:
+                continue
+            found |= self.request(item.step, asked.participant, asked.operation).secrets(asked.body)
+            reply = self.reply(item.step, asked.participant, asked.operation)
+            if item.reply is not None:
+                found |= reply.secrets(item.reply)
+            elif reply.hides and item.state is not StepState.REJECTED:
+                knows_all = False
+        return Mask(found, knows_all=knows_all)
+
+    def input_mask(self, input: bytes) -> Mask:
+        """The same of a run that doesn't exist yet: its input is all there is."""
         return Mask(self.input.secrets(input))
 
 

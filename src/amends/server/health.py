@@ -54,7 +54,7 @@ async def readyz(context: Context, request: Request, caller: Caller) -> Response
 
 async def workers(context: Context, request: Request, caller: Caller) -> Response:
     """`GET /v1/workers`: the processes that drive runs of this log, with their leases."""
-    return _json(WorkersView(await context.workers()), 200)
+    return _json(WorkersView(await context.workers(caller)), 200)
 
 
 async def _against(context: Context) -> tuple[list[str], str]:

@@ -21,6 +21,7 @@ from amends.engine.needs import by_graph, loaded_by_workers, without_worker
 from amends.ports.log import LiveRuns, SagaKey, StuckRuns
 from amends.server.access import Caller
 from amends.server.context import Context
+from amends.server.participants import called_by
 
 MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 LOG_SECONDS: Final = 5.0
@@ -140,6 +141,16 @@ def _here(context: Context) -> list[Metric]:
     return [memory, waiting, written, flying, queued, down]
 
 
+def _sees(context: Context, caller: Caller, labels: Mapping[str, str]) -> bool:
+    """Whether a series is about nothing but sagas that the caller sees, and participants that these call."""
+    saga, participant = labels.get("saga"), labels.get("participant")
+    meant = called_by(context.engine, caller)
+    return (saga is None or caller.sees(saga)) and (meant is None or participant is None or participant in meant)
+
+
 async def metrics(context: Context, request: Request, caller: Caller) -> Response:
     """`GET /metrics`: numbers for Prometheus: runs by state and cause, ages, calls in flight, requests."""
-    return Response(context.metrics.text(await gather(context)), 200, {"Content-Type": MEDIA_TYPE})
+    found = await gather(context)
+    for each in found:
+        each.samples = [sample for sample in each.samples if _sees(context, caller, sample.labels)]
+    return Response(context.metrics.text(found), 200, {"Content-Type": MEDIA_TYPE})

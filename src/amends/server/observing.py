@@ -119,7 +119,7 @@ class Observing:
         self._deliveries.put("alert", alert.saga, alert.id, lambda: body_of(alert.body()))
 
     def _shown(self, definition: Definition, record: RunRecord, text: str) -> str:
-        return self._graphs.known(definition).mask(record.input).text(text)
+        return self._graphs.known(definition).mask(record).said(text) or ""
 
     async def _look(self) -> None:
         while True:

@@ -1,7 +1,7 @@
 """How things stand with those who are called: in flight, waiting, down since when."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from datetime import datetime
 
 import msgspec
@@ -40,12 +40,21 @@ class ParticipantsView(msgspec.Struct, frozen=True):
 
 async def participants(context: Context, request: Request, caller: Caller) -> Response:
     """`GET /v1/participants`: who is called from this process, how many calls wait, who is down since when."""
-    return Response(msgspec.json.encode(participants_view(context.engine)), 200, media_type="application/json")
+    return Response(msgspec.json.encode(participants_view(context.engine, caller)), 200, media_type="application/json")
 
 
-def participants_view(engine: Engine) -> ParticipantsView:
-    """How things stand in this process."""
-    needed = _needed(driven.record for driven in engine.worker.runs.values())
+def called_by(engine: Engine, caller: Caller) -> Container[str] | None:
+    """The participants of the sagas that a caller sees; `None` for all."""
+    if caller.sagas is None:
+        return None
+    return {name for each in engine.definitions.values() if caller.sees(each.saga) for name in each.participants}
+
+
+def participants_view(engine: Engine, caller: Caller) -> ParticipantsView:
+    """How things stand in this process, as far as the caller's sagas call it."""
+    records = (driven.record for driven in engine.worker.runs.values())
+    needed = _needed(each for each in records if caller.sees(each.saga))
+    meant = called_by(engine, caller)
     return ParticipantsView(
         [
             ParticipantView(
@@ -60,6 +69,7 @@ def participants_view(engine: Engine) -> ParticipantsView:
                 probe_seconds=each.probe_seconds,
             )
             for each in engine.participants()
+            if meant is None or each.participant in meant
         ]
     )
 

@@ -57,7 +57,7 @@ ENDPOINTS: Final[Mapping[str, Mapping[str, Endpoint]]] = {
         "POST": Endpoint(
             handler=runs.start,
             role=Role.CLIENT,
-            query=("wait", "strict"),
+            query=("wait", "strict", "redacted"),
             body=runs.StartRequest,
             answers={201: (RunView,), 200: (RunView,)},
             problems=(404, 409, 413, 415, 422, 503),
@@ -72,7 +72,11 @@ ENDPOINTS: Final[Mapping[str, Mapping[str, Endpoint]]] = {
     "/v1/runs:compensate": {"POST": _bulk(bulk.compensate)},
     "/v1/runs/{id}": {
         "GET": Endpoint(
-            handler=runs.show, role=Role.VIEWER, query=("wait",), answers={200: (RunView,)}, problems=(404, 503)
+            handler=runs.show,
+            role=Role.VIEWER,
+            query=("wait", "redacted"),
+            answers={200: (RunView,)},
+            problems=(404, 503),
         ),
     },
     "/v1/runs/{id}/events": {

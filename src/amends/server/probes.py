@@ -55,6 +55,7 @@ async def probe(context: Context, request: Request, caller: Caller) -> Response:
 def _view(context: Context, found: Probed, run: str, step: str) -> ProbeView:
     graph = context.graphs.known(found.definition)
     answer, detail, code, reply = _read(found.outcome)
+    mask = graph.mask(found.record)
     shown = None if reply is None else graph.reply(step, found.participant, found.operation).shown(reply)
     return ProbeView(
         run=run,
@@ -62,8 +63,8 @@ def _view(context: Context, found: Probed, run: str, step: str) -> ProbeView:
         key=found.key,
         participant=found.participant,
         answer=answer,
-        detail=graph.mask(found.record.input).maybe(detail),
-        code=code,
+        detail=mask.said(detail),
+        code=mask.maybe(code),
         status=_status(found.came),
         reply=None if shown is None else msgspec.Raw(shown),
     )

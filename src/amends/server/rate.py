@@ -18,6 +18,12 @@ FAILURES_MAX: Final = 20
 FAILURES_FORGIVEN_SECONDS: Final = 5.0
 
 
+GUESSES_MAX: Final = 5
+"""Starts under one taken id with another input, where the saga hides part of it: each is a guess at what is hidden."""
+
+GUESS_FORGIVEN_SECONDS: Final = 600.0
+
+
 class Buckets:
     """`burst` requests at once, `per_second` on average, for each name."""
 

@@ -10,14 +10,10 @@ from typing import Any, Final, TypeAlias, cast
 import msgspec
 
 from amends.codecs.json_schema import REDACTED
-
-HIDDEN: Final = "***"
+from amends.server.masking import HIDDEN
 
 Json: TypeAlias = Any
 """Decoded JSON: dicts, lists, text, numbers, booleans, None."""
-
-SECRET_CHARACTERS_MIN: Final = 4
-"""A hidden value is looked for in error texts from this length on: shorter ones stand everywhere by chance."""
 
 _BRANCHES: Final = ("anyOf", "oneOf", "allOf")
 _ALL_HIDDEN: Final[Mapping[str, Json]] = {REDACTED: True}
@@ -43,7 +39,7 @@ class Redaction:
             return frozenset()
         found: set[str] = set()
         self._collect(msgspec.json.decode(body), [self._schema], found)
-        return frozenset(each for each in found if len(each) >= SECRET_CHARACTERS_MIN)
+        return frozenset(found)
 
     def _collect(self, value: Json, schemas: Sequence[Mapping[str, Json]], found: set[str]) -> None:
         schemas = self._resolved(schemas)
@@ -51,12 +47,16 @@ class Redaction:
         if isinstance(value, dict):
             named = cast("dict[str, Json]", value)
             for name, each in named.items():
+                if hidden:
+                    found.add(name)
                 self._collect(each, [_ALL_HIDDEN] if hidden else _of_property(schemas, name), found)
         elif isinstance(value, list):
             listed: list[Json] = [*value]
             for index, each in enumerate(listed):
                 self._collect(each, [_ALL_HIDDEN] if hidden else _of_item(schemas, index), found)
-        elif hidden and value is not None and not isinstance(value, bool):
+        elif hidden and isinstance(value, float):
+            found.update((repr(value), f"{value:g}", f"{value:.2f}", msgspec.json.encode(value).decode()))
+        elif hidden and value is not None and not isinstance(value, bool):  # which of two a flag is can't be hidden so
             found.add(str(value))
 
     def _masked(self, value: Json, schemas: Sequence[Mapping[str, Json]]) -> Json:
@@ -87,23 +87,6 @@ class Redaction:
             for word in _BRANCHES:
                 left.extend(schema.get(word, ()))
         return found
-
-
-class Mask:
-    """Error texts without what a run's input hides: a service may repeat in its error what it was sent."""
-
-    def __init__(self, secrets: frozenset[str]) -> None:
-        self._secrets = sorted(secrets, key=len, reverse=True)  # the longest first: one may stand within another
-
-    def text(self, told: str) -> str:
-        """The text as it may be shown."""
-        for each in self._secrets:
-            told = told.replace(each, HIDDEN)
-        return told
-
-    def maybe(self, told: str | None) -> str | None:
-        """The same where there may be none; an empty one is none."""
-        return self.text(told) if told else None
 
 
 def _of_property(schemas: Sequence[Mapping[str, Json]], name: str) -> list[Mapping[str, Json]]:

@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from amends.core.decider import BuilderFailed
 from amends.core.definition import EPOCH_START, Definition
-from amends.core.errors import DefinitionNotHere, InputInvalid, LogDamaged, NoSuchSaga
+from amends.core.errors import DefinitionNotHere, InputInvalid, LogDamaged, NoSuchSaga, RunExists
 from amends.core.keys import RUN_ID
 from amends.core.retry import MICROSECONDS, micros
 from amends.core.state import RunState
@@ -24,9 +24,10 @@ from amends.core.unknown_fields import UnknownField, unknown_fields
 from amends.engine.driven import Driven
 from amends.engine.engine import Engine
 from amends.ports.log import StoredRun
-from amends.server.access import Caller
+from amends.server.access import Caller, Role
 from amends.server.context import Context
 from amends.server.problems import bad_request, too_much
+from amends.server.rate import too_many
 from amends.server.requests import (
     PAGE_DEFAULT,
     PAGE_MAX,
@@ -71,7 +72,7 @@ _TAKES: Final = "A start takes saga and input, and may take id, version, deadlin
 
 async def start(context: Context, request: Request, caller: Caller) -> Response:
     """`POST /v1/runs`: 201 for a new run, 200 for the same request again; the body is the run's."""
-    wait = wait_seconds(request)
+    wait, decodes = wait_seconds(request), _decodes(request, caller)
     asked = decoded(await read_body(request, context.limits), _START, _TAKES)
     run = _named(request, asked.id)
     engine = context.engine
@@ -81,6 +82,9 @@ async def start(context: Context, request: Request, caller: Caller) -> Response:
     unknown = _unknown(definition, bytes(asked.input))
     if unknown and flag(request, "strict"):
         raise InputInvalid(unknown[0].told, path=unknown[0].path)
+    guarded = run if context.graphs.known(definition).input.hides else None
+    if guarded is not None and (left := context.guesses.wait(guarded)):
+        raise too_many(f"{guarded} is taken, and was started with other inputs too often.", left)
     warnings = [WarningView(each.path, each.told) for each in unknown]
     try:
         started = await engine.start(
@@ -98,18 +102,25 @@ async def start(context: Context, request: Request, caller: Caller) -> Response:
         raise InputInvalid(f"{error.detail}. At {unknown[0].path}: {unknown[0].told}", path=error.path) from error
     except BuilderFailed as error:
         # What a builder did wrong is told with what it built, which may hold what the input hides.
-        told = context.graphs.known(definition).mask(bytes(asked.input)).text(str(error))
+        told = context.graphs.known(definition).input_mask(bytes(asked.input)).text(str(error))
         raise BuilderFailed(told) from None
+    except RunExists as error:
+        row = await engine.log.read_row(run or "")
+        if row is None or not caller.sees(row.saga):
+            raise RunExists(f"{run} is the id of another run.") from None  # of which this caller may know nothing
+        if guarded is not None:
+            context.guesses.take(guarded)  # the answer tells a guess at a hidden value from the right one
+        raise error from None
     except DefinitionNotHere:
         # It was started before, under a version that only another process has loaded: still the same run.
         assert run is not None
-        return await shown(context, run, 200, warnings)
+        return await shown(context, run, 200, warnings, decodes=decodes)
     if wait:
         await _settled(context, request, started.run, wait, started.driven)
     if started.is_new and started.driven is not None and (not wait or started.driven.is_current):
-        version, view = context.driven(started.driven, asked.tags or {})
+        version, view = context.driven(started.driven, asked.tags or {}, whole=decodes)
         return _response(version, view, 201, warnings)
-    return await shown(context, started.run, 201 if started.is_new else 200, warnings)
+    return await shown(context, started.run, 201 if started.is_new else 200, warnings, decodes=decodes)
 
 
 def _unknown(definition: Definition, body: bytes) -> Sequence[UnknownField]:
@@ -127,7 +138,7 @@ async def show(context: Context, request: Request, caller: Caller) -> Response:
     wait = wait_seconds(request)
     if wait:
         await _settled(context, request, run, wait, None)
-    return await shown(context, run, 200)
+    return await shown(context, run, 200, decodes=_decodes(request, caller))
 
 
 async def find(context: Context, request: Request, caller: Caller) -> Response:
@@ -184,6 +195,11 @@ def parsed(text: str) -> Where:
         raise bad_request(str(error), where="where") from error
 
 
+def _decodes(request: Request, caller: Caller) -> bool:
+    """Whether replies are given as they are: to a caller that may start runs, and doesn't ask for what may be shown."""
+    return caller.role.includes(Role.CLIENT) and not flag(request, "redacted")
+
+
 async def check_sees(context: Context, caller: Caller, run: str) -> None:
     """For a caller who doesn't see all sagas, the runs of the others aren't there."""
     if caller.sagas is None:
@@ -193,9 +209,11 @@ async def check_sees(context: Context, caller: Caller, run: str) -> None:
         raise no_such_run(run)
 
 
-async def shown(context: Context, run: str, status: int, warnings: Sequence[WarningView] = ()) -> Response:
-    """The answer that shows a run as the log has it."""
-    row, view = await context.stored(run)
+async def shown(
+    context: Context, run: str, status: int, warnings: Sequence[WarningView] = (), *, decodes: bool = False
+) -> Response:
+    """The answer that shows a run as the log has it; with its replies as they are for a program that `decodes` them."""
+    row, view = await context.stored(run, whole=decodes)
     return _response(row.version, view, status, warnings)
 
 

@@ -1,5 +1,6 @@
 """Runs read from a log and made views, whether or not their sagas are loaded: the graph is in the log."""
 
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import msgspec
@@ -7,11 +8,13 @@ import msgspec
 from amends.codecs.events import EventCodec as PlainEvents
 from amends.core.definition import Definition
 from amends.core.errors import LogDamaged, NoSuchRun
+from amends.core.offers import Offer
+from amends.core.state import RunRecord
 from amends.engine.reading import is_purged, record_of
 from amends.ports.events import EventCodec
 from amends.ports.log import LogReader, SagaKey, StoredRun
 from amends.server.graph import NO_GRAPH, Graph
-from amends.server.views import RunView, owner_of, row_only_view, run_view
+from amends.server.views import RunView, offer_views, owner_of, row_only_view, run_view
 
 
 class Graphs:
@@ -48,8 +51,18 @@ class Graphs:
         return known
 
 
-async def stored_view(log: LogReader, run: str, graphs: Graphs | None = None) -> tuple[StoredRun, RunView]:
-    """A run as the log has it; as its row has it where its history was purged or can't be read. `NoSuchRun`."""
+async def stored_view(
+    log: LogReader,
+    run: str,
+    graphs: Graphs | None = None,
+    *,
+    whole: bool = False,
+    offers: Callable[[StoredRun, RunRecord], Iterable[Offer] | None] = lambda _row, _record: None,
+) -> tuple[StoredRun, RunView]:
+    """A run as the log has it; as its row has it where its history was purged or can't be read. `NoSuchRun`.
+
+    `offers`: the verbs that would be accepted of it, where that is known.
+    """
     row = await log.read(run)
     if row is None:
         raise no_such_run(run)
@@ -61,7 +74,9 @@ async def stored_view(log: LogReader, run: str, graphs: Graphs | None = None) ->
         record = record_of(row, graphs.events)
     except LogDamaged as error:
         return row, row_only_view(row, str(error))
-    return row, run_view(graph, record, row.tags, owner_of(row))
+    view = run_view(graph, record, row.tags, owner_of(row), whole=whole)
+    offered = offers(row, record) if view.stuck else None
+    return row, view if offered is None else msgspec.structs.replace(view, offers=offer_views(offered))
 
 
 def no_such_run(run: str) -> NoSuchRun:

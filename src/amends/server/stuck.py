@@ -72,7 +72,7 @@ async def causes(log: LogReader, where: Where, graphs: Graphs | None = None) -> 
     return CausesView(
         runs,
         [
-            CauseView(*key, await _detail(log, key, cause, graphs), cause.count, cause.oldest, cause.first)
+            CauseView(*key[:-1], *await _said(log, key, cause, graphs), cause.count, cause.oldest, cause.first)
             for key, cause in ordered
         ],
     )
@@ -111,11 +111,15 @@ async def _whole(log: LogReader, row: StoredRun) -> _Key:
     return row.saga, WHOLE_RUN, RUN_PHASE, reason, None
 
 
-async def _detail(log: LogReader, key: _Key, cause: _Cause, graphs: Graphs | None) -> str | None:
+async def _said(log: LogReader, key: _Key, cause: _Cause, graphs: Graphs | None) -> tuple[str | None, str | None]:
+    """Code and detail of the first run's mark, as its view shows them; the row has the code as it came."""
     _, view = await stored_view(log, cause.first, graphs)
     _, step, phase, reason, code = key
 
     def is_it(each: StuckView) -> bool:
-        return (each.step.partition("/")[0], each.phase, each.reason, each.code) == (step, phase, reason, code)
+        named = (each.step.partition("/")[0], each.phase, each.reason, each.code is None)
+        return named == (step, phase, reason, code is None)
 
-    return next((each.detail for each in view.stuck if is_it(each)), None)
+    found = [each for each in view.stuck if is_it(each)]
+    exactly = [each for each in found if each.code == code]
+    return next(((each.code, each.detail) for each in exactly or found), (code, None))

@@ -2,16 +2,17 @@
 
 Pure: what the log has (row, graph, record) goes in, a value that encodes as JSON comes out. A saga's own code isn't
 needed: its graph is in the log, so whoever can read the log can show every run in it. Inputs and error texts are shown
-redacted; replies of a run that has ended are given as they are, since a client decodes them as their types.
+redacted. Replies of a run that has ended are redacted too, but for a client that decodes them as their types.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
 import msgspec
 
-from amends.core.keys import NOTICE, Phase, decode_item, make_key
+from amends.core.keys import NOTICE, Phase, decode_item, make_key, unit_name
+from amends.core.offers import Offer
 from amends.core.retry import Kind, Patience
 from amends.core.state import SETTLED, ItemRecord, RunRecord, RunState, StepRecord, StepState, Tries
 from amends.core.summary import PURGED, left_by, undone_steps
@@ -19,7 +20,7 @@ from amends.engine.projection import attempts_of, error_of
 from amends.ports.log import StoredRun
 from amends.ports.rows import RUN_PHASE, UNREADABLE, WHOLE_RUN, RowFacts, facts_of
 from amends.server.graph import Graph
-from amends.server.redaction import Mask
+from amends.server.masking import Mask
 
 _EPOCH_START: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST: Final = int((datetime.max.replace(tzinfo=UTC) - _EPOCH_START) / timedelta(microseconds=1))
@@ -126,6 +127,20 @@ class WarningView(msgspec.Struct, frozen=True):
     text: str
 
 
+class OfferView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A verb that would be accepted of a stuck run. `step` (`reserve/sku-1` for one call of many) is left out for a
+    verb on the whole run; `outcome` is what `resolve` and `answer` take.
+
+    `needs_reply`: only with a reply of the step's type. `possible_from`: it is refused until then.
+    """
+
+    verb: str
+    step: str = ""
+    outcome: str | None = None
+    needs_reply: bool = False
+    possible_from: datetime | None = None
+
+
 class RunView(msgspec.Struct, frozen=True):
     """One run, whole. `version` is the saga's. Times are UTC.
 
@@ -135,7 +150,8 @@ class RunView(msgspec.Struct, frozen=True):
 
     Left out where there is none: `turned` (why it goes backward), `abort_requested` (somebody wants that, the pivot
     decides), `notice` (its delivery), `effects` (what may remain of an abandoned run), `owner`, `warnings` (in the
-    answer to a start only: fields of the input that its type doesn't have; they are ignored).
+    answer to a start only: fields of the input that its type doesn't have; they are ignored), `offers` (the verbs that
+    would be accepted of a stuck run: left out where this process hasn't loaded its saga, and can't know).
     """
 
     id: str
@@ -161,6 +177,7 @@ class RunView(msgspec.Struct, frozen=True):
     effects: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
     owner: OwnerView | msgspec.UnsetType = msgspec.UNSET
     warnings: Sequence[WarningView] | msgspec.UnsetType = msgspec.UNSET
+    offers: Sequence[OfferView] | msgspec.UnsetType = msgspec.UNSET
 
 
 class StuckRow(msgspec.Struct, frozen=True):
@@ -227,9 +244,11 @@ class WorkersView(msgspec.Struct, frozen=True):
     workers: list[WorkerView]
 
 
-def run_view(graph: Graph, record: RunRecord, tags: Mapping[str, str], owner: OwnerView | None = None) -> RunView:
-    """A run from its record."""
-    mask = graph.mask(record.input)
+def run_view(
+    graph: Graph, record: RunRecord, tags: Mapping[str, str], owner: OwnerView | None = None, *, whole: bool = False
+) -> RunView:
+    """A run from its record. `whole`: its replies as they are, for the program that decodes them."""
+    mask = graph.mask(record)
     notice, turned = record.notice, record.turned
     return RunView(
         id=record.run,
@@ -240,7 +259,7 @@ def run_view(graph: Graph, record: RunRecord, tags: Mapping[str, str], owner: Ow
         current=[name for name in graph.kinds if record.step_state(name) in _CURRENT],
         steps=[_step(record, name, kind, mask, graph) for name, kind in graph.kinds.items()],
         input=msgspec.Raw(graph.input.shown(record.input)),
-        outcome=None if record.ended is None else _outcome(graph, record, mask),
+        outcome=None if record.ended is None else _outcome(graph, record, mask, whole=whole),
         stuck=_stuck(record, mask),
         created_at=moment(record.created_at),
         updated_at=moment(record.at),
@@ -249,7 +268,7 @@ def run_view(graph: Graph, record: RunRecord, tags: Mapping[str, str], owner: Ow
         ended_at=None if record.ended_at is None else moment(record.ended_at),
         turned=msgspec.UNSET
         if turned is None
-        else TurnedView(turned.step, turned.code, mask.text(turned.reason), moment(turned.at)),
+        else TurnedView(turned.step, mask.maybe(turned.code), mask.text(turned.reason), moment(turned.at)),
         abort_requested=mask.text(record.abort_requested)
         if record.abort_requested is not None and record.hurries_pivot
         else msgspec.UNSET,
@@ -260,6 +279,20 @@ def run_view(graph: Graph, record: RunRecord, tags: Mapping[str, str], owner: Ow
         effects=record.effects or msgspec.UNSET,
         owner=msgspec.UNSET if owner is None else owner,
     )
+
+
+def offer_views(offers: Iterable[Offer]) -> list[OfferView]:
+    """What can be done about a stuck run, as it is shown."""
+    return [
+        OfferView(
+            each.verb,
+            unit_name(each.step, decode_item(each.item)),
+            each.outcome,
+            each.needs_reply,
+            None if each.possible_from is None else moment(each.possible_from),
+        )
+        for each in offers
+    ]
 
 
 def row_only_view(row: StoredRun, unreadable: str | None = None) -> RunView:
@@ -362,13 +395,13 @@ def _step(record: RunRecord, name: str, kind: Kind, mask: Mask, graph: Graph) ->
     if step.shape != "one":
         views = [_item(record.run, each, mask, graph) for each in items]
         attempts = sum(each.attempts for each in views)
-        return StepView(name, kind.value, step.state.value, attempts, mask.maybe(error), views)
+        return StepView(name, kind.value, step.state.value, attempts, mask.said(error), views)
     return StepView(
         name,
         kind.value,
         step.state.value,
         sum(attempts_of(each) for each in items),
-        mask.maybe(error),
+        mask.said(error),
         None,
         *(_calls(record.run, items[0], mask, graph) if items else ()),
     )
@@ -376,7 +409,7 @@ def _step(record: RunRecord, name: str, kind: Kind, mask: Mask, graph: Graph) ->
 
 def _item(run: str, item: ItemRecord, mask: Mask, graph: Graph) -> ItemView:
     calls = _calls(run, item, mask, graph)
-    return ItemView(decode_item(item.item), item.state.value, attempts_of(item), mask.maybe(error_of(item)), *calls)
+    return ItemView(decode_item(item.item), item.state.value, attempts_of(item), mask.said(error_of(item)), *calls)
 
 
 def _calls(
@@ -415,7 +448,7 @@ def _call(key: str, tries: Tries, mask: Mask, *, due: int | None, patience: Pati
         answer_due=moment(tries.answer_due) if tries.pending and tries.answer_due is not None else None,
         since=moment(tries.since),
         cause=None if tries.cause is None else tries.cause.value,
-        error=mask.maybe(tries.detail),
+        error=mask.said(tries.detail),
         attempts_max=None if patience is None else patience.attempts_max,
         gives_up_at=None if patience is None else moment(tries.budget_from + patience.give_up_after),
     )
@@ -427,8 +460,8 @@ def _stuck(record: RunRecord, mask: Mask) -> list[StuckView]:
             mark.name,
             mark.phase.value,
             mark.reason,
-            mark.code,
-            mask.maybe(mark.detail),
+            mask.maybe(mark.code),
+            mask.said(mark.detail),
             mark.attempts,
             moment(mark.since),
         )
@@ -439,7 +472,7 @@ def _stuck(record: RunRecord, mask: Mask) -> list[StuckView]:
     return found
 
 
-def _outcome(graph: Graph, record: RunRecord, mask: Mask) -> OutcomeView:
+def _outcome(graph: Graph, record: RunRecord, mask: Mask, *, whole: bool) -> OutcomeView:
     turned, state = record.turned, record.state
     by = None
     reason = None if turned is None else turned.reason
@@ -449,19 +482,23 @@ def _outcome(graph: Graph, record: RunRecord, mask: Mask) -> OutcomeView:
         state=state.value,
         by_hand=record.by_hand,
         step=None if turned is None else turned.step,
-        code=None if turned is None else turned.code,
+        code=None if turned is None else mask.maybe(turned.code),
         reason=mask.maybe(reason),
         by=by,
         undone=undone_steps(graph.kinds, record),
         replies={
-            step.name: _replies(step) for step in record.steps.values() if step.state is StepState.DONE and step.items
+            step.name: _replies(step, graph, whole=whole)
+            for step in record.steps.values()
+            if step.state is StepState.DONE and step.items
         },
     )
 
 
-def _replies(step: StepRecord) -> object:
+def _replies(step: StepRecord, graph: Graph, *, whole: bool) -> object:
     known = {
-        decode_item(each.item): msgspec.Raw(each.reply) if each.reply is not None else None
+        decode_item(each.item): msgspec.Raw(each.reply if whole else _reply(each, each.reply, graph))
+        if each.reply is not None
+        else None
         for each in step.items.values()
         if each.state is StepState.DONE
     }
@@ -472,3 +509,8 @@ def _replies(step: StepRecord) -> object:
             return known
         case "list":
             return list(known.values())
+
+
+def _reply(item: ItemRecord, reply: bytes, graph: Graph) -> bytes:
+    asked = item.request
+    return reply if asked is None else graph.reply(item.step, asked.participant, asked.operation).shown(reply)

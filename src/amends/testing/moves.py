@@ -99,7 +99,8 @@ class Budget(NamedTuple):
 
 class Move(NamedTuple):
     """Something that can happen next. `again`: a copy of the message stays on its way. `dies`: the owner does, before
-    it acts on it. `costs` is what it is, where it needn't happen; `ends_process`: it takes one of the crashes.
+    it acts on it. `phase`: of the work that is over. `costs` is what it is, where it needn't happen; `ends_process`: it
+    takes one of the crashes.
     """
 
     kind: str
@@ -108,6 +109,7 @@ class Move(NamedTuple):
     epoch: int = 0
     flying: Flying | None = None
     vertex: tuple[str, str] = ("", "")
+    phase: Phase = Phase.ACTION
     does: Does | None = None
     cause: Cause = Cause.TIMED_OUT
     dies: bool = False

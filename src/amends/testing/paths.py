@@ -89,7 +89,7 @@ def _what(move: Move) -> str:
             step, item, phase, attempt = move.flying
             return f"{_call(step, item, phase, attempt, move.epoch)}!{_CAUSES[move.cause]}"
         case "finish":
-            return f"{_unit(*move.vertex)}${_WANTS[move.wants]}"
+            return f"{_PHASES[move.phase]}{_unit(*move.vertex)}${_WANTS[move.wants]}"
         case "person" if move.does is not None:
             does = move.does
             unit = f"({_unit(does.step, does.item)})" if does.step else ""

@@ -14,7 +14,7 @@ from amends.core.state import ASK, StepState
 from amends.testing.moment import Moment
 from amends.testing.moves import Answer, FaultKind, Flying, Move, Process, Request, is_of
 from amends.testing.people import CANCEL, Does, deeds
-from amends.testing.pretend import Barrier, Naive, Wants
+from amends.testing.pretend import PENDING_PHASES, Barrier, Naive, Wants
 from amends.testing.rows import UNFINISHED
 
 IN_FLIGHT_MAX: Final = 10 * MICROSECONDS
@@ -146,10 +146,13 @@ def pending(world: Moment) -> Iterator[Move]:
     for vertex, row in world.rows.items():
         if row.state not in UNFINISHED:
             continue
-        if (Barrier if world.setup.keeps_contract(world.guard_of(vertex)) else Naive).can_finish(row):
-            yield Move("finish", vertex=vertex)
-            if may_refuse:
-                yield Move("finish", vertex=vertex, wants=Wants.NO, costs=FaultKind.NO)
+        participant = Barrier if world.setup.keeps_contract(world.guard_of(vertex)) else Naive
+        for phase in PENDING_PHASES:
+            # Each completion comes under its own key, whatever the row says by then.
+            if participant.can_finish(row, phase):
+                yield Move("finish", vertex=vertex, phase=phase)
+                if may_refuse:
+                    yield Move("finish", vertex=vertex, phase=phase, wants=Wants.NO, costs=FaultKind.NO)
 
 
 # -- time and owners

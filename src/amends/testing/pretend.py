@@ -1,20 +1,31 @@
 """Participants on paper: what a service would answer, and what would be left in its database, as values.
 
-`Barrier` keeps the participant's contract to the letter: one row per step and run, repeats replayed, empty undos
-remembered, late actions refused. `Naive` is a service that never heard of the contract: it repeats what it is told to
-(`once`) or recognises a key (`idempotent`), and knows no tombstone.
+`Barrier` runs the barrier that ships (`amends.participant.barrier`) over one row in memory: what the explorer and the
+simulator see is what a service does. `Naive` is a service that never heard of the contract: it repeats what it is told
+to (`once`) or recognises a key (`idempotent`), and knows no tombstone.
 
 Both are functions from a row and a call to a row and an answer. Whether the service's own code says yes or no is not
 theirs to know: it comes in as `Wants`, so that whoever explores can try every way.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final, Literal, NamedTuple, TypeAlias
+from functools import lru_cache
+from hashlib import sha256
+from typing import Final, Literal, NamedTuple, TypeAlias, TypeVar, assert_never
 
-from amends.core.answers import NULL, Cause, Halt, Outcome, Pending, SaidNo, Succeeded, Unknown
-from amends.core.keys import Phase
+from amends.core.answers import NULL, Answered, Cause, Halt, Outcome, Pending, SaidNo, Succeeded, Unknown, read_answer
+from amends.core.errors import CannotCompensate, Rejected
+from amends.core.keys import Key, Phase
 from amends.core.retry import Guard, Kind
 from amends.core.values import Words
+from amends.participant import barrier
+from amends.participant.answer import JSON_TYPE, PROBLEM_TYPE, Answer
+from amends.participant.incoming import Incoming
+from amends.participant.steps import Asking, Done, Ended, Postponed, Refused
+from amends.ports import inbox
+
+T = TypeVar("T")
 
 
 class Wants(Words):
@@ -59,7 +70,9 @@ class Answers(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What a participant keeps of one step. `undone_by_hand`: sealed as undone, no code was run."""
+    """What a participant keeps of one step. `reply`: what its action was answered, a refusal too; `undone_by_hand`:
+    sealed as undone, no code was run.
+    """
 
     state: State
     kind: Kind
@@ -81,77 +94,52 @@ class Said(NamedTuple):
     did: Did = ""
 
 
-BLOCKED: Final = SaidNo("blocked", "its undo came first: it can't act any more", "blocked")
-NEVER: Final = SaidNo("noop", "it never acted and can't any more", "noop")
 FAILED: Final = Unknown(Cause.SERVER_ERROR, "503")
 ABSENT: Final = Unknown(Cause.ABSENT, "nothing here yet")
 PENDING: Final = Pending()
 UNDONE: Final = Succeeded(NULL)
 NOTHING_TO_UNDO: Final = Succeeded(NULL, "noop")
-KEY_REUSED: Final = Halt("key-reused", "other bytes under the same key")
-STALE: Final = Halt("stale-epoch", "a later owner of this run has called already")
 CANNOT: Final = Halt("cannot-compensate", "the service can't undo this by itself")
-HALT_BLOCKED: Final = Halt("blocked", "a compensation came before this step, which is never undone")
 
-_GONE: Final = frozenset({State.BLOCKED, State.COMPENSATING, State.COMPENSATED})
-_UNDOABLE: Final = frozenset({State.SUCCEEDED, State.PENDING})
+RUN: Final = "run"
+OPERATION: Final = "operation"
+LONG_AFTER: Final = 1 << 53
+"""When every action was first logged: long after anything was purged, for nothing ever is here."""
+
+KNOWN_MAX: Final = 1 << 16
+"""Answers that are kept in mind: few rows and few calls meet again and again."""
 
 
 class Barrier:
-    """A participant that keeps the contract."""
+    """A participant that keeps the contract, because it runs the barrier that ships."""
 
     @staticmethod
     def runs_code(row: Row | None, call: Called) -> bool:
         """Whether the service's own code would be asked, so that what it wants matters."""
-        match call.phase:
-            case Phase.ACTION:
-                return row is None
-            case Phase.COMPENSATION:
-                return (
-                    row is not None
-                    and row.state in _UNDOABLE
-                    and row.epoch <= call.epoch
-                    and row.undo_request in {None, call.body}
-                )
-            case Phase.PROBE | Phase.SEAL:
-                return False
+        return _asked(row, call, Wants.YES, _ANY).works
 
     @staticmethod
     def answer(row: Row | None, call: Called, wants: Wants, answers: Answers) -> Said:
         """What it answers."""
-        match call.phase:
-            case Phase.ACTION:
-                return _act(row, call, wants, answers)
-            case Phase.COMPENSATION:
-                return _undo(row, call, wants)
-            case Phase.PROBE:
-                return Said(None, ABSENT) if row is None else Said(row, _what_happened(row, call, answers))
-            case Phase.SEAL:
-                return _seal(row, call, answers)
+        return _asked(row, call, wants, answers).said
 
     @staticmethod
-    def finish(row: Row, wants: Wants, answers: Answers) -> Said:
-        """Work that was taken on is over: what is posted to the callback."""
-        if row.state is State.COMPENSATING:
-            if wants is Wants.YES:
-                return Said(replace(row, state=State.COMPENSATED), UNDONE, "undone")
-            before = State.PENDING if row.reply is None else State.SUCCEEDED
-            return Said(replace(row, state=before, undo_request=None), CANNOT)
-        if wants is Wants.YES:
-            done = replace(row, state=State.SUCCEEDED, reply=answers.reply)
-            return Said(done, Succeeded(answers.reply), "acted")
-        if row.kind is Kind.RETRIABLE:
-            return Said(None, answers.no)
-        return Said(replace(row, state=State.REJECTED), answers.no)
+    def finish(row: Row, phase: Phase, wants: Wants, answers: Answers) -> Said | None:
+        """Work that was taken on in this phase is over: what is posted to the callback. `None`: it isn't pending."""
+        return _finished(row, phase, wants, answers)
 
     @staticmethod
-    def can_finish(row: Row) -> bool:
-        """Whether it has work that was taken on and isn't over."""
-        return row.state is State.PENDING or row.state is State.COMPENSATING
+    def can_finish(row: Row, phase: Phase | None = None) -> bool:
+        """Whether it has work that was taken on (in this phase) and isn't over."""
+        phases = PENDING_PHASES if phase is None else (phase,)
+        return any(_finished(row, each, Wants.YES, _ANY) is not None for each in phases)
 
     @staticmethod
     def is_settled(row: Row | None, call: Called) -> bool:
-        """Whether this call changes nothing, now or at any time, so that only its answer could matter."""
+        """Whether this call changes nothing, now or at any time, so that only its answer could matter.
+
+        This is a claim about all rows that may follow; a test holds it against the barrier itself.
+        """
         if call.phase is Phase.PROBE:
             return True
         if row is None or (row.state is State.PENDING and row.kind is Kind.RETRIABLE):
@@ -166,88 +154,176 @@ class Barrier:
                 return never or row.state is State.COMPENSATED
 
 
-def _act(row: Row | None, call: Called, wants: Wants, answers: Answers) -> Said:
-    if row is None:
-        fresh = Row(State.SUCCEEDED, call.kind, call.epoch, request=call.body, reply=answers.reply)
+PENDING_PHASES: Final = (Phase.ACTION, Phase.COMPENSATION)
+"""Phases whose work may be taken on and answered later."""
+
+_ANY: Final = Answers(NULL, SaidNo("no", "no"))
+
+
+class _Fails(Exception):
+    """The service's own code raised something."""
+
+
+class _Came(NamedTuple):
+    """What came of a call; `works`: the service's own code was asked."""
+
+    said: Said
+    works: bool
+
+
+@lru_cache(KNOWN_MAX)
+def _asked(row: Row | None, call: Called, wants: Wants, answers: Answers) -> _Came:
+    """One transaction of the barrier, over one row in memory."""
+    key = Key(RUN, call.step, call.item, call.phase)
+    seal: Literal["undone", "rejected"] | None = None
+    if call.seal:
+        seal = "undone" if call.seal == "undone" else "rejected"
+    incoming = Incoming(key, OPERATION, call.kind, LONG_AFTER, call.epoch, seal, 1, None, None)
+    worked: list[inbox.Row | None] = []
+
+    def work(undone: inbox.Row | None) -> Ended:
+        worked.append(undone)
         match wants:
             case Wants.YES:
-                return Said(fresh, Succeeded(answers.reply), "acted")
+                return Done(NULL if undone is not None else answers.reply)
             case Wants.LATER:
-                return Said(replace(fresh, state=State.PENDING, reply=None), PENDING)
+                return Postponed()
+            case Wants.NO if undone is None:
+                return Refused(Rejected(answers.no.detail, code=answers.no.code))
             case Wants.NO:
-                if call.kind is Kind.RETRIABLE:
-                    return Said(None, answers.no)  # remembered, it could never succeed
-                return Said(replace(fresh, state=State.REJECTED, reply=None), answers.no)
+                return Refused(CannotCompensate(CANNOT.detail))
             case Wants.FAILS:
-                return Said(None, FAILED)
-    if row.state in _GONE:
-        return Said(row, HALT_BLOCKED if call.kind is Kind.RETRIABLE else BLOCKED)
-    if row.request != call.body:
-        return Said(row, KEY_REUSED)
-    return Said(row, _what_happened(row, call, answers))
+                raise _Fails
+
+    kept = None if row is None else _real(row, key)
+    try:
+        verdict, after = _walk(barrier.program(barrier.Call(incoming, incoming.print_of(call.body))), kept, work)
+    except _Fails:
+        return _Came(Said(row, FAILED), works=True)
+    did: Did = ""
+    if worked and wants is Wants.YES and verdict.commit:
+        (undone,) = worked
+        if undone is None:
+            did = "acted"
+        elif undone.state is inbox.RowState.SUCCEEDED:
+            did = "undone"
+    left = row if not verdict.commit else None if after is None else _paper(after, row, call)
+    return _Came(Said(left, _read(verdict.final(), call), did), works=bool(worked))
 
 
-def _what_happened(row: Row, call: Called, answers: Answers) -> Outcome:
-    match row.state:
-        case State.SUCCEEDED:
-            return Succeeded(row.reply or NULL)
-        case State.REJECTED:
-            return answers.no
-        case State.PENDING:
-            return PENDING
-        case State.ACTING:
-            return FAILED
-        case State.BLOCKED | State.COMPENSATING | State.COMPENSATED:
-            return HALT_BLOCKED if call.kind is Kind.RETRIABLE and call.phase is Phase.ACTION else BLOCKED
+@lru_cache(KNOWN_MAX)
+def _finished(row: Row, phase: Phase, wants: Wants, answers: Answers) -> Said | None:
+    key = Key(RUN, "step", "", phase)
+    said = Rejected(answers.no.detail, code=answers.no.code)
+
+    def reply(_: inbox.Row) -> bytes:
+        return answers.reply
+
+    try:
+        answer, after = _walk(
+            barrier.answer_pending(key, reply if wants is Wants.YES else said), _real(row, key), _never
+        )
+    except barrier.Blocked:
+        return None
+    did: Did = ""
+    if wants is Wants.YES:
+        undoes = phase is Phase.COMPENSATION
+        did = "acted" if not undoes else "" if row.reply is None else "undone"
+    called = Called("step", "", phase, row.kind, b"", row.epoch)
+    return Said(None if after is None else _paper(after, row, called), _read(answer, called), did)
 
 
-def _undo(row: Row | None, call: Called, wants: Wants) -> Said:
-    if row is None:
-        return Said(Row(State.BLOCKED, call.kind, call.epoch, undo_request=call.body), NOTHING_TO_UNDO)
-    if row.undo_request is not None and row.undo_request != call.body:
-        return Said(row, KEY_REUSED)
-    match row.state:
-        case State.BLOCKED | State.REJECTED:
-            return Said(replace(row, undo_request=call.body), NOTHING_TO_UNDO)
-        case State.COMPENSATED:
-            return Said(row, NOTHING_TO_UNDO if row.undone_by_hand else UNDONE)
-        case State.COMPENSATING:
-            return Said(row, PENDING)
-        case State.ACTING:
-            return Said(row, FAILED)
-        case State.SUCCEEDED | State.PENDING:
-            pass
-    if row.epoch > call.epoch:
-        return Said(row, STALE)
-    did: Did = "undone" if row.state is State.SUCCEEDED else ""
-    undone = replace(row, state=State.COMPENSATED, undo_request=call.body, epoch=call.epoch)
-    match wants:
-        case Wants.YES:
-            return Said(undone, UNDONE, did)
-        case Wants.LATER if did:
-            return Said(replace(undone, state=State.COMPENSATING), PENDING)
-        case Wants.LATER:
-            return Said(undone, UNDONE)
-        case Wants.NO:
-            return Said(row, CANNOT)
-        case Wants.FAILS:
-            return Said(row, FAILED)
+def _never(_: inbox.Row | None) -> Ended:
+    msg = "answering pending work runs no handler"
+    raise AssertionError(msg)
 
 
-def _seal(row: Row | None, call: Called, answers: Answers) -> Said:
-    if row is None:
-        return Said(Row(State.BLOCKED, call.kind, call.epoch), NEVER)
-    if call.seal == "undone":
-        if row.state in _UNDOABLE or row.state is State.COMPENSATING:
-            by_hand = replace(row, state=State.COMPENSATED, undone_by_hand=True, epoch=max(row.epoch, call.epoch))
-            return Said(by_hand, Succeeded(row.reply or NULL))
-        if row.state is State.COMPENSATED and row.undone_by_hand:
-            return Said(row, Succeeded(row.reply or NULL))
-        if row.state in {State.REJECTED, State.BLOCKED}:
-            return Said(row, NEVER)
-    if call.seal == "rejected" and row.state is State.PENDING:
-        return Said(replace(row, state=State.REJECTED, epoch=max(row.epoch, call.epoch)), answers.no)
-    return Said(row, _what_happened(row, call, answers))
+def _walk(
+    asking: Asking[T], row: inbox.Row | None, work: Callable[[inbox.Row | None], Ended]
+) -> tuple[T, inbox.Row | None]:
+    """Perform a generator's steps on one row; what it returns, and the row as it left it."""
+    given: object = None
+    while True:
+        try:
+            step = asking.send(given)
+        except StopIteration as end:
+            result: T = end.value
+            return result, row
+        given = None
+        match step:
+            case inbox.Insert(row=new):
+                given = row is None
+                row = new if row is None else row
+            case inbox.Lock() | inbox.Read():
+                given = row
+            case inbox.Update(row=new):
+                row = new
+            case inbox.Delete():
+                row = None
+            case inbox.ReadPurgedThrough():
+                given = 0
+            case inbox.Savepoint():
+                pass
+            case inbox.Work(row=undone):
+                given = work(undone)
+            case inbox.Release() | inbox.RollBack():
+                given = True
+            case _ as never:
+                assert_never(never)
+
+
+def _read(answer: Answer, call: Called) -> Outcome:
+    """The answer as the orchestrator reads it."""
+    return read_answer(
+        Answered(answer.status, answer.headers, answer.body),
+        phase=call.phase,
+        retriable=call.kind is Kind.RETRIABLE,
+        decode=None if call.phase is Phase.COMPENSATION or call.seal == "undone" else bytes,
+        now=0,
+    )
+
+
+# -- a row as the barrier has it, and back
+
+
+def _print(body: bytes | None) -> bytes | None:
+    return None if body is None else sha256(OPERATION.encode() + b"\0" + body).digest()
+
+
+def _real(row: Row, key: Key) -> inbox.Row:
+    refused = row.state is State.REJECTED
+    return inbox.Row(
+        key.run,
+        key.vertex,
+        inbox.RowState(row.state.value),
+        kind=row.kind,
+        operation=OPERATION if row.request is not None else None,
+        request_print=_print(row.request),
+        reply_status=None if row.reply is None else 409 if refused else 200,
+        reply_type=None if row.reply is None else PROBLEM_TYPE if refused else JSON_TYPE,
+        reply=row.reply,
+        compensation_print=_print(row.undo_request),
+        compensation_reply=NULL if row.state is State.COMPENSATED and not row.undone_by_hand else None,
+        epoch=row.epoch,
+    )
+
+
+def _paper(real: inbox.Row, before: Row | None, call: Called) -> Row:
+    return Row(
+        State(real.state.value),
+        call.kind if real.kind is None else real.kind,
+        real.epoch,
+        _body(real.request_print, None if before is None else before.request, call),
+        _body(real.compensation_print, None if before is None else before.undo_request, call),
+        real.reply,
+        real.state is inbox.RowState.COMPENSATED and real.compensation_reply is None,
+    )
+
+
+def _body(printed: bytes | None, before: bytes | None, call: Called) -> bytes | None:
+    if printed is None:
+        return None
+    return before if before is not None and printed == _print(before) else call.body
 
 
 class Naive:
@@ -292,13 +368,15 @@ class Naive:
                 return Said(replace(row, state=State.COMPENSATED, undo_request=call.body), UNDONE, "undone")
 
     @staticmethod
-    def finish(row: Row, wants: Wants, answers: Answers) -> Said:
+    def finish(row: Row, _phase: Phase, wants: Wants, answers: Answers) -> Said | None:
         """Work that was taken on is over."""
+        if row.state is not State.PENDING:
+            return None
         if wants is Wants.YES:
             return Said(replace(row, state=State.SUCCEEDED), Succeeded(answers.reply), "acted")
         return Said(None, answers.no)
 
     @staticmethod
-    def can_finish(row: Row) -> bool:
-        """Whether it has work that was taken on and isn't over."""
-        return row.state is State.PENDING
+    def can_finish(row: Row, phase: Phase | None = None) -> bool:
+        """Whether it has work that was taken on (in this phase) and isn't over."""
+        return row.state is State.PENDING and phase is not Phase.COMPENSATION

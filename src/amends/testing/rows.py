@@ -60,14 +60,13 @@ class Rows(dict[Vertex, Row]):
             known = self._known[key] = self._after(vertex, said, answer)
         return known
 
-    def finished(self, vertex: Vertex, wants: Wants, answers: Answers, guard: Guard) -> Told:
-        """Work that was taken on is over: what is posted to the callback."""
-        key = (vertex, wants, answers.reply)
+    def finished(self, vertex: Vertex, phase: Phase, wants: Wants, answers: Answers, guard: Guard) -> Told:
+        """Work that was taken on in this phase is over: what is posted to the callback."""
+        key = (vertex, phase, wants, answers.reply)
         known = self._known.get(key)
         if known is None:
-            row = self[vertex]
-            phase = Phase.ACTION if row.state is not State.COMPENSATING else Phase.COMPENSATION
-            said = (Barrier if guard is Guard.BARRIER else Naive).finish(row, wants, answers)
+            said = (Barrier if guard is Guard.BARRIER else Naive).finish(self[vertex], phase, wants, answers)
+            assert said is not None, f"{vertex} isn't pending in phase {phase}"
             known = self._known[key] = self._after(vertex, said, Answer(0, 0, *vertex, phase, said.outcome))
         return known
 

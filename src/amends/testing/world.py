@@ -62,7 +62,7 @@ class World(Moment):
             case "receive":
                 new.receive(move)
             case "finish":
-                new.finish(move.vertex, move.wants)
+                new.finish(move.vertex, move.phase, move.wants)
             case "person" if move.does is not None:
                 new.cancelled += move.does == CANCEL and move.free
                 new.person(move.does)
@@ -89,10 +89,10 @@ class World(Moment):
         if silent is None and self.drive.living >> message.epoch & 1:
             self.wire = self.wire.plus(told.answer)
 
-    def finish(self, vertex: tuple[str, str], wants: Wants) -> None:
+    def finish(self, vertex: tuple[str, str], phase: Phase, wants: Wants) -> None:
         """A participant is done with what it took on, and posts the callback."""
         answers = self.history.answers(vertex, self.setup.given)
-        told = self.rows.finished(vertex, wants, answers, self.setup.does_under(self.guard_of(vertex)))
+        told = self.rows.finished(vertex, phase, wants, answers, self.setup.does_under(self.guard_of(vertex)))
         self._happened(told)
         self.wire = self.wire.plus(told.answer)
 

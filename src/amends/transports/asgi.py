@@ -9,11 +9,12 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Final, TypeAlias, cast
 from urllib.parse import quote, unquote
 
-from amends.core.answers import OUTCOME_HEADER, Answered, Cause, Lost, NotSent
+from amends.core.answers import OUTCOME_HEADER, Answered, Cause, Lost, NoRoom, NotSent
 from amends.core.limits import REPLY_BYTES_MAX
 from amends.core.texts import told
 from amends.ports.transport import Outgoing
 from amends.ports.wire import call_headers
+from amends.transports.room import not_sent
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -36,7 +37,7 @@ class AsgiTransport:
         self._lifespan: _Lifespan | None = None
         self._calls: set[asyncio.Task[None]] = set()
 
-    async def send(self, call: Outgoing) -> Answered | NotSent | Lost:
+    async def send(self, call: Outgoing) -> Answered | NotSent | NoRoom | Lost:
         shown = f"asgi:{call.participant}{self._base}/{call.operation}"
         if self._lifespan is None:
             self._lifespan = _Lifespan(self._app)
@@ -49,7 +50,9 @@ class AsgiTransport:
                 try:
                     request = self._request(call)
                 except Exception as error:  # noqa: BLE001 - a mapping that fetches a token runs its author's code
-                    return NotSent(f"the headers of the route to {call.participant} can't be had: {told(error)}")
+                    return not_sent(
+                        f"the headers of the route to {call.participant} can't be had: {told(error)}", error
+                    )
                 exchange = _Exchange(request, call.body)
                 task = asyncio.create_task(exchange.run(self._app), name=call.key)
                 self._calls.add(task)
@@ -121,7 +124,9 @@ class _Exchange:
         await self._over.wait()
         if not self._complete or self._status is None:
             why = "nothing" if self._error is None else told(self._error)
-            return Lost(Cause.LOST, f"no complete answer from {shown}: {why}")
+            raised = "nothing" if self._error is None else type(self._error).__name__
+            ours = f"no complete answer from {shown}"
+            return Lost(Cause.LOST, f"{ours}: {why}", f"{ours}: {raised}")
         outcomes = sum(name == OUTCOME_HEADER for name, _ in self._headers)
         repeated = frozenset({OUTCOME_HEADER} if outcomes > 1 else ())
         return Answered(self._status, dict(self._headers), bytes(self._said), shown, repeated)

@@ -21,7 +21,7 @@ from typing import Final
 from aiohappyeyeballs import start_connection  # pyright: ignore[reportUnknownVariableType] - bare tuples in its alias
 from yarl import URL
 
-from amends.core.answers import Answered, Cause, Lost, NotSent
+from amends.core.answers import Answered, Cause, Lost, NoRoom, NotSent
 from amends.core.errors import NoRoute
 from amends.core.operation import Tls
 from amends.core.texts import told
@@ -30,6 +30,7 @@ from amends.ports.transport import Outgoing
 from amends.ports.wire import CALL_HEADERS, call_head
 from amends.transports.http_connection import ExchangeFailed, HttpConnection
 from amends.transports.limits import Limits
+from amends.transports.room import not_sent
 
 KEEP_ALIVE_SECONDS: Final = 4.0
 """Below the 5 s after which uvicorn and Node close idle connections: the server shouldn't be the first to close."""
@@ -38,7 +39,7 @@ _ALWAYS: Final = {"user-agent": "amends", "accept": "application/json", "accept-
 _FRAMING: Final = frozenset({"content-length", "transfer-encoding"})
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
-_FAILURES: Final = (ExchangeFailed, OSError, ValueError, RuntimeError)
+_FAILURES: Final = (ExchangeFailed, OSError, ValueError, RuntimeError, MemoryError)
 """`ValueError`: a name that can't be one; `RuntimeError`: what uvloop says of a socket that was closed meanwhile."""
 
 EYEBALLS_SECONDS: Final = 0.25
@@ -73,12 +74,12 @@ class HttpTransport:
         self._places: dict[str, tuple[str, str]] = {}
         self._pool: _Pool | None = None
 
-    async def send(self, call: Outgoing) -> Answered | NotSent | Lost:
+    async def send(self, call: Outgoing) -> Answered | NotSent | NoRoom | Lost:
         line, shown = self._place(call.operation)
         try:
             request = self._request(line, call)
         except Exception as error:  # noqa: BLE001 - a mapping that fetches a token runs its author's code
-            return NotSent(f"the headers of the route to {call.participant} can't be had: {_why(error)}")
+            return not_sent(f"the headers of the route to {call.participant} can't be had: {_why(error)}", error)
         connection: HttpConnection | None = None
         pool = self._opened()
         limits = pool.limits(call.timeout_seconds)
@@ -94,7 +95,7 @@ class HttpTransport:
             return Lost(Cause.TIMED_OUT, f"no answer from {shown} within {call.timeout_seconds:g} s")
         except _FAILURES as error:
             if connection is None:
-                return NotSent(f"no connection to {shown}: {_why(error)}")
+                return not_sent(f"no connection to {shown}: {_why(error)}", error)
             return Lost(Cause.LOST, f"no answer from {shown}: {_why(error)}")
         finally:
             limits.end(limit)

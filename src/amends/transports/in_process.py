@@ -8,6 +8,7 @@ anew.
 
 import asyncio
 import json
+import logging
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from concurrent.futures import Future
 from contextvars import copy_context
@@ -19,18 +20,21 @@ from typing import Any, Final, Protocol, TypeAlias, cast
 
 import msgspec
 
-from amends.core.answers import NULL, OUTCOME_HEADER, Answered, Came, Cause, Faulty, Lost, NotSent
+from amends.core.answers import NULL, OUTCOME_HEADER, Answered, Came, Cause, Faulty, Lost, NoRoom
 from amends.core.codec import Codec, Undecodable
 from amends.core.errors import CannotCompensate, Later, Rejected
-from amends.core.keys import COMPENSATION, Phase
+from amends.core.keys import COMPENSATION, Phase, unit_name
 from amends.core.limits import REPLY_BYTES_MAX
 from amends.core.operation import AT_ONCE_DEFAULT, Blocking
-from amends.core.texts import no_of, told
+from amends.core.texts import clean, no_of, told
 from amends.ports.interrupts import ends_the_caller
 from amends.ports.this_call import CURRENT_CALL, CallInfo, call_info
 from amends.ports.transport import Outgoing
 from amends.ports.wire import call_headers
+from amends.transports.room import lacks_room, not_sent
 from amends.transports.threads import Threads
+
+_LOGGER: Final = logging.getLogger("amends.steps")
 
 Annotation: TypeAlias = Any
 """A type as annotations write it: a class, a generic alias, a union; Python has no type for these."""
@@ -141,7 +145,10 @@ class LocalTransport:
                 return Faulty(f"what is logged for {_named(call)} can't be read: {error.detail} at {error.path}")
             if not _blocks(work.function):
                 return await _do_here(call, work, arguments)
-            attempt = self._start(call, work, arguments)
+            started = self._start(call, work, arguments)
+            if isinstance(started, NoRoom):
+                return started
+            attempt = started
         try:
             # Never cancels what it waits for: that is `stop`'s, where it can be done at all.
             await asyncio.wait([attempt.task], timeout=call.timeout_seconds)
@@ -167,12 +174,17 @@ class LocalTransport:
             self._threads.close()
             self._threads = None
 
-    def _start(self, call: Outgoing, work: LocalWork, arguments: Sequence[object]) -> "_Attempt":
+    def _start(self, call: Outgoing, work: LocalWork, arguments: Sequence[object]) -> "_Attempt | NoRoom":
         if self._threads is None:
             self._threads = Threads(self._at_once, "amends-local")
         function = cast("Blocking[..., Any]", work.function).work
         context = copy_context()
-        job = self._threads.submit(lambda: context.run(_do_blocking, call, work, function, arguments))
+        try:
+            job = self._threads.submit(lambda: context.run(_do_blocking, call, work, function, arguments))
+        except (RuntimeError, MemoryError) as error:
+            if not lacks_room(error):
+                raise
+            return NoRoom(f"{call.operation} was not begun: {told(error)}")
         task = asyncio.create_task(_follow(job, call), name=call.key)
         attempt = self._running[call.key] = _Attempt(task, job)
         task.add_done_callback(lambda _: self._running.pop(call.key, None))
@@ -209,7 +221,7 @@ async def _follow(job: Future[Came], call: Outgoing) -> Came:
         return await asyncio.wrap_future(job)
     except asyncio.CancelledError:
         if job.cancelled():
-            return NotSent(f"no thread was free for {call.operation} within {call.timeout_seconds:g} s")
+            return NoRoom(f"no thread was free for {call.operation} within {call.timeout_seconds:g} s")
         raise
 
 
@@ -296,9 +308,17 @@ def _raised(call: Outgoing, function: object, error: BaseException) -> Came:
         case Later(), _:
             return _answer(call, 202, {OUTCOME_HEADER: "pending"})
         case SystemExit(), _:  # whoever wrote it meant this process, which isn't the step's to end
-            return Lost(Cause.EXITED, _where(function, error))
+            return _failed(call, Cause.EXITED, function, error)
         case _:
-            return Lost(Cause.RAISED, _where(function, error))
+            return _failed(call, Cause.RAISED, function, error)
+
+
+def _failed(call: Outgoing, cause: Cause, function: object, error: BaseException) -> Lost:
+    """An exception that is no answer: its traceback is written to the log of this process, once per attempt."""
+    detail = _where(function, error)
+    what = unit_name(call.step, call.item) + ("" if call.phase is Phase.ACTION else f", {call.phase.value}")
+    _LOGGER.warning("%s: %s, attempt %d: %s", call.run, what, call.attempt, clean(detail), exc_info=error)
+    return Lost(cause, detail, type(error).__name__)
 
 
 _SUCCEEDED: Final[Mapping[str, str]] = {OUTCOME_HEADER: "succeeded"}
@@ -391,14 +411,17 @@ class ServiceTransport:
         try:
             headers = {**{name.lower(): value for name, value in self._given.items()}, **call_headers(call)}
         except Exception as error:  # noqa: BLE001 - a mapping that fetches a token runs its author's code
-            return NotSent(f"the headers of the route to {call.participant} can't be had: {told(error)}")
+            return not_sent(f"the headers of the route to {call.participant} can't be had: {told(error)}", error)
         try:
             async with asyncio.timeout(call.timeout_seconds):
                 said = await self._service.handle(headers, call.operation, call.body)
         except TimeoutError:
             return Lost(Cause.TIMED_OUT, f"no answer from {shown} within {call.timeout_seconds:g} s")
         except Exception as error:  # noqa: BLE001 - over a wire nobody would see what it was either
-            return Lost(Cause.RAISED, f"no answer from {shown}: {_where(None, error)}")
+            failed = _failed(call, Cause.RAISED, None, error)
+            return Lost(
+                failed.cause, f"no answer from {shown}: {failed.detail}", f"no answer from {shown}: {failed.ours}"
+            )
         return Answered(said.status, said.headers, said.body[: REPLY_BYTES_MAX + 1], shown, own=True)
 
     async def close(self) -> None:

@@ -26,12 +26,20 @@ class Threads(Generic[R]):
         self._begun = 0
 
     def submit(self, work: Callable[[], R]) -> Future[R]:
-        """Have it done on one of the threads; until one begins with it, it can be cancelled."""
+        """Have it done on one of the threads; until one begins with it, it can be cancelled.
+
+        Raises what the system says where it gives no more threads and none has begun with the work by then.
+        """
         job: Future[R] = Future()
         self._jobs.put((job, work))
         if not self._idle.acquire(blocking=False) and self._begun < self._at_once:
-            Thread(target=self._work, name=f"{self._name}-{self._begun}", daemon=True).start()
-            self._begun += 1
+            try:
+                Thread(target=self._work, name=f"{self._name}-{self._begun}", daemon=True).start()
+            except (RuntimeError, MemoryError):
+                if job.cancel():  # else a thread that got free has begun with it
+                    raise
+            else:
+                self._begun += 1
         return job
 
     def close(self) -> None:

@@ -1,13 +1,19 @@
 """What can be done about a stuck step: reason by reason, with the exact commands."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
+import msgspec
 from msgspec import UNSET
 
 from amends.core.answers import AUTHOR_ERROR
 from amends.core.keys import Phase
-from amends.server.views import RunView, StepView, StuckView
+from amends.server.views import OfferView, RunView, StepView, StuckView
+
+SETTLED_ALREADY: Final = frozenset({"contradiction", "late-success"})
+"""Reasons that nothing is sent for: they are acknowledged."""
 
 CommandLine = tuple[str, str, str]
 """Command, what it means, and how the run ends by it."""
@@ -50,57 +56,134 @@ def why_not_again(run: RunView, mark: StuckView) -> str:
 
 
 def commands(run: RunView, mark: StuckView, made: str = "") -> list[CommandLine]:
-    """What a person may do about one mark. `made` names what the step made, where it is known."""
+    """What a person may do about one mark: what the run would accept now, where that is known. `made` names what the
+    step made, where it is known.
+    """
     if not mark.step:
         return [
             (f"amends retry   {run.id}", "let a worker have it again", ""),
             (f"amends abandon {run.id}", "end it as it is; lists what may remain", "ends: abandoned"),
         ]
-    at = f"{run.id} --step {mark.step}"
-    name = mark.step.partition("/")[0]
-    step = next((each for each in run.steps if each.name == name), None)
-    return list(_commands(run, mark, at, step, made or f"what {mark.step} did"))
+    step = next((each for each in run.steps if each.name == mark.step.partition("/")[0]), None)
+    lines = _Lines(run, mark, step, made or f"what {mark.step} did")
+    offers = list(_guessed(mark, step)) if run.offers is UNSET else list(run.offers)
+    return [line for offer in offers if (line := lines.of(offer)) is not None]
 
 
-def _commands(run: RunView, mark: StuckView, at: str, step: StepView | None, made: str) -> Iterator[CommandLine]:
-    kind = "" if step is None else step.kind
-    who = _participant(step, mark.step)
-    probe = (f"amends probe   {at}", f"ask {who} what it knows about the key; changes nothing", "")
-    retry = (f"amends retry   {at}", "send it again: same key, same bytes", "")
-    match mark.reason:
-        case "author-error" if not mark.attempts:
-            yield f"amends retry   {at}", "build its request again, with the fix deployed", ""
-        case "contradiction" | "late-success":
-            yield probe
-            yield f"amends resolve {at} --happened", "you looked and know how things are", ""
-        case "confirm-undone":
-            yield f"amends resolve {at} --undone", "you undid it", "ends: compensated, by hand"
-            yield f"amends skip    {at}", "leave it as it is, on purpose", "ends: abandoned"
-        case "sealing":
-            yield f"amends retry   {at}", "tell the service once more", ""
-            yield f"amends skip    {at}", "leave it as it is, on purpose", "ends: abandoned"
-        case _ if mark.phase == Phase.COMPENSATION.value:
-            yield probe
-            yield retry
-            yield f"amends resolve {at} --undone", "you undid it, or know it is undone", "ends: compensated, by hand"
-            yield f"amends skip    {at}", f"leave {made} as it is, on purpose", "ends: abandoned"
-        case _:
-            yield probe
-            yield retry
-            yield from _about_action(run, at, kind)
+def later(run: RunView, mark: StuckView) -> list[tuple[CommandLine, datetime]]:
+    """What will be accepted about one mark by time alone, and from when."""
+    step = next((each for each in run.steps if each.name == mark.step.partition("/")[0]), None)
+    lines = _Lines(run, mark, step, "")
+    return [
+        (line, offer.possible_from)
+        for offer in (() if run.offers is UNSET else run.offers)
+        if offer.possible_from is not None
+        and (line := lines.of(msgspec.structs.replace(offer, possible_from=None))) is not None
+    ]
 
 
-def _about_action(run: RunView, at: str, kind: str) -> Iterator[CommandLine]:
-    yield f"amends resolve {at} --happened --reply JSON", "you know that it took effect, and its reply", "by hand"
-    forward = kind == "retriable"
-    if not forward:
-        yield f"amends resolve {at} --never-happened", "you know that it never will", "ends: compensated, by hand"
-    if kind == "compensable" and run.turned is not UNSET:
-        yield f"amends compensate {run.id}", "undo it without knowing", ""
-    elif not forward:
-        yield f"amends compensate {run.id}", "turn the run back and undo everything", ""
-    if kind != "pivot":
-        yield f"amends skip    {at}", "go on without it", "by hand"
+def _guessed(mark: StuckView, step: StepView | None) -> Iterator[OfferView]:
+    """What is usually accepted, where the saga isn't loaded and nobody can ask the rules."""
+    kind, at = "" if step is None else step.kind, mark.step
+    if mark.reason not in {"sealing", "confirm-undone"} and not (mark.reason == AUTHOR_ERROR and not mark.attempts):
+        yield OfferView("probe", at)
+    if mark.reason in SETTLED_ALREADY:
+        yield OfferView("resolve", at, "succeeded")
+        return
+    if mark.reason != "confirm-undone":
+        yield OfferView("retry", at)
+    if mark.reason == "sealing" or (mark.reason == AUTHOR_ERROR and not mark.attempts):
+        pass
+    elif mark.phase == Phase.COMPENSATION.value:
+        yield OfferView("resolve", at, "undone")
+    else:
+        yield OfferView("resolve", at, "succeeded", needs_reply=True)
+        if kind != "retriable":
+            yield OfferView("resolve", at, "rejected")
+            yield OfferView("compensate")
+    if kind != "pivot" and not (mark.reason == AUTHOR_ERROR and not mark.attempts):
+        yield OfferView("skip", at)
+
+
+@dataclass(frozen=True, slots=True)
+class _Lines:
+    """The command of each offer that concerns one mark."""
+
+    run: RunView
+    mark: StuckView
+    step: StepView | None
+    made: str
+
+    def of(self, offer: OfferView) -> CommandLine | None:
+        """`None`: the offer is about another mark, or about nothing of its own, or holds only later."""
+        if offer.possible_from is not None:
+            return None
+        if not offer.step:
+            return self._whole(offer)
+        if offer.step != self.mark.step:
+            return None
+        at = f"{self.run.id} --step {self.mark.step}"
+        match offer.verb:
+            case "probe":
+                who = _participant(self.step, self.mark.step)
+                return f"amends probe   {at}", f"ask {who} what it knows about the key; changes nothing", ""
+            case "retry":
+                return f"amends retry   {at}", self._again(), ""
+            case "resolve":
+                return self._resolve(offer, at)
+            case "answer":
+                given = "--decline WHY" if offer.outcome == "rejected" else "JSON"
+                told = "decline it" if offer.outcome == "rejected" else "answer the question"
+                return f"amends answer  {self.run.id} {self.mark.step} {given}", told, ""
+            case "skip":
+                return self._skip(at)
+            case _:
+                return None
+
+    def _again(self) -> str:
+        match self.mark.reason:
+            case "author-error" if not self.mark.attempts:
+                return "build its request again, with the fix deployed"
+            case "sealing":
+                return "tell the service once more"
+            case _:
+                return "send it again: same key, same bytes"
+
+    def _resolve(self, offer: OfferView, at: str) -> CommandLine | None:
+        backward = self.mark.phase == Phase.COMPENSATION.value
+        match offer.outcome:
+            case "succeeded" if self.mark.reason in SETTLED_ALREADY:
+                return f"amends resolve {at} --happened", "you looked and know how things are", ""
+            case _ if self.mark.reason in SETTLED_ALREADY:
+                return None  # any outcome acknowledges it: one is enough
+            case "succeeded":
+                reply = " --reply JSON" if offer.needs_reply else ""
+                told = "you know that it took effect, and its reply" if reply else "you know that it took effect"
+                return f"amends resolve {at} --happened{reply}", told, "by hand"
+            case "rejected":
+                return (
+                    f"amends resolve {at} --never-happened",
+                    "you know that it never will",
+                    "ends: compensated, by hand",
+                )
+            case _:
+                told = "you undid it" if self.mark.reason == "confirm-undone" else "you undid it, or know it is undone"
+                return f"amends resolve {at} --undone", told, "ends: compensated, by hand" if backward else "by hand"
+
+    def _skip(self, at: str) -> CommandLine:
+        if self.mark.reason in {"confirm-undone", "sealing"}:
+            return f"amends skip    {at}", "leave it as it is, on purpose", "ends: abandoned"
+        if self.mark.phase == Phase.COMPENSATION.value:
+            return f"amends skip    {at}", f"leave {self.made} as it is, on purpose", "ends: abandoned"
+        return f"amends skip    {at}", "go on without it", "by hand"
+
+    def _whole(self, offer: OfferView) -> CommandLine | None:
+        """Of the verbs on the whole run only the one that takes the place of a verb on this step."""
+        if offer.verb != "compensate" or self.mark.phase == Phase.COMPENSATION.value:
+            return None
+        known = self.run.turned is UNSET
+        told = "turn the run back and undo everything" if known else "undo it without knowing"
+        return f"amends compensate {self.run.id}", told, ""
 
 
 def _participant(step: StepView | None, unit: str) -> str:

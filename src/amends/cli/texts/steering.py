@@ -2,6 +2,8 @@
 
 from collections.abc import Container, Iterator, Sequence
 
+from msgspec import UNSET
+
 from amends.cli.texts.calls import is_settling
 from amends.cli.texts.facts import Fact, quoted, shortly
 from amends.cli.texts.story import state_word, units
@@ -34,7 +36,17 @@ def changed_lines(before: RunView, after: RunView, by: str, sealed: Sequence[str
     """How the states change, step by step, and the run's."""
     changes = list(_changes(before, after, by, sealed)) or [("run", f"{state_word(before)}, no change")]
     rows = [(before.id if number == 0 else "", name, told) for number, (name, told) in enumerate(changes)]
-    return list(aligned(rows))
+    return [*aligned(rows), *_noted(before, after)]
+
+
+def _noted(before: RunView, after: RunView) -> Iterator[str]:
+    """What follows and is no change of a state: a wish to turn back, and what may remain."""
+    if after.abort_requested is not UNSET and after.outcome is None:
+        again = " already" if before.abort_requested is not UNSET else ""
+        yield f"The wish to turn back is recorded{again}; the pivot is open, and its outcome decides."
+    if after.state == RunState.ABANDONED.value and before.state != after.state:
+        remains = ", ".join(after.effects) if after.effects is not UNSET else "nothing"
+        yield f"What may remain: {remains}."
 
 
 def _changes(before: RunView, after: RunView, by: str, sealed: Sequence[str]) -> Iterator[Change]:

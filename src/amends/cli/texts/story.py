@@ -8,7 +8,7 @@ from msgspec import UNSET
 
 from amends.cli.texts.calls import Doing, doing, is_settling, where
 from amends.cli.texts.facts import History, name_of, named, quoted, shortly, signed
-from amends.cli.texts.remedies import commands, reasoned, why_not_again
+from amends.cli.texts.remedies import commands, later, reasoned, why_not_again
 from amends.cli.texts.tables import aligned, counted
 from amends.cli.texts.times import age, clock, span, took
 from amends.core.state import RunState, StepState
@@ -17,6 +17,7 @@ from amends.server.views import CallView, ItemView, RowView, RunView, StepView, 
 
 LABEL = 11
 NEVER = "never started"
+UNCHECKED = "  The saga's code isn't loaded here, so some of these may be refused; checked with --load or --server."
 ENDED = frozenset({RunState.COMPLETED.value, RunState.COMPENSATED.value, RunState.ABANDONED.value})
 
 
@@ -267,9 +268,14 @@ class _Telling:
         return f"{runs} stuck for the same reason: amends stuck"
 
     def _you_can(self) -> Iterator[str]:
-        lines = [line for mark in self.run.stuck for line in commands(self.run, mark, self._made(mark))]
+        told = [line for mark in self.run.stuck for line in commands(self.run, mark, self._made(mark))]
+        lines = list(dict.fromkeys(told))
         yield "  you can"
         yield from aligned(lines, indent="    ", gaps=(5, 5))
+        for line, moment in (each for mark in self.run.stuck for each in later(self.run, mark)):
+            yield f"    from {clock(moment, self.around.now)} UTC: {line[0]}   {line[1]}"
+        if self.run.offers is UNSET and any(mark.step for mark in self.run.stuck):
+            yield UNCHECKED
         if reasoned(lines):
             yield '  each but probe takes --reason "..." (required); --dry-run shows what would follow.'
 

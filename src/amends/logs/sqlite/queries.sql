@@ -233,6 +233,10 @@ SELECT value FROM settings WHERE name = ?;
 -- The lock is ours, so every other worker is gone.
 UPDATE workers SET state = 'dead' WHERE state = 'live';
 
+-- name: clock_set_back
+-- Rows from the future were written before the clock was set back: their waits end as long after now as they were to last.
+UPDATE runs SET due_at = due_at - (updated_at - :now) WHERE owner IS NULL AND due_at > :now AND updated_at > :now;
+
 -- name: forget_workers
 -- Workers that are gone and own nothing are of no use to anybody.
 DELETE FROM workers WHERE state <> 'live' AND id NOT IN (SELECT owner FROM runs WHERE owner IS NOT NULL);

@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
-from time import monotonic, perf_counter
+from time import monotonic, perf_counter, time_ns
 from typing import TypeVar
 
 from amends.core.errors import LogBroken, LogUnavailable
@@ -108,6 +108,7 @@ class Writer:
 
     def _begin_work(self) -> None:
         self.connection.execute(SQL["bury_workers"])
+        self.connection.execute(SQL["clock_set_back"], {"now": time_ns() // 1_000})
         self.connection.execute(SQL["forget_workers"])
         self.connection.execute(SQL["begin_work"], (self._worker,))
 

@@ -2,14 +2,14 @@
 
 import logging
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Final
 
 from typing_extensions import override
 
 from amends.testing.broken import BrokenPromise
 
-LOGGER: Final = "amends.engine"
+LOGGERS: Final = ("amends.engine", "amends.steps")
 
 
 class Complaints(logging.Handler):
@@ -39,15 +39,22 @@ class Complaints(logging.Handler):
 
 @contextmanager
 def heard() -> Generator[Complaints]:
-    """Hear what engines log meanwhile; nobody else does: that disks fail is no news here."""
-    logger = logging.getLogger(LOGGER)
+    """Hear what engines log meanwhile; nobody else does: that disks and calls fail is no news here."""
     complaints = Complaints()
+    with ExitStack() as stack:
+        for name in LOGGERS:
+            stack.enter_context(_only_to(complaints, logging.getLogger(name)))
+        yield complaints
+
+
+@contextmanager
+def _only_to(complaints: Complaints, logger: logging.Logger) -> Generator[None]:
     level, propagate = logger.level, logger.propagate
     logger.addHandler(complaints)
     logger.setLevel(logging.ERROR)
     logger.propagate = False
     try:
-        yield complaints
+        yield
     finally:
         logger.removeHandler(complaints)
         logger.setLevel(level)

@@ -297,13 +297,15 @@ class Network:
 
     def _finish(self, vertex: tuple[str, str, str], call: Outgoing) -> None:
         row = self.rows.get(vertex)
-        if row is None or not Barrier.can_finish(row):
-            return
+        if row is None or not Barrier.can_finish(row, call.phase):
+            return  # it was compensated in the meantime: the service rolls its own work back
         wants = Wants.YES
         if row.state is State.PENDING and self._weather.wishes(Fault.NO):
             self._hit(Fault.NO, call)
             wants = Wants.NO
-        self._take(vertex, Barrier.finish(row, wants, Answers(self._replies(call), NO)))
+        said = Barrier.finish(row, call.phase, wants, Answers(self._replies(call), NO))
+        assert said is not None, "it can be finished"
+        self._take(vertex, said)
 
     def _take(self, vertex: tuple[str, str, str], said: Said) -> None:
         if said.row is None:
