@@ -45,6 +45,8 @@ def mark(run: str, *, since: int = NOON, step: str = "reserve") -> StuckMark:
         participant="inventory",
         took_effect=True,
         else_open=False,
+        held=("reserve (id=r-8812)",),
+        unknown=("hold",),
     )
 
 
@@ -60,9 +62,47 @@ def test_marks_of_one_cause_are_one_message_and_each_is_told_once() -> None:
     assert alert.fields["count"] == 2
     assert alert.fields["runs"] == ["order-42", "order-43"]
     assert alert.id == f"stuck:order-42:reserve:{NOON}"
-    assert book.take([mark("order-42", since=NOON + 9), mark("order-44", step="hold")]), "stuck anew is news"
+    assert book.take([mark("order-44", step="hold")])
     book.flush()
-    assert [each.fields["step"] for each in told[1:]] == ["reserve", "hold"]
+    assert [each.fields["step"] for each in told[1:]] == ["hold"]
+
+
+def test_a_cause_that_is_open_is_told_again_only_when_it_grew_tenfold_or_an_hour_is_over() -> None:
+    told: list[Alert] = []
+    book = AlertBook(told.append)
+    minute = 60_000_000
+    for number in range(9):
+        book.take([mark(f"order-{number}", since=NOON + number)])
+        book.flush(NOON + number * minute)
+    assert [each.fields["count"] for each in told] == [1], "nine runs of one cause, one after the other, are one alert"
+    book.take([mark("order-9")])
+    book.flush(NOON + 9 * minute)
+    assert [each.fields["count"] for each in told] == [1, 10]
+    assert told[1].fields["first"] == "order-0"
+    assert len({each.id for each in told}) == 2, "a receiver doesn't take it for the first one, sent again"
+    for minutes in (68, 69):
+        book.take([mark(f"late-{minutes}")])
+        book.flush(NOON + minutes * minute)
+    assert [each.fields["count"] for each in told] == [1, 10, 12], "an hour is over"
+
+
+async def test_a_cause_is_over_once_no_run_is_stuck_by_it(tmp_path: Path) -> None:
+    told: list[Alert] = []
+    book = AlertBook(told.append)
+    async with stage(tmp_path) as on:
+        on.participants.tell("hold", DECLINED)
+        on.participants.tell("release", CANNOT)
+        for id in ("order-1", "order-2", "order-3"):
+            await on.runs.start(place_order, order(id), id=id)
+            definition, record = await on.runs.engine.settled(id, 20)
+            assert book.changed(definition, record) == bool(record.marks)
+            book.flush(NOON)
+            if id == "order-2":
+                for each in ("order-1", "order-2"):
+                    await on.runs.abandon(each, reason="enough")
+                    assert not book.changed(*await on.runs.engine.settled(each, 20))
+    assert [each.fields["runs"] for each in told] == [["order-1"], ["order-3"]]
+    assert told[0].fields["held"] == ["reserve"], "without what shows replies none is shown"
 
 
 def test_the_text_says_what_who_since_when_and_where_to_look() -> None:
@@ -75,7 +115,7 @@ def test_the_text_says_what_who_since_when_and_where_to_look() -> None:
         """
 amends: 2 place-order runs are STUCK undoing reserve
 inventory says it can't: cannot-compensate already-picked "r-8812 left the shelf" (order-42) and one more. First 03:16 UTC.
-reserve took effect and is not undone. Nothing else of these runs is open, nothing gets worse by waiting.
+Held by order-42: reserve (id=r-8812). Unknown of order-42: whether hold took effect. Nothing of these runs goes on until it is settled.
 Look:   amends stuck                                         https://amends.example/stuck?saga=place-order&step=reserve
 Book:   https://wiki.example/amends#reserve-compensation
 """
@@ -166,6 +206,7 @@ async def test_a_server_tells_how_runs_end_and_what_is_stuck(
         assert by_id["order-40:completed"]["run"]["input"]["card"] == "***"
         (alert,) = (body for body in by_id.values() if body["type"] == "alert")
         assert alert["runs"] == ["order-42", "order-43"]
+        assert (alert["first"], alert["held"], alert["unknown"]) == ("order-42", ["reserve (id=r-8812)"], [])
         assert alert["text"].startswith("amends: 2 place-order runs are STUCK undoing reserve\n")
         lines = [json.loads(each.getMessage()) for each in caplog.records if each.name == "amends.alerts"]
         assert lines == [alert]

@@ -1,23 +1,25 @@
-"""Alerts by cause: forty runs that are stuck for one reason are one message, and each mark is told once.
+"""Alerts by cause: forty runs that are stuck for one reason are one message, however far apart they become stuck.
 
-Marks that come within a moment of each other are gathered. A participant that is down is told after a while of it, and
-again when it is back: nobody has to act, but somebody may want to know. What is told goes to webhooks that ask for
-`alert`, and as one line of JSON to the logger `amends.alerts`.
+Marks that come within a moment of each other are gathered. Later marks of a cause that is open already are counted, and
+told when the runs are ten times as many or when an hour is over. A cause is open while one of its runs is stuck by it.
+A participant that is down is told after a while of it, and again when it is back: nobody has to act, but somebody may
+want to know. What is told goes to webhooks that ask for `alert`, and as one line of JSON to the logger `amends.alerts`.
 """
 
 import json
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, TextIO
+from typing import Any, Final, TextIO, TypeAlias, TypeGuard
 
 from amends.core.definition import Definition
 from amends.core.keys import Phase
 from amends.core.retry import MICROSECONDS, Kind
 from amends.core.state import ItemRecord, Mark, RunRecord, StepState
 from amends.core.values import value
-from amends.core.visible import visible_json
+from amends.core.visible import visible, visible_json
 from amends.ports.rows import RUN_PHASE, WHOLE_RUN
 
 GATHER_SECONDS: Final = 2.0
@@ -26,10 +28,33 @@ GATHER_SECONDS: Final = 2.0
 DOWN_AFTER_SECONDS: Final = 120.0
 """How long a participant is down before anybody hears of it."""
 
+AGAIN_SECONDS: Final = 3_600.0
+"""How long an open cause is told once. A run that was moved by another process leaves its cause unnoticed here, so an
+open cause must not stay silent for ever."""
+
+GROWN: Final = 10
+"""An open cause is told again at once when its runs are so many times as many as were told."""
+
+CAUSES_MAX: Final = 1_000
+"""Causes that are remembered as open; the one that was told longest ago is forgotten first, and told again."""
+
+ALERT_FIELD: Final = "alert_body"
+"""The attribute of a log record that has the alert as an object."""
+
+HELD_MAX: Final = 8
+"""Steps that an alert names of one run."""
+
+HIDDEN: Final = "***"
+FIELDS_MAX: Final = 3
+FIELD_CHARACTERS_MAX: Final = 40
+
 TOLD_MAX: Final = 50_000
 RUNS_NAMED_MAX: Final = 20
 
 _LOGGER = logging.getLogger("amends.alerts")
+
+
+Cause: TypeAlias = tuple[str, str, str, str, str | None]
 
 
 @value
@@ -47,9 +72,14 @@ class StuckMark:
     participant: str
     took_effect: bool
     else_open: bool
+    held: tuple[str, ...] = ()
+    """Effects in place, as `reserve (id=r-8812)`."""
+
+    unknown: tuple[str, ...] = ()
+    """Calls that may have taken effect."""
 
     @property
-    def cause(self) -> tuple[str, str, str, str, str | None]:
+    def cause(self) -> Cause:
         """Runs of one cause are one thing to repair."""
         return self.saga, self.step.partition("/")[0], self.phase, self.reason, self.code
 
@@ -81,15 +111,33 @@ class Links:
         return dict(self.runbooks).get(saga)
 
 
+@dataclass(slots=True)
+class _Open:
+    """A cause that has been told: its runs, how many were told, and when (microseconds UTC)."""
+
+    runs: dict[str, None]
+    told: int = 0
+    told_at: int = 0
+
+
 class AlertBook:
     """Remembers what was told. `tell` is given every alert, once."""
 
-    def __init__(self, tell: Callable[[Alert], None], links: Links | None = None, shown: "Shown | None" = None) -> None:
+    def __init__(
+        self,
+        tell: Callable[[Alert], None],
+        links: Links | None = None,
+        shown: "Shown | None" = None,
+        replies: "ShownReply | None" = None,
+    ) -> None:
         self._tell = tell
         self._shown = shown or _as_it_is
+        self._replies = replies or _no_reply
         self._links = links or Links()
         self._told: OrderedDict[tuple[str, str, str, int], None] = OrderedDict()
-        self._gathered: dict[tuple[str, str, str, str, str | None], list[StuckMark]] = {}
+        self._gathered: dict[Cause, list[StuckMark]] = {}
+        self._open: OrderedDict[Cause, _Open] = OrderedDict()
+        self._causes_of: dict[str, set[Cause]] = {}
         self._down: dict[str, bool] = {}
 
     @property
@@ -100,8 +148,11 @@ class AlertBook:
     def changed(self, definition: Definition, record: RunRecord) -> bool:
         """A record became durable; whether there is a mark in it that wasn't told."""
         if record.ended is not None or not (record.marks or record.quarantined):
+            self._close(record.run, frozenset())
             return False
-        return self.take(marks_of(definition, record, self._shown))
+        marks = marks_of(definition, record, self._shown, self._replies)
+        self._close(record.run, {mark.cause for mark in marks})
+        return self.take(marks)
 
     def take(self, marks: Iterable[StuckMark]) -> bool:
         """Gather those that weren't told yet."""
@@ -117,11 +168,46 @@ class AlertBook:
             new = True
         return new
 
-    def flush(self) -> None:
-        """Tell what was gathered, a message per cause."""
+    def flush(self, now: int = 0) -> None:
+        """Tell what was gathered (`now` in microseconds UTC), a message per cause that is news."""
         gathered, self._gathered = self._gathered, {}
-        for marks in gathered.values():
-            self._tell(stuck_alert(sorted(marks, key=lambda mark: mark.since), self._links))
+        for cause, marks in gathered.items():
+            cause_open = self._open.setdefault(cause, _Open({}))
+            for mark in marks:
+                cause_open.runs[mark.run] = None
+                self._causes_of.setdefault(mark.run, set()).add(cause)
+            if cause_open.told and not self._is_news(cause_open, now):
+                continue
+            again = cause_open.told > 0
+            cause_open.told, cause_open.told_at = len(cause_open.runs), now
+            self._open.move_to_end(cause)
+            ordered = sorted(marks, key=lambda mark: mark.since)
+            self._tell(stuck_alert(ordered, self._links, list(cause_open.runs) if again else ()))
+        while len(self._open) > CAUSES_MAX:
+            forgotten, was_open = self._open.popitem(last=False)
+            for run in was_open.runs:
+                self._left(run, forgotten)
+
+    @staticmethod
+    def _is_news(cause: _Open, now: int) -> bool:
+        over = now - cause.told_at >= AGAIN_SECONDS * MICROSECONDS
+        return over or len(cause.runs) >= GROWN * cause.told
+
+    def _close(self, run: str, still: Collection[Cause]) -> None:
+        """The run isn't stuck by other causes than these any more; a cause without runs is over."""
+        for cause in [each for each in self._causes_of.get(run, ()) if each not in still]:
+            self._left(run, cause)
+            was_open = self._open.get(cause)
+            if was_open is not None:
+                was_open.runs.pop(run, None)
+                if not was_open.runs:
+                    del self._open[cause]
+
+    def _left(self, run: str, cause: Cause) -> None:
+        causes = self._causes_of.get(run, set())
+        causes.discard(cause)
+        if not causes:
+            self._causes_of.pop(run, None)
 
     def stands(self, participant: str, down_since: int | None, now: int, waiting: Callable[[], "Waiting"]) -> None:
         """How a participant stands; told when it has been down for a while, and when it is back after that."""
@@ -143,7 +229,17 @@ def _as_it_is(_definition: Definition, _record: RunRecord, text: str) -> str:
     return text
 
 
-def marks_of(definition: Definition, record: RunRecord, shown: Shown) -> list[StuckMark]:
+ShownReply = Callable[[Definition, RunRecord, ItemRecord], bytes | None]
+"""The reply of an action as JSON in which what is redacted is `***`; `None`: there is none to show."""
+
+
+def _no_reply(_definition: Definition, _record: RunRecord, _item: ItemRecord) -> bytes | None:
+    return None
+
+
+def marks_of(
+    definition: Definition, record: RunRecord, shown: Shown, replies: ShownReply = _no_reply
+) -> list[StuckMark]:
     """Why a run is stuck, as alerts tell it."""
     if record.quarantined is not None:
         return [
@@ -161,12 +257,71 @@ def marks_of(definition: Definition, record: RunRecord, shown: Shown) -> list[St
                 else_open=False,
             )
         ]
+    effects = _effects(definition, record, shown, replies)
     return [
-        _stuck_mark(definition, record, mark, shown(definition, record, mark.detail)) for mark in record.marks.values()
+        _stuck_mark(definition, record, mark, shown(definition, record, mark.detail), effects)
+        for mark in record.marks.values()
     ]
 
 
-def _stuck_mark(definition: Definition, record: RunRecord, mark: Mark, detail: str) -> StuckMark:
+def _effects(
+    definition: Definition, record: RunRecord, shown: Shown, replies: ShownReply
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What a run holds, and what of it may have taken effect without an answer that says so."""
+    held: list[str] = []
+    unknown: list[str] = []
+    for item in record.items():
+        known = definition.steps.get(item.step)
+        if known is None or known.kind is Kind.NEUTRAL or item.request is None:
+            continue
+        match item.state:
+            case StepState.DONE:
+                held.append(
+                    _named(item, replies(definition, record, item), lambda text: shown(definition, record, text))
+                )
+            case StepState.COMPENSATING if item.reply is not None:
+                held.append(
+                    _named(item, replies(definition, record, item), lambda text: shown(definition, record, text))
+                )
+            case StepState.ACTING | StepState.UNKNOWN | StepState.COMPENSATING if _may_have_left(item):
+                unknown.append(item.name)
+            case _:
+                pass
+    return tuple(held), tuple(unknown)
+
+
+def _may_have_left(item: ItemRecord) -> bool:
+    tries = item.action
+    return (
+        tries is not None
+        and item.request is not None
+        and (tries.tainted or tries.is_open or tries.pending or item.behind_barrier)
+    )
+
+
+def _is_object(value: object) -> TypeGuard[Mapping[str, object]]:
+    return isinstance(value, dict)
+
+
+def _named(item: ItemRecord, reply_json: bytes | None, shown: Callable[[str], str]) -> str:
+    """`reserve (id=r-8812)`: the plain fields of its reply that may be shown."""
+    reply: object = None if reply_json is None else json.loads(reply_json)
+    fields = reply.items() if _is_object(reply) else ()
+    told = [
+        f"{name}={each if isinstance(each, str) else json.dumps(each)}"[:FIELD_CHARACTERS_MAX]
+        for name, each in fields
+        if isinstance(each, str | int | float) and each != HIDDEN
+    ][:FIELDS_MAX]
+    return visible(f"{item.name} ({shown(', '.join(told))})") if told else item.name
+
+
+def _stuck_mark(
+    definition: Definition,
+    record: RunRecord,
+    mark: Mark,
+    detail: str,
+    effects: tuple[tuple[str, ...], tuple[str, ...]],
+) -> StuckMark:
     item = record.item(mark.step, mark.item)
     tries = None if item is None else item.tries(mark.phase) or item.action
     others = [each for each in record.items() if each is not item and not record.item_has_mark(each)]
@@ -187,17 +342,19 @@ def _stuck_mark(definition: Definition, record: RunRecord, mark: Mark, detail: s
         and known is not None
         and known.kind is not Kind.NEUTRAL,
         else_open=any(each.state in busy for each in others),
+        held=effects[0],
+        unknown=effects[1],
     )
 
 
 # -- texts
 
 
-def stuck_alert(marks: Sequence[StuckMark], links: Links) -> Alert:
-    """`amends: 2 place-order runs are STUCK undoing reserve`."""
+def stuck_alert(marks: Sequence[StuckMark], links: Links, all_runs: Sequence[str] = ()) -> Alert:
+    """`amends: 2 place-order runs are STUCK undoing reserve`. `all_runs`: of a cause that is told again."""
     first = marks[0]
     step = first.step.partition("/")[0]
-    runs = list(dict.fromkeys(mark.run for mark in marks))
+    runs = list(dict.fromkeys([*all_runs, *(mark.run for mark in marks)]))
     are = f"{len(runs)} {first.saga} runs are" if len(runs) > 1 else f"1 {first.saga} run is"
     told = [
         f"amends: {are} STUCK{_at(first)}",
@@ -216,6 +373,9 @@ def stuck_alert(marks: Sequence[StuckMark], links: Links) -> Alert:
         "detail": first.detail or None,
         "count": len(runs),
         "runs": runs[:RUNS_NAMED_MAX],
+        "first": runs[0],
+        "held": list(first.held[:HELD_MAX]),
+        "unknown": list(first.unknown[:HELD_MAX]),
         "since": _moment(first.since),
     }
     return Alert(f"stuck:{first.run}:{first.step}:{first.since}", "stuck", first.saga, "\n".join(told), fields)
@@ -247,11 +407,29 @@ def _more(others: int) -> str:
 
 
 def _effect(mark: StuckMark, runs: int) -> str:
+    """What is held and what is unknown, of the first run; and whether anything goes on."""
+    of = f" by {mark.run}" if runs > 1 else ""
+    told = [f"Held{of}: {_some(mark.held)}."] if mark.held else []
+    told += (
+        [f"Unknown{f' of {mark.run}' if runs > 1 else ''}: whether {_some(mark.unknown)} took effect."]
+        if mark.unknown
+        else []
+    )
+    if mark.took_effect and not mark.held and mark.phase == "compensation":
+        told.append(f"{mark.step} took effect and is not undone.")
     these = "these runs" if runs > 1 else "this run"
-    took = f"{mark.step} took effect and is not undone. " if mark.took_effect and mark.phase == "compensation" else ""
     if mark.else_open:
-        return f"{took}Other steps of {these} go on by themselves."
-    return f"{took}Nothing else of {these} is open, nothing gets worse by waiting."
+        told.append(f"Other steps of {these} go on by themselves.")
+    elif not told and mark.step:
+        told.append(f"Nothing is held by {mark.run}, and nothing of it is unknown.")
+    else:
+        told.append(f"Nothing of {these} goes on until it is settled.")
+    return " ".join(told)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - HELD_MAX} more" if len(names) > HELD_MAX else ""
+    return ", ".join(names[:HELD_MAX]) + more
 
 
 def _query(mark: StuckMark) -> str:
@@ -372,9 +550,18 @@ def write_lines(stream: TextIO) -> None:
     handler = logging.StreamHandler(stream)
     handler.setFormatter(logging.Formatter("%(message)s"))
     _LOGGER.handlers = [handler]
+    _LOGGER.setLevel(logging.WARNING)
     _LOGGER.propagate = False
+
+
+def propagate_lines() -> None:
+    """Have alerts written by the process's own handler, which knows `ALERT_FIELD`; whatever its level is."""
+    _LOGGER.handlers = []
+    _LOGGER.setLevel(logging.WARNING)
+    _LOGGER.propagate = True
 
 
 def log_line(alert: Alert) -> None:
     """The alert as one line of JSON, for whatever collects the process's log."""
-    _LOGGER.warning("%s", visible_json(json.dumps(alert.body(), ensure_ascii=False)))
+    body = alert.body()
+    _LOGGER.warning("%s", visible_json(json.dumps(body, ensure_ascii=False)), extra={ALERT_FIELD: body})

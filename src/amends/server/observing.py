@@ -16,7 +16,7 @@ import msgspec
 
 from amends.core.definition import Definition
 from amends.core.errors import AmendsError, LogDamaged
-from amends.core.state import RunRecord, RunState
+from amends.core.state import ItemRecord, RunRecord, RunState
 from amends.engine.engine import Engine
 from amends.engine.lanes import Standing
 from amends.engine.reading import bare_record, record_of
@@ -49,7 +49,7 @@ class Observing:
         self._graphs = Graphs(engine.log, engine.events)
         self._poster = Poster()
         self._deliveries = Deliveries(webhooks, self._poster.post, clock or SystemClock())
-        self._book = AlertBook(self._tell, links, self._shown)
+        self._book = AlertBook(self._tell, links, self._shown, self._reply)
         self._told: OrderedDict[str, None] = OrderedDict()
         self._flush: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -66,7 +66,7 @@ class Observing:
     ) -> None:
         if self._flush is not None:
             self._flush.cancel()
-        self._book.flush()
+        self._book.flush(self._engine.clock.now())
         for each in self._tasks:
             each.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -83,7 +83,7 @@ class Observing:
             event = _ENDED[record.ended]
             if any(event in hook.on for hook in self._deliveries.hooks):
                 self._of_run(event, record, f"{record.run}:{event}")
-        elif (record.marks or record.quarantined is not None) and self._book.changed(definition, record):
+        if self._book.changed(definition, record):
             since = max((mark.since for mark in record.marks.values()), default=record.at)
             self._of_run("stuck", record, f"{record.run}:stuck:{since}")
             self._gather()
@@ -112,7 +112,7 @@ class Observing:
 
     def _gathered(self) -> None:
         self._flush = None
-        self._book.flush()
+        self._book.flush(self._engine.clock.now())
 
     def _tell(self, alert: Alert) -> None:
         log_line(alert)
@@ -120,6 +120,12 @@ class Observing:
 
     def _shown(self, definition: Definition, record: RunRecord, text: str) -> str:
         return self._graphs.known(definition).mask(record).said(text) or ""
+
+    def _reply(self, definition: Definition, record: RunRecord, item: ItemRecord) -> bytes | None:
+        if item.request is None or item.reply is None:
+            return None
+        graph = self._graphs.known(definition)
+        return graph.reply(item.step, item.request.participant, item.request.operation).shown(item.reply)
 
     async def _look(self) -> None:
         while True:
