@@ -109,11 +109,15 @@ def test_what_cannot_be_served_is_one_clear_message(folder: Path, arguments: lis
     assert (told.code, told.out) == (code, "")
 
 
-async def test_a_route_that_no_saga_needs_is_told(folder: Path) -> None:
-    routes = ["--route", "inventory=http://127.0.0.1:9", "--route", "inventry=http://127.0.0.1:9"]
-    async with Serving(folder, ["mine:order"], routes) as server:
-        code, said = await server.stop()
-    assert (code, said) == (0, "note     no saga here calls inventry: its --route isn't needed.\n")
+def test_a_participant_that_no_saga_calls_is_an_error_with_the_nearest_name(folder: Path) -> None:
+    routes = ("--route", "inventory=http://127.0.0.1:9", "--route", "inventry=http://127.0.0.1:9")
+    told = amends(folder, "serve", "mine:order", "--listen", "127.0.0.1:0", *routes)
+    assert (told.code, told.out) == (2, "")
+    assert "--route inventry: no loaded saga calls a participant inventry. Did you mean inventory?" in told.err
+    (folder / "amends.toml").write_text('[participants.inventry]\nurl = "http://127.0.0.1:9"\n')
+    told = amends(folder, "serve", "mine:order", "--listen", "127.0.0.1:0", *routes[:2])
+    assert (told.code, told.out) == (2, "")
+    assert "[participants.inventry]: no loaded saga calls" in told.err
 
 
 def test_a_place_that_cannot_be_written_is_said_plainly(folder: Path) -> None:

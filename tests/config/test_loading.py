@@ -132,7 +132,15 @@ secret = "${env:HOOK_SECRET}"
         ('[server]\nbody_max = "much"', "server.body_max: 'much' is no size"),
         ('[participants.a]\ntimeout = "x"', "amends.toml: participants.a.timeout: 'x' is no duration"),
         ('[participants.a]\nheaders = { X = "${en:T}" }', "${en:T} is no reference: expected ${env:NAME}"),
-        ('[[tokens]]\nname = "a"\nrole = "boss"\nhash = "x"', "tokens[0].role: Invalid enum value 'boss'."),
+        (
+            '[[tokens]]\nname = "a"\nrole = "boss"\nhash = "x"',
+            "tokens[0].role: Invalid enum value 'boss'; expected one of viewer, client, operator.",
+        ),
+        (
+            '[[webhooks]]\nurl = "http://h"\non = ["done"]',
+            "webhooks[0].on[0]: Invalid enum value 'done'; expected one of",
+        ),
+        ('[server]\nlog_format = "xml"', "server.log_format: Invalid enum value 'xml'; expected one of text, json."),
         ("[server]\nrequests_max = 0", "amends.toml: server.requests_max: Expected `int` >= 1."),
         ("[server]\nper_second = 0.0", "amends.toml: server.per_second: Expected `float` > 0.0."),
         ("[participants.a]\nat_once = 0", "amends.toml: participants.a.at_once: Expected `int` >= 1."),

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
@@ -105,6 +106,7 @@ def serve(
         msg = 'no sagas: name them, as in amends serve shop.sagas, or set modules = ["shop.sagas"] in amends.toml.'
         raise BadUsage(msg)
     found = find_sagas(settings.modules)
+    _check_participants(route or (), settings, found)
     titles = [f"{each.name} v{each.version}" for each in found]
 
     def ready(url: str) -> None:
@@ -114,8 +116,6 @@ def serve(
         else:
             worker = f"   worker {os.getpid()}" if workers > 1 else ""
             tell(f"amends   {url}   {where}   {', '.join(titles)}{worker}")
-        for line in _needless(route or (), found):
-            tell(line, error=True)
 
     try:
         if workers > 1 and INHERITED not in os.environ:
@@ -128,15 +128,29 @@ def serve(
         raise NoRoute(msg) from error
 
 
-def _needless(told: Sequence[str], sagas: "Sequence[Saga[Any]]") -> list[str]:
-    """A note for each route that nobody here has a call for: one that is needed and misspelt is an error anyway."""
-    if not told:
-        return []
-    from amends.compose import load_definitions
+def _check_participants(routes: Sequence[str], settings: "Settings", sagas: "Sequence[Saga[Any]]") -> None:
+    """Refuse names that no loaded saga calls: on the command line any, in the settings those that look like a slip.
 
-    called = {each for definition in load_definitions(sagas) for each in definition.participants}
-    named = [each.partition("=")[0] for each in told]
-    return [f"note     no saga here calls {each}: its --route isn't needed." for each in named if each not in called]
+    A file of settings may serve several processes with other sagas each.
+    """
+    from amends.compose import load_definitions
+    from amends.config.routes import FOR_ALL
+
+    named = [each.partition("=")[0] for each in routes]
+    listed = [each for each in settings.participants if each != FOR_ALL]
+    if not named and not listed:
+        return
+    called = sorted({each for definition in load_definitions(sagas) for each in definition.participants})
+    for where, names in (("--route", named), ("participants", listed)):
+        for name in names:
+            near = get_close_matches(name, called, 1)
+            if name in called or (where == "participants" and not near):
+                continue
+            place = f"--route {name}" if where == "--route" else f"[participants.{name}]"
+            meant = f" Did you mean {near[0]}?" if near else ""
+            known = ", ".join(called) or "none"
+            msg = f"{place}: no loaded saga calls a participant {name}.{meant} The loaded sagas call: {known}."
+            raise BadUsage(msg)
 
 
 def _check_workers(workers: int, settings: "Settings") -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Final, cast, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, cast, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -324,10 +324,29 @@ def _told(text: str, origins: Mapping[str, str]) -> str:
     detail = text[: found.start()]
     steps = [name or f"[{index}]" for name, index in _STEP.findall(found["path"])]
     path = ".".join(steps).replace(".[", "[")
+    if detail.startswith("Invalid enum value") and (choices := _choices(steps)):
+        detail += f"; expected one of {', '.join(choices)}"
     where = next(
         (who for known, who in sorted(origins.items(), key=lambda each: -len(each[0])) if _is_at(path, known)), ""
     )
     return f"{where}: {path}: {detail}." if where else f"{path}: {detail}."
+
+
+def _choices(steps: Sequence[str]) -> list[str]:
+    """The values that may stand at a path of the settings; empty where any may."""
+    type_: Any = Settings
+    for step in steps:
+        kinds = [_bare(each) for each in (type_, *get_args(_bare(type_)))]
+        section = next((each for each in kinds if isinstance(each, type) and issubclass(each, msgspec.Struct)), None)
+        if section is not None and not step.startswith("["):
+            hints = get_type_hints(section, include_extras=True)
+            named = {each.encode_name: each.name for each in msgspec.structs.fields(section)}
+            type_ = hints.get(named.get(step, step))
+        else:
+            parts = get_args(next((each for each in kinds if get_origin(each) in {tuple, list, dict}), None))
+            type_ = (parts[-1] if parts[-1] is not Ellipsis else parts[0]) if parts else None
+    found = [each for kind in (type_, *get_args(type_)) if get_origin(kind) is Literal for each in get_args(kind)]
+    return [str(each) for each in found]
 
 
 def _is_at(path: str, known: str) -> bool:
