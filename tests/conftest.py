@@ -2,7 +2,9 @@
 
 import faulthandler
 import gc
+import logging
 import os
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
@@ -20,6 +22,18 @@ def pytest_collection_finish() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def levels_of_logs_stay() -> Iterator[None]:
+    """`amends serve` sets them for its process; within a test's process they would hold for all tests after it."""
+    loggers = [logging.getLogger(name) for name in ("", "amends", "uvicorn", "amends.access", "amends.alerts")]
+    before = [(each, each.level, each.propagate) for each in loggers]
+    yield
+    for each, level, propagate in before:
+        if each.level != level:
+            each.setLevel(level)
+        each.propagate = propagate
 
 
 @pytest.fixture(autouse=True)

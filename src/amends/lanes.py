@@ -5,6 +5,7 @@ Which transport a route is opened as is chosen by whoever makes them (`amends.co
 
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Final
 
 from amends.core.answers import Came, NotSent
@@ -15,6 +16,7 @@ from amends.core.operation import AT_ONCE_DEFAULT, Route
 from amends.core.state import BUILT_IN, LOCAL
 from amends.engine.circuit import Circuit
 from amends.engine.driven import Ready
+from amends.engine.failures import hides_values
 from amends.engine.lanes import Lane, Standing, standing
 from amends.ports.transport import Outgoing, Reloadable, Transport
 from amends.transports.in_process import LocalTransport, LocalWork, local_action, local_compensation
@@ -121,14 +123,15 @@ def _no_route(definition: Definition, participant: str) -> str:
 
 def _finder(definition: Definition) -> Callable[[str, Phase], LocalWork | None]:
     known: dict[tuple[str, Phase], LocalWork] = {}
+    hides = hides_values(definition)
     for step in definition.steps.values():
         if not step.is_local:
             continue
-        known[step.name, Phase.ACTION] = local_action(step.function, definition.codec, step.argument_types)
+        action = local_action(step.function, definition.codec, step.argument_types)
+        known[step.name, Phase.ACTION] = replace(action, hides=hides)
         if step.undo_function is not None:
-            known[step.name, Phase.COMPENSATION] = local_compensation(
-                step.undo_function, definition.codec, step.undo_input_type, step.reply_type
-            )
+            undo = local_compensation(step.undo_function, definition.codec, step.undo_input_type, step.reply_type)
+            known[step.name, Phase.COMPENSATION] = replace(undo, hides=hides)
     return lambda operation, phase: known.get((operation, phase))
 
 

@@ -125,6 +125,8 @@ async def test_purge_forgets_what_ended_and_nothing_else(tmp_path: Path) -> None
         "asked": "running",
     }
     assert (await asyncio.to_thread(amends, tmp_path, "purge", "--older-than", "soon", "--log", log)).code == 2
+    short = await asyncio.to_thread(amends, tmp_path, "purge", "--older-than", "59m", "--log", log)
+    assert (short.code, "add --keep-short" in short.err) == (2, True)
     for refused, why in (
         (["--state", "stuck"], "only what has ended is forgotten: completed, compensated, abandoned."),
         (["--server", "http://127.0.0.1:8700"], 'It forgets by its settings, while it runs: [privacy] keep = "90d".'),

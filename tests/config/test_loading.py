@@ -127,7 +127,7 @@ secret = "${env:HOOK_SECRET}"
         ('[server]\ngrace = "soon"', "amends.toml: server.grace: 'soon' is no duration: expected a number with ms"),
         ('[server]\ngrace = "90ms"', "server.grace: 90ms is no duration between 0.1s and a hundred years."),
         ('[engine]\nlease = "2h"', "amends.toml: engine.lease: 2h is no lease: expected 0.1s to 1h."),
-        ("[engine]\nlease = 0.01", "engine.lease: 0.01 is no duration between 0.1s and a hundred years."),
+        ("[engine]\nlease = '0.01s'", "engine.lease: 0.01s is no duration between 0.1s and a hundred years."),
         ("[server]\ngrace = true", "server.grace: True is no duration: expected one as 5s."),
         ('[server]\nbody_max = "much"', "server.body_max: 'much' is no size"),
         ('[participants.a]\ntimeout = "x"', "amends.toml: participants.a.timeout: 'x' is no duration"),
@@ -198,7 +198,7 @@ def test_every_kind_of_setting_can_be_a_variable(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "seconds", "shown"),
-    [("100ms", 0.1, "0.1s"), ("5s", 5, "5s"), ("1.5m", 90, "90s"), ("24h", 86_400, "1d"), (30, 30, "30s")],
+    [("100ms", 0.1, "0.1s"), ("5s", 5, "5s"), ("1.5m", 90, "90s"), ("24h", 86_400, "1d")],
 )
 def test_durations_are_read_and_written_as_people_do(text: object, seconds: float, shown: str) -> None:
     assert (Seconds.parse(text), str(Seconds.parse(text))) == (seconds, shown)
@@ -327,7 +327,7 @@ timeout = "0.1s"
             {"completed": 30, "compensated": 90},
             "completed 30d, compensated 90d",
         ),
-        ("[privacy.keep]\nabandoned = 86400", {"abandoned": 1}, "abandoned 1d"),
+        ("[privacy.keep]\nabandoned = '24h'", {"abandoned": 1}, "abandoned 1d"),
         ("", {}, "-"),
     ],
 )
@@ -361,3 +361,17 @@ def test_a_variable_says_how_long_each_end_is_kept(tmp_path: Path) -> None:
 )
 def test_what_can_not_be_kept_so_is_told(tmp_path: Path, keep: str, said: str) -> None:
     assert said in refused(tmp_path, f"[privacy]\nkeep = {keep}\n")
+
+
+@pytest.mark.parametrize("keep", ["'90'", "90", "{ completed = 90 }", "{ completed = '90', abandoned = '90d' }"])
+def test_a_duration_without_its_unit_is_refused(keep: str, tmp_path: Path) -> None:
+    """`"90"` was read as seconds, and the histories that were meant to be kept for 90 days were deleted."""
+    assert "expected its unit, as 90s or 90d." in refused(tmp_path, f"[privacy]\nkeep = {keep}\nkeep_short = true\n")
+
+
+@pytest.mark.parametrize("keep", ["'90s'", "'59m'", "{ completed = '30d', compensated = '30m' }"])
+def test_a_short_retention_needs_a_word_that_it_is_meant(keep: str, tmp_path: Path) -> None:
+    said = refused(tmp_path, f"[privacy]\nkeep = {keep}\n")
+    assert "less than an hour. If that is meant, set privacy.keep_short = true as well." in said
+    assert loaded(tmp_path, f"[privacy]\nkeep = {keep}\nkeep_short = true\n").settings.privacy.keep.short is not None
+    assert loaded(tmp_path, "[privacy]\nkeep = '60m'\n").settings.privacy.keep.short is None

@@ -76,10 +76,6 @@ def test_a_server_is_such_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
     def reached() -> None:
         raise Reached
 
-    def unwritten(_stream: object) -> None:
-        """The lines of a process that is the test's own."""
-
-    monkeypatch.setattr(process, "write_lines", unwritten)
     monkeypatch.setattr(process, "collect_seldom", reached)
     nothing = cast("Any", None)
     with pytest.raises(Reached):

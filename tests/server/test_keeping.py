@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 
+import pytest
 from typing_extensions import override
 
 from amends import Orchestrator
@@ -60,6 +61,12 @@ async def kept(keep: Mapping[str, float]) -> tuple[list[str], int]:
 
 async def test_what_ended_long_ago_is_forgotten_slice_by_slice() -> None:
     assert await kept({"completed": 1_800}) == (["waits", "turned-back"], 2)
+
+
+async def test_what_is_deleted_is_said_before_the_first_of_it_goes(caplog: pytest.LogCaptureFixture) -> None:
+    await kept({"completed": 1_800, "compensated": 7_200})
+    (said,) = [each.getMessage() for each in caplog.records if "purged" in each.getMessage()]
+    assert said == f"ended runs are purged after: completed 30m, compensated 2h; {SLICE + 5} runs are due now"
 
 
 async def test_each_end_has_its_own_time() -> None:

@@ -109,6 +109,27 @@ async def test_later_is_pending() -> None:
         assert meaning(await transport.send(ACT)) == Pending()
 
 
+@pytest.mark.parametrize("on_a_thread", [False, True])
+async def test_what_a_saga_hides_is_in_no_traceback(*, on_a_thread: bool, caplog: pytest.LogCaptureFixture) -> None:
+    hidden = "47" + "11"  # lines of the code itself are in a traceback
+
+    def fail() -> None:
+        raise ValueError(hidden) from KeyError(hidden)
+
+    async def fail_async(*_: object) -> None:
+        fail()
+
+    work = local_action(blocking(lambda *_: fail()) if on_a_thread else fail_async, JsonCodec(), [])
+    transport = LocalTransport(lambda _operation, _phase: replace(work, hides=True))
+    came = await transport.send(replace(ACT, body=b"[]"))
+    await transport.close()
+    assert isinstance(came, Lost)
+    assert hidden in came.detail, "it is in the run's log, where views mask it"
+    assert hidden not in caplog.text
+    assert "ValueError" in caplog.text
+    assert "test_in_process.py" in caplog.text
+
+
 @pytest.mark.parametrize("error", [ValueError("bad date"), CannotCompensate("x"), StopIteration(), KeyError("k")])
 @pytest.mark.parametrize("on_a_thread", [False, True])
 async def test_any_other_exception_may_have_acted_and_says_where(

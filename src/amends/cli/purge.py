@@ -31,6 +31,9 @@ def purge(
         str | None, typer.Option("--server", metavar="URL", help="Not possible: a server forgets by its settings.")
     ] = None,
     log: LogToOpen = None,
+    keep_short: Annotated[
+        bool, typer.Option("--keep-short", help="Confirm that AGE is meant where it is less than an hour.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count them, and do nothing.")] = False,
     json: Json = False,
 ) -> None:
@@ -45,7 +48,11 @@ def purge(
     if state is not None and state not in ENDED:
         msg = f"--state {state}: only what has ended is forgotten: {', '.join(ENDED)}."
         raise BadUsage(msg)
-    before = datetime.now(UTC) - age(older_than)
+    ended_ago = age(older_than)
+    if timedelta() < ended_ago < timedelta(hours=1) and not (keep_short or dry_run):  # 0s says plainly: all of them
+        msg = f"--older-than {older_than} is less than an hour. If that is meant, add --keep-short."
+        raise BadUsage(msg)
+    before = datetime.now(UTC) - ended_ago
     count = asyncio.run(_purged(log_meant(log), before, state, dry_run=dry_run))
     if json:
         as_json({"purged": 0 if dry_run else count, "matched": count, "ended_before": before})

@@ -1,18 +1,15 @@
 """`amends serve`: sagas over HTTP, until told to stop."""
 
-import logging
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
-from typing_extensions import override
 
 from amends.cli.errors import BadUsage
 from amends.cli.output import Json, as_json, tell
-from amends.core.visible import visible
 
 if TYPE_CHECKING:
     from amends.config.loading import Flag
@@ -58,6 +55,16 @@ def serve(
     workers: Annotated[
         int, typer.Option(metavar="N", min=1, max=64, help="So many processes behind one address; PostgreSQL only.")
     ] = 1,
+    log_format: Annotated[
+        Literal["text", "json"] | None, typer.Option(help="Of the log on the standard error; text unless set.")
+    ] = None,
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"] | None,
+        typer.Option(help="The least level that is logged; warning unless set."),
+    ] = None,
+    access_log: Annotated[
+        bool | None, typer.Option("--access-log/--no-access-log", help="Log each answered request; off unless set.")
+    ] = None,
     config: Config = None,
     json: Json = False,
 ) -> None:
@@ -71,17 +78,19 @@ def serve(
     from amends.server.access import BadToken
     from amends.server.ending import Ending
     from amends.server.listen import BadAddress
+    from amends.server.process_log import write_log
     from amends.server.setup import set_up
     from amends.server.supervisor import INHERITED
 
-    who = " [%(process)d]" if workers > 1 else ""  # what the id of a worker begins with
-    logging.basicConfig(level=logging.WARNING, handlers=[_lines(who)])
     said = [
         (("modules",), sagas or None, "MODULE"),
         (("log",), log, "--log"),
         (("server", "listen"), listen, "--listen"),
         (("server", "public_url"), public_url, "--public-url"),
         (("engine", "leave"), leave or None, "--leave"),
+        (("server", "log_format"), log_format, "--log-format"),
+        (("server", "log_level"), log_level, "--log-level"),
+        (("server", "access_log"), access_log, "--access-log"),
     ]
     flags = [Flag(path, value, name) for path, value, name in said if value is not None]
     try:
@@ -90,6 +99,8 @@ def serve(
         setup = set_up(settings, again=lambda: load(flags, file=config).settings)
     except (BadSetting, BadToken, BadAddress) as error:
         raise BadUsage(str(error)) from error
+    logged = settings.server
+    write_log(logged.log_format, logged.log_level, access=logged.access_log, names_process=workers > 1)
     if not settings.modules:
         msg = 'no sagas: name them, as in amends serve shop.sagas, or set modules = ["shop.sagas"] in amends.toml.'
         raise BadUsage(msg)
@@ -115,23 +126,6 @@ def serve(
     except NoRoute as error:
         msg = f"{error}\nOn the command line: --route PARTICIPANT=http://..."
         raise NoRoute(msg) from error
-
-
-def _lines(who: str) -> logging.Handler:
-    """The process's log on the standard error. Its messages quote callers and services, so they are made visible."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(_Visible(f"%(asctime)s{who} %(levelname)s %(name)s: %(message)s"))
-    return handler
-
-
-class _Visible(logging.Formatter):
-    @override
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        return visible(super().formatMessage(record))  # one line: a message can't forge the next one
-
-    @override
-    def format(self, record: logging.LogRecord) -> str:
-        return visible(super().format(record), lines=True)  # with the lines of a traceback
 
 
 def _needless(told: Sequence[str], sagas: "Sequence[Saga[Any]]") -> list[str]:

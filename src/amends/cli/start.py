@@ -22,7 +22,7 @@ def start(
     input: Annotated[str, typer.Argument(metavar="INPUT", help="JSON, @FILE, or - for standard input.")],
     *,
     id: Annotated[str | None, typer.Option(help="The run's id: starting twice is starting once.")] = None,
-    deadline: Annotated[str | None, typer.Option(metavar="SECONDS|TIME", help="Seconds from now, or RFC 3339.")] = None,
+    deadline: Annotated[str | None, typer.Option(metavar="DURATION|TIME", help="90s, 5m, 2h; or RFC 3339.")] = None,
     tag: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="To find it by; repeat.")] = None,
     ignore_unknown: Annotated[
         bool, typer.Option("--ignore-unknown", help="Ignore fields of INPUT that the saga's input doesn't have.")
@@ -87,10 +87,16 @@ def _input(text: str) -> bytes:
 
 
 def _deadline(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
+    """Seconds from now, or a moment as it was written."""
+    from amends.config.values import Seconds
+
+    if ":" in text:
         return text
+    try:
+        return float(Seconds.parse(text))
+    except ValueError as error:
+        msg = f"--deadline {error}; or a moment, as 2026-12-24T18:00:00Z."
+        raise BadUsage(msg) from error
 
 
 def _tag(text: str) -> tuple[str, str]:

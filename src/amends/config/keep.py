@@ -10,6 +10,9 @@ from amends.config.values import Seconds
 ENDS: Final = ("completed", "compensated", "abandoned")
 """How a run may end; what hasn't ended is kept in any case."""
 
+SHORT_SECONDS: Final = 3_600
+"""Histories are kept less long than this only where an explicit word says that it is meant (`privacy.keep_short`)."""
+
 NEVER: Final[Mapping[str, str]] = {
     "bodies": "bodies can't be forgotten before the rest of a run: its history is facts that are never changed, and "
     "they are what it is read from. Encrypt them (privacy.encrypt), and keep the run less long",
@@ -47,6 +50,11 @@ class Keep(dict[str, Seconds]):
                 msg = f"{state}: {error}"
                 raise ValueError(msg) from error
         return kept
+
+    @property
+    def short(self) -> str | None:
+        """A state whose histories are kept for less than an hour, if there is one."""
+        return next((state for state in ENDS if state in self and self[state] < SHORT_SECONDS), None)
 
     @override
     def __str__(self) -> str:

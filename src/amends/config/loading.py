@@ -95,9 +95,23 @@ def load(
         _put(raw, flag.path, flag.value, flag.name)
         origins[".".join(flag.path)] = flag.name
     try:
-        return Loaded(convert(raw), origins, path)
+        loaded = Loaded(convert(raw), origins, path)
     except msgspec.ValidationError as error:
         raise BadSetting(_told(_precisely(raw, str(error)), origins)) from error
+    _check_keep(loaded)
+    return loaded
+
+
+def _check_keep(loaded: Loaded) -> None:
+    """A history that is gone doesn't come back: a time that looks like a slip must be confirmed."""
+    privacy = loaded.settings.privacy
+    state = privacy.keep.short
+    if state is not None and not privacy.keep_short:
+        msg = (
+            f"{loaded.origin('privacy.keep')}: privacy.keep: histories of {state} runs would be deleted after "
+            f"{privacy.keep[state]}, less than an hour. If that is meant, set privacy.keep_short = true as well."
+        )
+        raise BadSetting(msg)
 
 
 def _file(given: str | Path | None, variables: Mapping[str, str]) -> Path | None:

@@ -75,6 +75,16 @@ class Server(Section, frozen=True):
     grace: Seconds = Seconds(10)
     """How long calls in flight get when the server stops."""
 
+    log_format: Literal["text", "json"] = "text"
+    """Of the process's log on the standard error: text, or one JSON object a line. Among lines of text an alert is a
+    line of JSON."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "warning"
+    """The least level that is logged of amends and the HTTP server. Alerts are logged at any level."""
+
+    access_log: bool = False
+    """Whether each answered request is logged: client, name of the token, method, path without query, status, time."""
+
 
 class Token(Section, frozen=True):
     """`[[tokens]]`: who may ask. `amends token new` makes one."""
@@ -214,6 +224,9 @@ class Privacy(Section, frozen=True):
     keep: Keep = Keep()
     """How long the histories of runs that ended are kept: `30d`, or by how they ended, as
     `{ completed = "30d", compensated = "90d" }`. Not set: for ever. Ids stay taken, what is stuck stays."""
+
+    keep_short: bool = False
+    """Confirms that `keep` is meant where it is less than an hour."""
 
 
 class Webhook(Section, frozen=True):

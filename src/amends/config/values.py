@@ -44,15 +44,19 @@ class BadSetting(AmendsError):
 
 
 class Seconds(float):
-    """A duration. Written `0.5s`, `200ms`, `5m`, `24h`, `30d`, or as a number of seconds."""
+    """A duration. Written with its unit: `0.5s`, `200ms`, `5m`, `24h`, `30d`. A bare number is an error: a reader takes
+    it for days where they are usual.
+    """
 
     @classmethod
     def parse(cls, given: object) -> "Seconds":
         """From what stands in the settings; `ValueError` says what is wrong."""
-        if isinstance(given, bool) or not isinstance(given, int | float | str):
-            msg = f"{given!r} is no duration: expected one as 5s"
+        if not isinstance(given, str):
+            number = isinstance(given, int | float) and not isinstance(given, bool)
+            expected = f"its unit, as {given}s or {given}d" if number else "one as 5s"
+            msg = f"{given!r} is no duration: expected {expected}"
             raise ValueError(msg)  # noqa: TRY004 - a value in a file, told as all others
-        seconds = float(given) if not isinstance(given, str) else _parsed(given)
+        seconds = _parsed(given)
         if not SECONDS_MIN <= seconds <= SECONDS_MAX:
             msg = f"{given} is no duration between {SECONDS_MIN:g}s and a hundred years"
             raise ValueError(msg)
@@ -86,10 +90,14 @@ class Lease(Seconds):
 
 def _parsed(text: str) -> float:
     found = _NUMBER.fullmatch(text.strip())
-    if found is None or (found["unit"] or "s") not in _UNITS:
+    if found is not None and not found["unit"]:
+        number = found["number"]
+        msg = f"{text!r} is no duration: expected its unit, as {number}s or {number}d"
+        raise ValueError(msg)
+    if found is None or found["unit"] not in _UNITS:
         msg = f"{text!r} is no duration: expected a number with ms, s, m, h or d, as 5s"
         raise ValueError(msg)
-    return float(found["number"]) * _UNITS[found["unit"] or "s"]
+    return float(found["number"]) * _UNITS[found["unit"]]
 
 
 class Size(int):

@@ -18,6 +18,7 @@ from amends.core.folding import (
     lift,
     new_tries,
     no_settling,
+    put_all,
     put_single,
     settle,
     silence,
@@ -38,7 +39,6 @@ from amends.core.state import (
     Tries,
     TurnedBack,
     clone,
-    summed_up,
 )
 
 
@@ -187,8 +187,7 @@ def _requested(record: RunRecord, event: e.ActionRequested) -> None:
         elif request.guard is not BARRIER and (event.epoch == 0 or not single):
             tries.open_epoch = None
         items[request.item] = ItemRecord(event.step, request.item, ACTING, request, tries)
-    shape = cast("Shape", event.shape)
-    record.steps[event.step] = summed_up(event.step, event.kind, shape, items, {ACTING: len(items)})
+    put_all(record, event.step, event.kind, cast("Shape", event.shape), items)
     if record.marks:
         lift(record, event.step, "")
 

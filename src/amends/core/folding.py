@@ -8,8 +8,8 @@ from typing import assert_never
 from amends.core import events as e
 from amends.core.answers import Cause
 from amends.core.keys import Phase
-from amends.core.retry import Guard
-from amends.core.state import ItemRecord, RunRecord, StepState, Tries, alone, clone, summed_up
+from amends.core.retry import Guard, Kind
+from amends.core.state import TURNS, Feature, ItemRecord, RunRecord, Shape, StepState, Tries, alone, clone, summed_up
 
 NEVER_LEFT = frozenset({Cause.NOT_SENT, Cause.WITHDRAWN})
 """Ends of an attempt in which provably no byte of the request left."""
@@ -50,12 +50,37 @@ def keep(record: RunRecord, item: ItemRecord) -> None:
     if len(old.items) == 1:
         record.steps[item.step] = alone(old.name, old.kind, old.shape, item)
         return
+    before, after = old.items[item.item].features, item.features
     counts = dict(old.counts)
-    counts[old.items[item.item].state] -= 1
-    counts[item.state] = counts.get(item.state, 0) + 1
+    for feature in before:
+        if counts[feature] == 1:
+            del counts[feature]
+        else:
+            counts[feature] -= 1
+    for feature in after:
+        counts[feature] = counts.get(feature, 0) + 1
+    turning = old.turning
+    if TURNS.isdisjoint(after):
+        if item.item in turning:
+            turning -= {item.item}
+    elif item.item not in turning:
+        turning |= {item.item}
     items = dict(old.items)
     items[item.item] = item
-    record.steps[item.step] = summed_up(old.name, old.kind, old.shape, items, counts)
+    record.steps[item.step] = summed_up(old.name, old.kind, old.shape, items, counts, turning=turning)
+
+
+def put_all(record: RunRecord, step: str, kind: Kind, shape: Shape, items: dict[str, ItemRecord]) -> None:
+    """Put in a step that was just requested, with its items."""
+    counts: dict[Feature, int] = {}
+    turning: set[str] = set()
+    for name, item in items.items():
+        features = item.features
+        for feature in features:
+            counts[feature] = counts.get(feature, 0) + 1
+        if not TURNS.isdisjoint(features):
+            turning.add(name)
+    record.steps[step] = summed_up(step, kind, shape, items, counts, turning=frozenset(turning))
 
 
 def put_single(record: RunRecord, step: str, state: StepState) -> ItemRecord:

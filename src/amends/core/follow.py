@@ -15,7 +15,16 @@ from amends.core.keys import Phase
 from amends.core.mistakes import BuildError
 from amends.core.replies import undo_failed
 from amends.core.retry import Guard, Kind
-from amends.core.state import CLEAR, COMPLETED, ItemRecord, RunState, StepState, Tries
+from amends.core.state import (
+    CLEAR,
+    COMPLETED,
+    ItemRecord,
+    RunState,
+    StepRecord,
+    StepState,
+    Trait,
+    Tries,
+)
 from amends.core.summary import ended_outcome
 
 _GONE = "the process that may have sent it is gone"
@@ -45,12 +54,23 @@ def follow(draft: Draft) -> None:
 
 
 def _take_over(draft: Draft) -> None:
-    for found in list(draft.record.items()):
-        item = draft.again(found)  # what is decided of one may have changed another
-        if item.action is not None and _left_open(draft, item.action) and item.state is StepState.ACTING:
-            _take_over_action(draft, item, item.action)
-        elif item.undo is not None and _left_open(draft, item.undo) and item.state is StepState.COMPENSATING:
-            _take_over_undo(draft, item, item.undo)
+    for step in list(draft.record.steps.values()):
+        if not _may_be_left_open(draft, draft.record.steps[step.name]):
+            continue
+        for found in list(step.items.values()):
+            _take_over_item(draft, draft.again(found))  # what is decided of one may have changed another
+
+
+def _may_be_left_open(draft: Draft, step: StepRecord) -> bool:
+    epochs = (each for each in step.features if isinstance(each, int))
+    return any(each != draft.epoch and (each or draft.adopting) for each in epochs)
+
+
+def _take_over_item(draft: Draft, item: ItemRecord) -> None:
+    if item.action is not None and _left_open(draft, item.action) and item.state is StepState.ACTING:
+        _take_over_action(draft, item, item.action)
+    elif item.undo is not None and _left_open(draft, item.undo) and item.state is StepState.COMPENSATING:
+        _take_over_undo(draft, item, item.undo)
 
 
 def _left_open(draft: Draft, tries: Tries) -> bool:
@@ -181,17 +201,16 @@ def _may_start_beside_marks(draft: Draft, step: StepDefinition) -> bool:
 def _retreat(draft: Draft) -> None:
     record = draft.record
     for name in list(record.steps):
-        for item in list(record.steps[name].items.values()):
-            match item.state:
-                case StepState.ACTING:
-                    _stop_acting(draft, item)
-                case StepState.DONE | StepState.UNKNOWN | StepState.SKIPPED | StepState.COMPENSATING:
-                    if _owes_undo(draft, item) and _is_eligible(draft, item):
-                        _request_undo(draft, item)
-                case StepState.WAITING | StepState.REJECTED | StepState.COMPENSATED:
-                    pass
-                case _ as never:
-                    assert_never(never)
+        step = record.steps[name]
+        features = step.features
+        undoes = Trait.UNDOES in features and draft.step(name).kind is Kind.COMPENSABLE and _is_eligible(draft, name)
+        if not undoes and Trait.STOPS not in features:
+            continue
+        for item in step.to_turn():
+            if item.state is StepState.ACTING:
+                _stop_acting(draft, item)
+            elif undoes and not record.item_has_mark(item):
+                _request_undo(draft, item)
 
 
 def _stop_acting(draft: Draft, item: ItemRecord) -> None:
@@ -215,39 +234,27 @@ def _was_asked_for(draft: Draft, tries: Tries) -> bool:
     return turned is not None and tries.due == tries.budget_from >= turned.at
 
 
-def _owes_undo(draft: Draft, item: ItemRecord) -> bool:
-    """Whether a compensation is to be requested for this item, as far as the item itself goes."""
-    if item.request is None or draft.step(item.step).kind is not Kind.COMPENSABLE or draft.record.item_has_mark(item):
-        return False
-    match item.state:
-        case StepState.DONE:
-            return True
-        case StepState.UNKNOWN:
-            return item.behind_barrier and not item.seal
-        case StepState.COMPENSATING:
-            return item.undo is None and not item.seal
-        case _:
-            assert item.state is StepState.SKIPPED, "what acts is stopped first, and the rest is over"
-            return item.may_have_effect
-
-
-def _is_eligible(draft: Draft, item: ItemRecord) -> bool:
-    """Nothing that depends on it remains, item by item."""
+def _is_eligible(draft: Draft, step: str) -> bool:
+    """Nothing that depends on this step remains, item by item."""
     record = draft.record
-    for name in draft.step(item.step).vertex.descendants:
+    for name in draft.step(step).vertex.descendants:
         dependent = record.steps.get(name)
         if dependent is None:
             continue
         if record.marks and record.step_has_mark(name):
             return False
-        for each in dependent.items.values():
-            if each.state not in CLEAR or _still_owed(draft, each):
-                return False
+        if not _is_clear(draft, dependent):
+            return False
     return True
 
 
-def _still_owed(draft: Draft, item: ItemRecord) -> bool:
-    return item.may_have_effect and draft.step(item.step).kind is Kind.COMPENSABLE
+def _is_clear(draft: Draft, step: StepRecord) -> bool:
+    """Nothing of any of its items remains, nor is a compensation owed for one that was skipped."""
+    if len(step.items) == 1:
+        clear = all(each.state in CLEAR for each in step.items.values())
+    else:
+        clear = sum(step.counts.get(each, 0) for each in CLEAR) == len(step.items)
+    return clear and (Trait.EFFECT not in step.features or draft.step(step.name).kind is not Kind.COMPENSABLE)
 
 
 def _request_undo(draft: Draft, item: ItemRecord) -> None:
@@ -284,9 +291,8 @@ def _end(draft: Draft) -> None:
         if len(record.steps) == len(steps) and all(step.settled for step in record.steps.values()):
             _ended(draft, COMPLETED, ())
         return
-    for item in record.items():
-        if item.state not in CLEAR or _still_owed(draft, item):
-            return
+    if not all(_is_clear(draft, step) for step in record.steps.values()):
+        return
     effects = tuple(item.name for item in record.items() if _was_left(draft, item))
     _ended(draft, RunState.ABANDONED if effects else RunState.COMPENSATED, effects)
 

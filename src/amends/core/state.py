@@ -4,7 +4,7 @@ A step lives its life per item: a step that makes one call has the single item `
 is a summary; nothing is decided by it that concerns an item. Records are changed only by folding, and only in copies.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal, Self, TypeAlias, TypeVar, assert_never, cast
 
@@ -65,6 +65,23 @@ _SHOWN_FIRST: Final = (
 SETTLED: Final = frozenset({StepState.DONE, StepState.SKIPPED})
 CLEAR: Final = frozenset({StepState.REJECTED, StepState.COMPENSATED, StepState.SKIPPED})
 """Nothing of it remains, as far as the states go; a skipped one may still be owed its compensation."""
+
+
+class Trait(Words):
+    """A property of an item that decides, while the run goes back, whether the item has to be looked at."""
+
+    STOPS = "stops"
+    """It acts, and no attempt is open."""
+
+    UNDOES = "undoes"
+    """As far as the item itself goes, its compensation is still to be requested."""
+
+    EFFECT = "effect"
+    """It was skipped, and may have an effect all the same."""
+
+
+Feature: TypeAlias = StepState | Trait | int
+"""A property that is counted: a state, a trait, or the epoch of an open attempt that a later owner has to settle."""
 
 Shape: TypeAlias = Literal["one", "dict", "list"]
 """A step made one call, calls by name, or calls in order."""
@@ -156,6 +173,41 @@ class ItemRecord:
         """A skipped action that was requested from a barrier is still undone when the run turns back."""
         return self.state is StepState.SKIPPED and self.left is Phase.ACTION and self.behind_barrier
 
+    @property
+    def wants_undo(self) -> bool:
+        """Whether a compensation is to be requested, as far as the item itself goes."""
+        if self.request is None:
+            return False
+        match self.state:
+            case StepState.DONE:
+                return True
+            case StepState.UNKNOWN:
+                return self.behind_barrier and not self.seal
+            case StepState.COMPENSATING:
+                return self.undo is None and not self.seal
+            case _:
+                return self.may_have_effect
+
+    @property
+    def features(self) -> list[Feature]:
+        """Everything of this item that its step counts."""
+        found: list[Feature] = [self.state]
+        action, undo = self.action, self.undo
+        if self.state is StepState.ACTING and action is not None:
+            found.append(Trait.STOPS if action.open_epoch is None else action.open_epoch)
+        elif self.wants_undo:
+            found.append(Trait.UNDOES)
+            if self.state is StepState.SKIPPED:
+                found.append(Trait.EFFECT)
+        elif (
+            self.state is StepState.COMPENSATING
+            and undo is not None
+            and undo.open_epoch is not None
+            and undo.guard is not Guard.BARRIER
+        ):
+            found.append(undo.open_epoch)
+        return found
+
     def tries(self, phase: Phase) -> Tries | None:
         """The life of this item's key of a phase."""
         match phase:
@@ -171,10 +223,12 @@ class ItemRecord:
 
 @dataclass(slots=True)
 class StepRecord:
-    """A step that is no longer waiting. `counts` says how many of its items are in each state.
+    """A step that is no longer waiting. `counts` says how many of its items have each feature, where it has several:
+    so a decision about the step costs as much with a thousand items as with two.
 
     `kind` is `None` where nothing was ever requested. `state` is the summary that is shown (a step without any call is
-    done at once); `settled`: every item is done or skipped, so that those that wait for it may start. `shown` is no
+    done at once); `settled`: every item is done or skipped, so that those that wait for it may start. `turning` names
+    the counted items that are looked at while the run goes back: those with one of `TURNS`. `shown` is no
     fact: whoever writes the step down for people may keep here what he wrote, as long as this record lives.
     """
 
@@ -182,10 +236,27 @@ class StepRecord:
     kind: Kind | None
     shape: Shape
     items: dict[str, ItemRecord]
-    counts: dict[StepState, int]
+    counts: dict[Feature, int]
     state: StepState
     settled: bool
+    turning: frozenset[str] = frozenset()
     shown: bytes | None = field(default=None, compare=False)
+
+    @property
+    def features(self) -> Collection[Feature]:
+        """Every feature that some item has."""
+        if len(self.items) != 1:
+            return self.counts
+        (item,) = self.items.values()
+        return item.features
+
+    def to_turn(self) -> list[ItemRecord]:
+        """Every item that stops, or whose compensation is still to be requested, in order."""
+        if len(self.items) == 1:
+            return list(self.items.values())
+        if len(self.turning) == 1:
+            return [self.items[each] for each in self.turning]
+        return [each for name, each in self.items.items() if name in self.turning]
 
 
 def summed_up(
@@ -193,7 +264,9 @@ def summed_up(
     kind: Kind | None,
     shape: Shape,
     items: dict[str, ItemRecord],
-    counts: dict[StepState, int],
+    counts: dict[Feature, int],
+    *,
+    turning: frozenset[str],
 ) -> StepRecord:
     """A step's record, with the summary of its items."""
     if len(items) == 1:
@@ -201,7 +274,7 @@ def summed_up(
         return alone(name, kind, shape, item)
     state = next((each for each in _SHOWN_FIRST if counts.get(each)), StepState.DONE)
     settled = sum(counts.get(each, 0) for each in SETTLED) == len(items)
-    return StepRecord(name, kind, shape, items, counts, state, settled)
+    return StepRecord(name, kind, shape, items, counts, state, settled, turning)
 
 
 def alone(name: str, kind: Kind | None, shape: Shape, item: ItemRecord) -> StepRecord:
@@ -209,8 +282,12 @@ def alone(name: str, kind: Kind | None, shape: Shape, item: ItemRecord) -> StepR
     return StepRecord(name, kind, shape, {item.item: item}, NOT_COUNTED, item.state, item.state in SETTLED)
 
 
-NOT_COUNTED: Final[dict[StepState, int]] = {}
+NOT_COUNTED: Final[dict[Feature, int]] = {}
 """The counts of a step with one item."""
+
+
+TURNS: Final = frozenset({Trait.STOPS, Trait.UNDOES})
+"""An item with one of these is looked at while the run goes back."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from amends.core.owed import Send, deadline_of, withdrawable
 from amends.core.retry import MICROSECONDS, RETRIABLE, Guard
 from amends.core.texts import clean, told
 from amends.engine.complaint import Complaint
-from amends.engine.driven import Asked, Driven, Ready
+from amends.engine.driven import Asked, Driven, Ready, nothing
 from amends.engine.lanes import Lane
 from amends.engine.outages import Outages
 from amends.ports.clock import Clock, Timer, Timers
@@ -204,10 +204,17 @@ class Calls:
         ready.task = task = asyncio.get_running_loop().create_task(self._call(ready))
         ready.driven.tasks.add(task)
         self.under_way[task] = ready
-        task.add_done_callback(partial(self._over, ready))
+        ready.over = partial(self._over, ready)
+        task.add_done_callback(ready.over)
 
     async def _call(self, ready: Ready) -> None:
+        """Make the call. However this ends, the slot and the run must not wait for it for ever."""
         ready.begun = True
+        task, is_over = ready.task, False
+        assert task is not None, "it is set before the task has its first turn"
+        # From here on it ends below: what is called back by the event loop costs as much as a whole turn of it.
+        task.remove_done_callback(ready.over)
+        ready.over = nothing
         send, driven = ready.send, ready.driven
         record = driven.record
         outgoing = Outgoing(
@@ -233,28 +240,40 @@ class Calls:
             came = await ready.lane.transport.send(outgoing)
             if isinstance(came, NoRoom) and not driven.dropped:
                 self._hold_back(ready, came)
-                return
-            outcome = self._understood(driven, send, came)
+            else:
+                self._answered(ready, self._understood(driven, send, came))
+            is_over = True
         except asyncio.CancelledError:
             if ready.gone:
                 self._back(ready)
-            raise  # who else cancels it, or raises this, is answered in `_over`
+                is_over = True
+            raise  # of others' making, or raised by the transport: answered below
         except BaseException as error:  # must not lose the call: what became of it isn't known
             if isinstance(error, GeneratorExit) or (not isinstance(error, Exception) and ends_the_caller(error)):
+                task.add_done_callback(partial(self._over, ready))
+                is_over = True
                 raise
             _LOGGER.exception("%s: the transport failed", outgoing.key)
-            outcome = Unknown(Cause.LOST, clean(f"the transport failed: {told(error)}"))
-        self._answered(ready, outcome)
+            self._end(ready, Unknown(Cause.LOST, clean(f"the transport failed: {told(error)}")))
+            is_over = True
+        finally:
+            self.under_way.pop(task, None)
+            if not is_over:
+                self._end(ready, CANCELLED)
 
     def _over(self, ready: Ready, task: asyncio.Task[None]) -> None:
-        """A call's task is done, however it ended: the slot and the run must not wait for it for ever."""
-        send, driven = ready.send, ready.driven
-        del self.under_way[task]
+        """A call's task is done that never had its turn, or was ended by what isn't an error: a Ctrl-C, its closing."""
+        self.under_way.pop(task, None)
         if not task.cancelled():
-            task.exception()  # a Ctrl-C, which the event loop has raised as well
-        was_held_back = ready.task is not task
-        if not ready.gone and not was_held_back and driven.calls.get((send.step, send.item, send.phase)) is ready:
-            self._answered(ready, CANCELLED)
+            task.exception()  # the event loop has raised it as well
+        if ready.task is task:
+            self._end(ready, CANCELLED)
+
+    def _end(self, ready: Ready, outcome: Outcome) -> None:
+        """Answer the call, unless it was answered or taken back before."""
+        send = ready.send
+        if not ready.gone and ready.driven.calls.get((send.step, send.item, send.phase)) is ready:
+            self._answered(ready, outcome)
 
     def _hold(self, ready: Ready) -> None:
         ready.held = True

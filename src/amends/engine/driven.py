@@ -1,7 +1,7 @@
 """A run that this process drives: what is known of it, what is asked of it, what is in flight for it."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from amends.core.commands import Command, Refusal
@@ -33,7 +33,7 @@ class Ready(Waiting):
     `held`: it has its slot, but may not leave just now.
     """
 
-    __slots__ = ("begun", "driven", "held", "lane", "send", "sent", "task")
+    __slots__ = ("begun", "driven", "held", "lane", "over", "send", "sent", "task")
 
     def __init__(self, driven: "Driven", send: Send, lane: "Lane[Ready]") -> None:
         self.urgent = send.phase is not ACTION
@@ -43,6 +43,12 @@ class Ready(Waiting):
         self.lane = lane
         self.sent = self.begun = self.held = False
         self.task: asyncio.Task[None] | None = None
+        self.over: Callable[[asyncio.Task[None]], object] = nothing
+        """Called back when its task is done without having had a turn."""
+
+
+def nothing(_: "asyncio.Task[None]") -> None:
+    """What is called back where nothing is to be done."""
 
 
 class Driven:

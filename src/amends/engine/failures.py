@@ -56,7 +56,7 @@ class Failures:
         """Tell of the failures among these events, which were appended together; `record` is the run after them."""
         for event in events:
             if isinstance(event, FAILED):
-                found = _text(record, event, events, words=not _hides(definition))
+                found = _text(record, event, events, words=not hides_values(definition))
                 if found is not None:
                     self._say(record, *found)
 
@@ -84,7 +84,7 @@ def _was_rejected(events: Sequence[e.Event]) -> bool:
     return False
 
 
-def _hides(definition: Definition) -> bool:
+def hides_values(definition: Definition) -> bool:
     """Whether a value of these runs must not be shown: an error may repeat it."""
     return MARK in definition.graph()
 

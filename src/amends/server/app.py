@@ -5,6 +5,7 @@ often they may, what they may say in the query. Only then its endpoint is asked.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import cache
 from typing import Final
@@ -23,6 +24,7 @@ from amends.server.openapi import document
 from amends.server.pages import Page
 from amends.server.paths import ENDPOINTS
 from amends.server.problems import Problem, method_not_allowed, not_found, overloaded, problem_of
+from amends.server.process_log import log_request
 from amends.server.rate import too_many
 from amends.server.requests import check_host
 
@@ -66,6 +68,7 @@ def _dispatch(
 
     async def answer(request: Request) -> Response:
         context.requests += 1
+        began = time.monotonic()
         endpoint = table[request.method]
         caller: Caller | None = None
         try:
@@ -86,6 +89,8 @@ def _dispatch(
         finally:
             context.requests -= 1
         context.metrics.answered(request.method, path, response.status_code)
+        name = None if caller is None else caller.name
+        log_request(request, path, response.status_code, time.monotonic() - began, name)
         return _secured(response)
 
     return answer

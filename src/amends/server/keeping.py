@@ -10,13 +10,19 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Final, Self
 
+from amends.config.values import Seconds
 from amends.core.errors import LogBroken, LogUnavailable
 from amends.core.retry import MICROSECONDS
 from amends.ports.clock import Clock, SystemClock
-from amends.ports.log import TransactionLog
+from amends.ports.log import Find, TransactionLog
 
 SLICE: Final = 200
 """Runs forgotten in one go."""
+
+COUNTED_MAX: Final = 10_000
+"""Runs that are looked at to say at the start how many are deleted; a start must not take minutes."""
+
+PAGE: Final = 1_000
 
 LOOK_SECONDS: Final = 60.0
 """How often it is looked for more."""
@@ -37,6 +43,7 @@ class Keeping:
 
     async def __aenter__(self) -> Self:
         if self._keep:
+            await self._tell()
             self._task = asyncio.create_task(self._run(), name="amends-keeping")
         return self
 
@@ -46,6 +53,35 @@ class Keeping:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _tell(self) -> None:
+        """Say what is deleted, before the first of it is."""
+        kept = ", ".join(f"{state} {Seconds(micros / MICROSECONDS)}" for state, micros in self._keep.items())
+        try:
+            due, all_counted = await self._due()
+        except LogUnavailable as error:
+            _LOGGER.warning("ended runs are purged after: %s; those due now can't be counted: %s", kept, error)
+            return
+        _LOGGER.warning(
+            "ended runs are purged after: %s; %d runs are due now%s",
+            kept,
+            due,
+            "" if all_counted else f" among the newest {COUNTED_MAX}",
+        )
+
+    async def _due(self) -> tuple[int, bool]:
+        now, due, counted, after = self._clock.now(), 0, 0, None
+        while counted < COUNTED_MAX:
+            page = await self._log.find(Find(states=tuple(self._keep), limit=PAGE, after=after))
+            for row in page:
+                keep = self._keep.get(row.state)
+                if keep is not None and row.ended_at is not None and row.ended_at < now - keep and row.steps != b"[]":
+                    due += 1
+            counted += len(page)
+            if len(page) < PAGE:
+                return due, True
+            after = page[-1].created_at, page[-1].run
+        return due, False
 
     async def _run(self) -> None:
         while True:

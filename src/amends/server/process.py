@@ -12,7 +12,6 @@ import logging
 import signal
 import socket
 import ssl
-import sys
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
@@ -31,7 +30,6 @@ from amends.config.values import BadSetting
 from amends.config.webhooks import links_of, webhooks_of
 from amends.core.errors import AmendsError, LogBroken
 from amends.core.saga import Saga
-from amends.observers.alerts import write_lines
 from amends.ports.forks import keep_from_children
 from amends.ports.log import TransactionLog
 from amends.server.app import application
@@ -71,7 +69,6 @@ def serve(
     Raises what entering an `Orchestrator` raises, `AddressInUse`, and `LogBroken` once the log can't be written
     any more.
     """
-    write_lines(sys.stderr)
     collect_seldom()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:

@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import PurePath
-from traceback import extract_tb
+from traceback import extract_tb, format_tb
 from types import CoroutineType
 from typing import Any, Final, Protocol, TypeAlias, cast
 
@@ -47,12 +47,14 @@ Annotation: TypeAlias = Any
 class LocalWork:
     """A function that does a step's work or undoes it, with how its body is read and its reply written.
 
-    `arguments` raises `Undecodable`; so may `reply`.
+    `arguments` raises `Undecodable`; so may `reply`. `hides`: its saga hides values, which the text of an exception may
+    repeat; of such an exception only the type and the places go into the log of this process.
     """
 
     function: Callable[..., Awaitable[Any]]
     arguments: Callable[[bytes], Sequence[object]]
     reply: Callable[[object], bytes]
+    hides: bool = False
 
 
 def local_action(function: Callable[..., Awaitable[Any]], codec: Codec, arguments: Sequence[Annotation]) -> LocalWork:
@@ -245,7 +247,7 @@ async def _do_here(call: Outgoing, work: LocalWork, arguments: Sequence[object])
     except Exception as error:  # noqa: BLE001 - whatever the author's code raises is an answer
         if isinstance(error, TimeoutError) and limit is not None and limit.expired():
             return Lost(Cause.TIMED_OUT, f"{call.operation} was not done within {call.timeout_seconds:g} s")
-        return _raised(call, work.function, error)
+        return _raised(call, work, work.function, error)
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
@@ -254,7 +256,7 @@ async def _do_here(call: Outgoing, work: LocalWork, arguments: Sequence[object])
     except BaseException as error:
         if ends_the_caller(error):
             raise
-        return _raised(call, work.function, error)
+        return _raised(call, work, work.function, error)
     finally:
         CURRENT_CALL.reset(token)
 
@@ -286,7 +288,7 @@ def _do_blocking(call: Outgoing, work: LocalWork, function: Callable[..., Any], 
     except BaseException as error:  # on this thread nothing is for the caller
         if ends_the_caller(error):
             raise
-        return _raised(call, function, error)
+        return _raised(call, work, function, error)
 
 
 def _done(call: Outgoing, work: LocalWork, value: object) -> Came:
@@ -298,7 +300,7 @@ def _done(call: Outgoing, work: LocalWork, value: object) -> Came:
         return Faulty(f"the work was done, but its reply can't be written: {error.detail} at {error.path}")
 
 
-def _raised(call: Outgoing, function: object, error: BaseException) -> Came:
+def _raised(call: Outgoing, work: LocalWork, function: object, error: BaseException) -> Came:
     match error, call.phase:
         case Rejected(), Phase.ACTION:
             return _answer(call, 409, {OUTCOME_HEADER: "rejected"}, _problem("rejected", error))
@@ -308,16 +310,21 @@ def _raised(call: Outgoing, function: object, error: BaseException) -> Came:
         case Later(), _:
             return _answer(call, 202, {OUTCOME_HEADER: "pending"})
         case SystemExit(), _:  # whoever wrote it meant this process, which isn't the step's to end
-            return _failed(call, Cause.EXITED, function, error)
+            return _failed(call, Cause.EXITED, function, error, hides=work.hides)
         case _:
-            return _failed(call, Cause.RAISED, function, error)
+            return _failed(call, Cause.RAISED, function, error, hides=work.hides)
 
 
-def _failed(call: Outgoing, cause: Cause, function: object, error: BaseException) -> Lost:
+def _failed(call: Outgoing, cause: Cause, function: object, error: BaseException, *, hides: bool = False) -> Lost:
     """An exception that is no answer: its traceback is written to the log of this process, once per attempt."""
     detail = _where(function, error)
     what = unit_name(call.step, call.item) + ("" if call.phase is Phase.ACTION else f", {call.phase.value}")
-    _LOGGER.warning("%s: %s, attempt %d: %s", call.run, what, call.attempt, clean(detail), exc_info=error)
+    if hides:
+        places = "".join(format_tb(error.__traceback__))
+        said = f"{type(error).__name__}; its text may repeat a value that this saga hides\n{places}"
+        _LOGGER.warning("%s: %s, attempt %d: %s", call.run, what, call.attempt, said.rstrip())
+    else:
+        _LOGGER.warning("%s: %s, attempt %d: %s", call.run, what, call.attempt, clean(detail), exc_info=error)
     return Lost(cause, detail, type(error).__name__)
 
 
