@@ -265,17 +265,25 @@ class _Driving:
                 raise ValueError(msg)
 
     def take_in(self, answer: Answer) -> None:
-        """What an answer says is decided on, by its process or, if that has lost the run, by anybody."""
+        """What an answer says is decided on, by its process or, if that has lost the run, by anybody.
+
+        A process that has lost the run and doesn't know decides as if it were the owner. It learns that it isn't when
+        its append is refused; where nothing follows from the answer there is no append, and it goes on.
+        """
         owner = self._owner
         mine = owner is not None and owner.epoch == answer.epoch
-        if not mine and answer.epoch and not isinstance(answer.outcome, DEFINITE):
-            self._drop(answer.epoch)
-            return
-        epoch = answer.epoch if mine else 0
-        reply = Reply(self._now, epoch, answer.step, answer.item, answer.phase, answer.attempt, answer.outcome)
-        self._decided(reply, owner=mine)
+        step, item, phase, attempt = answer.step, answer.item, answer.phase, answer.attempt
         if not mine and answer.epoch:
-            self._drop(answer.epoch)
+            process = self._process(answer.epoch)
+            if process is not None and process.seen is not None:
+                own = Reply(self._now, answer.epoch, step, item, phase, attempt, answer.outcome)
+                if process.seen.after(own) is process.seen:
+                    return
+                self._drop(answer.epoch)
+            if not isinstance(answer.outcome, DEFINITE):
+                return
+        epoch = answer.epoch if mine else 0
+        self._decided(Reply(self._now, epoch, step, item, phase, attempt, answer.outcome), owner=mine)
 
     def lose(self, move: Move) -> None:
         """An owner's call ends without an answer."""
