@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from importlib.metadata import version
 from typing import Any
 
-from amends.collector import collect_seldom
+from amends.server.garbage import collect_seldom
 from bench.measure import BARE, Case, LoopFactory, Measured, all_cases, measure
 from bench.participant import ParticipantProcess
 from bench.report import as_json, as_table

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from amends import Orchestrator
-from amends.core.answers import Came
+from amends.core.run.answers import Came
 from amends.logs.postgres import schema
 from amends.ports.transport import Outgoing, Transport
 from amends.testing.postgres_server import PostgresServer, ask

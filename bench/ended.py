@@ -18,7 +18,7 @@ from statistics import median
 from typing import Final
 
 from amends import Orchestrator
-from amends.core.outcomes import Completed
+from amends.core.saga.outcomes import Completed
 from amends.logs.postgres import schema
 from amends.logs.postgres.log import PostgresLog
 from amends.ports.log import Find

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from amends import Compensated, Completed, Orchestrator, Saga
-from amends.compose import open_log
 from amends.logs.postgres import schema
+from amends.orchestrator import open_log
 from amends.ports.log import TransactionLog
 from amends.testing.postgres_server import PostgresServer, ask
 from bench.bare import BareClient

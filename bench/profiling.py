@@ -9,7 +9,7 @@ import argparse
 import cProfile
 import pstats
 
-from amends.collector import collect_seldom
+from amends.server.garbage import collect_seldom
 from bench.__main__ import loop_factory
 from bench.measure import all_cases, measure
 from bench.participant import ParticipantProcess

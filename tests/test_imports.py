@@ -16,7 +16,7 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src"
 PACKAGE = SOURCE / "amends"
 
-USER_LIKE = {"shop", "templates"}
+USER_LIKE = {"shop", "demo", "templates"}
 """Folders written as a user would write them: they import what users import."""
 
 OUTSIDE_DOORS = {
@@ -27,7 +27,7 @@ OUTSIDE_DOORS = {
 """Modules of the standard library that wait, look at a clock, throw dice, write logs or touch the machine."""
 
 FRAMEWORK_GUARDS = {f"amends.participant.{name}" for name in ("django", "fastapi", "flask", "settle")}
-COMPOSITION_ROOTS = {"server", "cli", "testing", "shop", "compose", "lanes", "client", "config"}
+COMPOSITION_ROOTS = {"server", "cli", "testing", "shop", "demo", "orchestrator", "adapters", "client", "config"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +149,10 @@ def test_framework_guards_are_imported_by_nobody_below_them() -> None:
         ("from amends.core import *", True),
         ("from . import Saga", True),
         ("from .keys import Key", False),
-        ("from . import keys", False),
-        ("from amends.core import keys", False),
-        ("from amends.core.keys import Key", False),
-        ("import amends.core.keys", False),
+        ("from . import words", True),
+        ("from amends.core.words import keys", False),
+        ("from amends.core.words.keys import Key", False),
+        ("import amends.core.words.keys", False),
         ("from collections import abc", False),
     ],
 )

@@ -7,9 +7,25 @@ person.
 
 from amends.client.aio import AsyncClient
 from amends.client.blocking import Client
-from amends.compose import Orchestrator, run
-from amends.core.declare import CompensableStep, Step
-from amends.core.errors import (
+from amends.core.run.record import RunState, StepState
+from amends.core.saga.operation import (
+    Call,
+    CircuitLimits,
+    Operation,
+    Participant,
+    Rest,
+    Route,
+    Undo,
+    ask,
+    blocking,
+    operation,
+    sleep,
+    sleep_until,
+)
+from amends.core.saga.outcomes import Abandoned, Compensated, Completed, Ended, Outcome, Stuck, Unfinished
+from amends.core.saga.saga import Redacted, Saga
+from amends.core.saga.steps import CompensableStep, Step
+from amends.core.words.errors import (
     AmendsError,
     CannotCompensate,
     DefinitionInvalid,
@@ -33,26 +49,10 @@ from amends.core.errors import (
     ServerUnavailable,
     TooLarge,
 )
-from amends.core.operation import (
-    Call,
-    CircuitLimits,
-    Operation,
-    Participant,
-    Rest,
-    Route,
-    Undo,
-    ask,
-    blocking,
-    operation,
-    sleep,
-    sleep_until,
-)
-from amends.core.outcomes import Abandoned, Compensated, Completed, Ended, Outcome, Stuck, Unfinished
-from amends.core.retry import Policy, Retry
-from amends.core.saga import Redacted, Saga
-from amends.core.state import RunState, StepState
+from amends.core.words.retry import Policy, Retry
+from amends.orchestrator import Orchestrator, run
 from amends.ports.runs import Run, Runs
-from amends.ports.this_call import CallInfo, this_call
+from amends.wire.this_call import CallInfo, this_call
 
 __all__ = [
     "Abandoned",

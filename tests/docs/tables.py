@@ -23,17 +23,18 @@ from typer.models import ArgumentInfo, OptionInfo
 from amends.cli.app import COMMANDS
 from amends.config import settings
 from amends.config.showing import text_of as text_of_value
-from amends.core import events, outcomes
-from amends.core.answers import CONTRACT, Answered, Halt, Outcome, Pending, SaidNo, Succeeded, Unknown, read_answer
-from amends.core.codec import TypeForm
-from amends.core.keys import Phase
-from amends.core.retry import MICROSECONDS, Guard, Kind, Patience, Policy, resolve
-from amends.ports.wire import call_headers
+from amends.core.run import events
+from amends.core.run.answers import CONTRACT, Answered, Halt, Outcome, Pending, SaidNo, Succeeded, Unknown, read_answer
+from amends.core.saga import outcomes
+from amends.core.words.codec import TypeForm
+from amends.core.words.keys import Phase
+from amends.core.words.retry import MICROSECONDS, Guard, Kind, Patience, Policy, resolve
+from amends.demo.command import demo_command
 from amends.server.paths import ENDPOINTS
-from amends.shop.demo import demo_command
 from amends.testing import invariants
 from amends.testing.contracts.transport import CALL
 from amends.testing.simulation.weather import WHAT, Fault
+from amends.wire.call import call_headers
 from tests.docs.collect import PROJECT, pages
 
 SECTION = re.compile(r"<!-- begin: (?P<name>[\w-]+) -->\n(?P<body>.*?)<!-- end: (?P=name) -->", re.DOTALL)
@@ -147,16 +148,16 @@ def header_table() -> str:
 # -- limits and policies
 
 LIMITS = (
-    "core.limits",
-    "core.operation",
-    "core.replies",
+    "core.words.limits",
+    "core.saga.operation",
+    "core.run.replies",
     "engine.deploys",
     "engine.engine",
     "engine.worker",
-    "engine.writer",
+    "engine.group_commit",
     "engine.claims",
-    "compose",
-    "lanes",
+    "orchestrator",
+    "adapters",
     "logs.sqlite.opening",
     "participant.service",
     "ports.inbox",
@@ -164,11 +165,11 @@ LIMITS = (
     "server.context",
     "server.protocol",
     "server.requests",
-    "server.rate",
+    "server.rate_limit",
     "server.bulk",
     "server.events",
     "server.endpoints",
-    "server.where",
+    "views.run_filter",
     "server.process",
 )
 MACHINE = "THREADS_DEFAULT"

@@ -7,13 +7,13 @@ import re
 
 import pytest
 
-from amends.core import events as e
-from amends.core.evolve import begin, evolve
-from amends.core.state import RunRecord
-from amends.testing.moves import Budget
-from amends.testing.wander import wander
+from amends.core.run import events as e
+from amends.core.run.evolve import begin, evolve
+from amends.core.run.record import RunRecord
+from amends.testing.explore.moves import Budget
+from amends.testing.explore.wander import wander
 from tests.docs.collect import PROJECT
-from tests.exploration.sagas import ALL, setup
+from tests.method.exploration.sagas import ALL, setup
 
 WALKS = 20
 ARROW = re.compile(r"^ +(?P<before>[\w\[*\]]+) --> (?P<after>\w+)(: .+)?$")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from amends.core.state import RunState, StepState
+from amends.core.run.record import RunState, StepState
 from tests.docs.collect import PROJECT, pages
 from tests.docs.tables import COMMAND, SECTION, TABLES, renewed
 

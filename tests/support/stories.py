@@ -13,9 +13,9 @@ from datetime import timedelta
 from typing import Any, Final, Literal
 
 from amends.codecs.json import JsonCodec
-from amends.core import events as e
-from amends.core.answers import Cause, Halt, Outcome, Pending, SaidNo, Succeeded, Unknown
-from amends.core.commands import (
+from amends.core.run import events as e
+from amends.core.run.answers import Cause, Halt, Outcome, Pending, SaidNo, Succeeded, Unknown
+from amends.core.run.commands import (
     Abandon,
     Adopted,
     Answer,
@@ -30,20 +30,20 @@ from amends.core.commands import (
     Skip,
     Start,
 )
-from amends.core.decider import decide, start
-from amends.core.declare import Step
-from amends.core.definition import Definition, define
-from amends.core.events import Event, Who
-from amends.core.evolve import evolve
-from amends.core.keys import NOTICE, Phase
-from amends.core.operation import Operation, Participant, Rest, operation
-from amends.core.outcomes import Outcome as RunOutcome
-from amends.core.owed import Owed, Send, owed
-from amends.core.retry import MICROSECONDS, Kind, Policy
-from amends.core.retry import Retry as Tried
-from amends.core.saga import Saga
-from amends.core.state import RunRecord, Tries
-from amends.core.summary import outcome
+from amends.core.run.decide import decide, start
+from amends.core.run.definition import Definition, define
+from amends.core.run.events import Event, Who
+from amends.core.run.evolve import evolve
+from amends.core.run.owed import Owed, Send, owed
+from amends.core.run.record import RunRecord, Tries
+from amends.core.run.summary import outcome
+from amends.core.saga.operation import Operation, Participant, Rest, operation
+from amends.core.saga.outcomes import Outcome as RunOutcome
+from amends.core.saga.saga import Saga
+from amends.core.saga.steps import Step
+from amends.core.words.keys import NOTICE, Phase
+from amends.core.words.retry import MICROSECONDS, Kind, Policy
+from amends.core.words.retry import Retry as Tried
 
 CODEC: Final = JsonCodec()
 BEGIN: Final = 1_700_000_000 * MICROSECONDS

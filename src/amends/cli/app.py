@@ -6,15 +6,15 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from amends.cli.act import abandon, answer, cancel, compensate, probe, resolve, retry, skip
 from amends.cli.alerts import alerts
 from amends.cli.check import check
 from amends.cli.config import config
 from amends.cli.demo import demo
 from amends.cli.explore import explore
 from amends.cli.graph import graph
-from amends.cli.look import export, ls, show, stuck
+from amends.cli.inspect import export, ls, show, stuck
 from amends.cli.new import new
+from amends.cli.operate import abandon, answer, cancel, compensate, probe, resolve, retry, skip
 from amends.cli.purge import purge
 from amends.cli.rekey import rekey
 from amends.cli.schema import schema

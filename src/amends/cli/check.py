@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from amends.cli.against import as_told, findings, note_of, story, strange_notes, verdict_line
+from amends.cli.check_against_log import as_told, findings, note_of, story, strange_notes, verdict_line
 from amends.cli.output import Json, as_json, tell
 
 if TYPE_CHECKING:
-    from amends.cli.against import Findings
-    from amends.core.saga import Saga
+    from amends.cli.check_against_log import Findings
+    from amends.core.saga.saga import Saga
     from amends.testing.rehearsal import Remark
 
 COLUMN_MIN: Final = 13
@@ -42,7 +42,7 @@ def check(
     Builders are called with made-up values. One that connects, starts a process or writes a file is stopped there.
     """
     from amends.cli.modules import find_sagas
-    from amends.core.check import check_sagas
+    from amends.core.saga.check import check_sagas
 
     found = find_sagas(sagas)
     mistakes = [_mistakes(each) for each in found]
@@ -83,8 +83,8 @@ def check(
 
 async def _held_against(url: str, sagas: "Sequence[Saga[Any]]", leave: Sequence[str]) -> "Findings":
     from amends.codecs.json import JsonCodec
-    from amends.compose import open_reader
-    from amends.core.definition import define
+    from amends.core.run.definition import define
+    from amends.orchestrator import open_reader
 
     codec = JsonCodec()
     async with open_reader(url) as log:
@@ -94,8 +94,8 @@ async def _held_against(url: str, sagas: "Sequence[Saga[Any]]", leave: Sequence[
 def _mistakes(saga: "Saga[Any]") -> list[str]:
     """What the rules find, or, where they find nothing, what only loading does: types that JSON can't carry."""
     from amends.codecs.json import JsonCodec
-    from amends.core.definition import define
-    from amends.core.errors import DefinitionInvalid
+    from amends.core.run.definition import define
+    from amends.core.words.errors import DefinitionInvalid
 
     try:
         define(saga, JsonCodec()).graph()
@@ -113,8 +113,8 @@ def _rehearsed(saga: "Saga[Any]") -> "list[Remark]":
 
 def _notes(saga: "Saga[Any]") -> list[str]:
     """What is right and should still be known."""
-    from amends.core.functions import is_local
-    from amends.core.retry import Kind
+    from amends.core.saga.functions import is_local
+    from amends.core.words.retry import Kind
 
     notes: list[str] = []
     for step in saga.steps:

@@ -2,13 +2,13 @@
 
 import typer
 
-from amends.core.errors import AmendsError
+from amends.core.words.errors import AmendsError
 
 
 def demo(context: typer.Context) -> None:
     """The shop: three services, their databases, orders under faults, a live picture."""
     try:
-        from amends.shop.demo import demo_command
+        from amends.demo.command import demo_command
 
         shop = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
         shop.command()(demo_command)

@@ -1,6 +1,6 @@
 """Errors of whoever types a command."""
 
-from amends.core.errors import AmendsError
+from amends.core.words.errors import AmendsError
 
 
 class BadUsage(AmendsError):

@@ -13,11 +13,11 @@ from amends.cli.errors import BadUsage
 from amends.cli.output import Json, as_json, tell
 
 if TYPE_CHECKING:
-    from amends.core.saga import Saga
+    from amends.core.saga.saga import Saga
     from amends.testing.broken import BrokenPromise
-    from amends.testing.report import Report
-    from amends.testing.scenario import Scenario
-    from amends.testing.search import Progress
+    from amends.testing.explore.report import Report
+    from amends.testing.explore.scenario import Scenario
+    from amends.testing.explore.search import Progress
 
 CLEAR_LINE: Final = "\r\x1b[K"
 WORLDS_DEFAULT: Final = 2_000_000
@@ -48,9 +48,9 @@ def explore(
 ) -> None:
     """Walk every fault of a saga. Exit code 1 if a promise breaks; prints the smallest story that breaks it."""
     from amends.cli.modules import find_sagas
-    from amends.core.retry import Guard
+    from amends.core.words.retry import Guard
     from amends.testing.broken import BrokenPromise
-    from amends.testing.moves import EVERY_FAULT, USUAL_FAULTS
+    from amends.testing.explore.moves import EVERY_FAULT, USUAL_FAULTS
 
     found = find_sagas(sagas)
     if len(found) > 1 and (input_file is not None or story is not None):
@@ -91,8 +91,8 @@ def explore(
 
 def _scenario(saga: "Saga[Any]", input_file: Path | None) -> "Scenario[Any]":
     from amends.codecs.json import JsonCodec
-    from amends.core.codec import Undecodable
-    from amends.testing.scenario import Scenario
+    from amends.core.words.codec import Undecodable
+    from amends.testing.explore.scenario import Scenario
 
     if input_file is None:
         return Scenario(saga)

@@ -32,7 +32,7 @@ def graph(
     import msgspec
 
     from amends.cli.modules import find_sagas
-    from amends.compose import load_definitions
+    from amends.orchestrator import load_definitions
 
     graphs: list[dict[str, Any]] = []
     for each in load_definitions(find_sagas(sagas)):

@@ -11,8 +11,8 @@ from importlib.metadata import version
 from importlib.util import find_spec
 
 from amends.cli.errors import BadUsage
-from amends.core.errors import AmendsError, DefinitionInvalid, InputInvalid
-from amends.core.visible import visible, visible_json
+from amends.core.words.errors import AmendsError, DefinitionInvalid, InputInvalid
+from amends.core.words.visible import visible, visible_json
 
 INDENT = " " * 8
 

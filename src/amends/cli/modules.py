@@ -8,9 +8,9 @@ from traceback import extract_tb
 from typing import Any, TypeGuard
 
 from amends.cli.errors import BadUsage
-from amends.core.errors import AmendsError
-from amends.core.saga import Saga
-from amends.core.texts import told
+from amends.core.saga.saga import Saga
+from amends.core.words.error_texts import told
+from amends.core.words.errors import AmendsError
 
 
 def find_sagas(names: Sequence[str]) -> list[Saga[Any]]:

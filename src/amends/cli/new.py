@@ -10,8 +10,8 @@ import typer
 
 from amends.cli.errors import BadUsage
 from amends.cli.output import Json, as_json
-from amends.core.errors import AmendsError
-from amends.core.keys import PUBLIC_NAME
+from amends.core.words.errors import AmendsError
+from amends.core.words.keys import PUBLIC_NAME
 
 SAGA: Final = """\
 from amends import Rejected, Saga, run

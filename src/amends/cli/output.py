@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from amends.core.visible import visible, visible_json
+from amends.core.words.visible import visible, visible_json
 
 Json = Annotated[bool, typer.Option("--json", help="Say it as JSON.")]
 

@@ -11,7 +11,7 @@ import typer
 from amends.cli.errors import BadUsage
 from amends.cli.output import Json, as_json, tell
 from amends.cli.source_log import LogToOpen, log_meant
-from amends.core.errors import AmendsError, LogInUse
+from amends.core.words.errors import AmendsError, LogInUse
 
 if TYPE_CHECKING:
     from amends.ports.log import TransactionLog
@@ -102,7 +102,7 @@ async def _count(log: "TransactionLog", micros: int, states: Sequence[str]) -> i
 
 
 def _log(url: str) -> "TransactionLog":
-    from amends.compose import open_log
+    from amends.orchestrator import open_log
 
     try:
         return open_log(url)

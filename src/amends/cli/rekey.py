@@ -77,7 +77,7 @@ def _names() -> dict[str, str]:
 async def _counted(url: str) -> tuple[Counter[str], Counter[str], Counter[str]]:
     """Events, runs, and runs that haven't ended, by the key that encrypted something of them."""
     from amends.codecs.seals import sealed_by
-    from amends.compose import open_reader
+    from amends.orchestrator import open_reader
     from amends.ports.log import Find
 
     events, runs, live = Counter[str](), Counter[str](), Counter[str]()

@@ -15,7 +15,7 @@ from amends.cli.output import Json, as_json, tell
 if TYPE_CHECKING:
     from amends.config.loading import Flag
     from amends.config.settings import Settings
-    from amends.core.saga import Saga
+    from amends.core.saga.saga import Saga
     from amends.ports.log import TransactionLog
     from amends.server.setup import Setup
 
@@ -74,13 +74,13 @@ def serve(
     from amends.config.loading import Flag, load
     from amends.config.showing import without_password
     from amends.config.values import BadSetting
-    from amends.core.errors import NoRoute
+    from amends.core.words.errors import NoRoute
     from amends.server import process
     from amends.server.access import BadToken
-    from amends.server.ending import Ending
     from amends.server.listen import BadAddress
     from amends.server.process_log import write_log
     from amends.server.setup import set_up
+    from amends.server.shutdown import Ending
     from amends.server.supervisor import INHERITED
 
     said = [
@@ -133,8 +133,8 @@ def _check_participants(routes: Sequence[str], settings: "Settings", sagas: "Seq
 
     A file of settings may serve several processes with other sagas each.
     """
-    from amends.compose import load_definitions
     from amends.config.routes import FOR_ALL
+    from amends.orchestrator import load_definitions
 
     named = [each.partition("=")[0] for each in routes]
     listed = [each for each in settings.participants if each != FOR_ALL]
@@ -171,9 +171,9 @@ def _supervise(workers: int, setup: "Setup") -> None:
 
 
 def _log(settings: "Settings") -> "TransactionLog":
-    from amends.compose import open_log
     from amends.config.values import looked_up
-    from amends.core.errors import AmendsError
+    from amends.core.words.errors import AmendsError
+    from amends.orchestrator import open_log
 
     try:
         return open_log(looked_up(settings.log), lease_seconds=settings.engine.lease)

@@ -12,8 +12,8 @@ from amends.cli.errors import BadUsage
 from amends.cli.output import Json, as_json, tell
 
 if TYPE_CHECKING:
-    from amends.core.saga import Saga
-    from amends.testing.simulate import Report, Simulation
+    from amends.core.saga.saga import Saga
+    from amends.testing.simulation.simulate import Report, Simulation
 
 TOLD_EVERY: Final = 100
 """Schedules after which a terminal is told how far it is."""
@@ -34,10 +34,10 @@ def simulate(
 ) -> None:
     """Play sagas through bad days, each from a seed. Exit code 1 if a promise is broken."""
     from amends.cli.modules import find_sagas
-    from amends.compose import load_definitions
-    from amends.core.errors import AmendsError
-    from amends.testing.simulate import Simulation, SimulationFailed
+    from amends.core.words.errors import AmendsError
+    from amends.orchestrator import load_definitions
     from amends.testing.simulation.log_names import KINDS
+    from amends.testing.simulation.simulate import Simulation, SimulationFailed
 
     if log.removesuffix(":") not in KINDS:
         msg = f"--log {log}: known are {', '.join(KINDS)}."
@@ -69,7 +69,7 @@ def simulate(
 def _given(sagas: "Sequence[Saga[Any]]", file: Path | None) -> bytes | None:
     """What runs are started with, checked against the saga's input type."""
     from amends.codecs.json import JsonCodec
-    from amends.core.codec import Undecodable
+    from amends.core.words.codec import Undecodable
 
     if file is None:
         return None

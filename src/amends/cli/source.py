@@ -17,9 +17,9 @@ import typer
 
 from amends.cli.errors import BadUsage
 from amends.cli.source_log import Purpose, open_source, settings_here
-from amends.client.wire import Address, Again, Ask, Said, foreign, succeeded
-from amends.core.errors import AmendsError, Refused
-from amends.core.operation import Tls
+from amends.client.protocol import Address, Again, Ask, Said, foreign, succeeded
+from amends.core.saga.operation import Tls
+from amends.core.words.errors import AmendsError, Refused
 
 T = TypeVar("T")
 

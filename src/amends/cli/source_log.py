@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 import typer
 
 from amends.cli.errors import BadUsage
-from amends.client.wire import Ask, Said
-from amends.core.errors import AmendsError, DefinitionNotHere, LogInUse, NoSuchSaga
+from amends.client.protocol import Ask, Said
+from amends.core.words.errors import AmendsError, DefinitionNotHere, LogInUse, NoSuchSaga
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from amends.config.settings import Settings
-    from amends.core.definition import Definition
+    from amends.core.run.definition import Definition
     from amends.engine.engine import Engine
     from amends.ports.log import TransactionLog
 
@@ -43,7 +43,7 @@ class Purpose(Enum):
 async def open_source(url: str, load: Sequence[str], purpose: Purpose) -> "AsyncGenerator[_LogSource]":
     """The log at a URL. To act on a run its saga must be loaded: what follows from a verb is worked out here."""
     from amends.cli.modules import find_sagas
-    from amends.compose import load_definitions
+    from amends.orchestrator import load_definitions
     from amends.server.app import application
     from amends.server.context import Context
 
@@ -58,7 +58,7 @@ async def _opened(url: str, definitions: "Sequence[Definition]", purpose: Purpos
     if scheme == "memory":
         msg = "a memory: log is in the process that runs it, and nowhere else. Ask its server: --server URL"
         raise BadUsage(msg)
-    from amends.compose import open_log, open_reader
+    from amends.orchestrator import open_log, open_reader
 
     readable = scheme in {"postgresql", "postgres"} or (rest.startswith("///") and rest.removeprefix("///"))
     if purpose is Purpose.LOOK and readable:
@@ -111,11 +111,11 @@ def log_meant(given: str | None) -> str:
 
 
 def _engine(log: "TransactionLog", definitions: "Sequence[Definition]") -> "Engine":
+    from amends.adapters import Nowhere
     from amends.codecs.json import canonical
-    from amends.compose import open_events
     from amends.engine.engine import Engine
     from amends.engine.lanes import Lane
-    from amends.lanes import Nowhere
+    from amends.orchestrator import open_events
     from amends.ports.clock import SystemClock
 
     return Engine(

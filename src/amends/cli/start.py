@@ -8,8 +8,8 @@ from typing import Annotated, Final
 import typer
 
 from amends.cli.errors import BadUsage
+from amends.cli.options import spread
 from amends.cli.output import Json, as_json, say
-from amends.cli.shared import spread
 from amends.cli.source import Load, LogUrl, Server, post, reach
 from amends.cli.source_log import Purpose
 
@@ -36,8 +36,8 @@ def start(
     """Begin a run. With --wait, exit code 1 unless it completed or goes on."""
     import msgspec
 
-    from amends.client.asking import new_id
-    from amends.client.seen import SEEN, outcome_of
+    from amends.client.outcome import SEEN, outcome_of
+    from amends.client.requests import new_id
     from amends.codecs.json import JsonCodec
 
     body: dict[str, object] = {"saga": saga, "input": msgspec.Raw(_input(input)), "id": id or new_id()}

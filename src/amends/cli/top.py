@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from amends.cli.errors import BadUsage
-from amends.cli.look import around_of, listed, stuck_causes
+from amends.cli.inspect import around_of, listed, stuck_causes
+from amends.cli.options import spread
 from amends.cli.output import on_terminal, paint
-from amends.cli.shared import spread
 from amends.cli.source import LogUrl, Server, Source, checked, reach
 from amends.cli.texts.tables import aligned, counted
 from amends.cli.texts.times import clock
-from amends.client.wire import Again, Ask
+from amends.client.protocol import Again, Ask
 
 if TYPE_CHECKING:
     from amends.cli.texts.listing import Listed

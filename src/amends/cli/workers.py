@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from amends.cli.look import Watch
+from amends.cli.inspect import Watch
+from amends.cli.options import spread
 from amends.cli.output import Json, as_json, say
-from amends.cli.shared import spread
 from amends.cli.source import LogUrl, Server, Source, get, reach
-from amends.cli.watching import watch_lines
+from amends.cli.watch import watch_lines
 
 if TYPE_CHECKING:
-    from amends.server.views import WorkerView
+    from amends.views.run import WorkerView
 
 
 @spread
@@ -26,7 +26,7 @@ def workers(
     """List the processes that drive runs, with their leases and what they have loaded."""
 
     async def look(source: Source) -> Sequence[str]:
-        from amends.server.views import WorkersView
+        from amends.views.run import WorkersView
 
         found = (await get(source, "/v1/workers", WorkersView)).workers
         if json:

@@ -8,13 +8,13 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
-from amends.client.asking import Asks
 from amends.client.events import BREAKS_MAX, EventsRead
-from amends.client.wire import Address, Asking, Said, refusal
-from amends.core.declare import Step
-from amends.core.errors import AmendsError, ServerUnavailable
-from amends.core.outcomes import Outcome
-from amends.core.saga import Saga
+from amends.client.protocol import Address, Asking, Said, refusal
+from amends.client.requests import Asks
+from amends.core.saga.outcomes import Outcome
+from amends.core.saga.saga import Saga
+from amends.core.saga.steps import Step
+from amends.core.words.errors import AmendsError, ServerUnavailable
 from amends.ports.runs import Run
 
 if TYPE_CHECKING:

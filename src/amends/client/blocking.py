@@ -13,11 +13,11 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeVar
 
-from amends.client.asking import Asks
-from amends.client.wire import Address, Again, Ask, Asking, Said
-from amends.core.declare import Step
-from amends.core.outcomes import Outcome
-from amends.core.saga import Saga
+from amends.client.protocol import Address, Again, Ask, Asking, Said
+from amends.client.requests import Asks
+from amends.core.saga.outcomes import Outcome
+from amends.core.saga.saga import Saga
+from amends.core.saga.steps import Step
 
 I = TypeVar("I")  # noqa: E741 - the field's letter for a saga's input
 R = TypeVar("R")

@@ -5,8 +5,8 @@ from typing import Any, Final
 
 import msgspec
 
-from amends.client.asking import place
-from amends.client.wire import Ask
+from amends.client.protocol import Ask
+from amends.client.requests import place
 
 BREAKS_MAX: Final = 5
 """Connections in a row that broke without a single event, before the server counts as gone."""

@@ -6,7 +6,7 @@ from typing import Final
 
 import aiohttp
 
-from amends.client.wire import Address, Again, Ask, Said
+from amends.client.protocol import Address, Again, Ask, Said
 
 _LOST: Final = (aiohttp.ClientError, TimeoutError)
 

@@ -19,9 +19,9 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from amends.codecs.seals import AFTER, BEFORE, NAME_BYTES, is_sealed
-from amends.core.codec import Undecodable
-from amends.core.errors import AmendsError
-from amends.core.events import Event
+from amends.core.run.events import Event
+from amends.core.words.codec import Undecodable
+from amends.core.words.errors import AmendsError
 from amends.ports.events import EventCodec
 
 KEY_BYTES: Final = 32

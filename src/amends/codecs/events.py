@@ -16,8 +16,8 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar, cast, get_args, get_
 import msgspec
 
 from amends.codecs.seals import is_sealed
-from amends.core.codec import Undecodable
-from amends.core.events import EVENT_TYPES, Event
+from amends.core.run.events import EVENT_TYPES, Event
+from amends.core.words.codec import Undecodable
 
 E = TypeVar("E")
 

@@ -19,10 +19,10 @@ from typing import Any, Final, cast
 import msgspec
 
 from amends.codecs.json_schema import Annotation, pydantic_adapter, schema_of
-from amends.core.codec import Undecodable
-from amends.core.errors import DefinitionInvalid
-from amends.core.limits import DETAIL_CHARACTERS_MAX
-from amends.core.texts import text_of, told
+from amends.core.words.codec import Undecodable
+from amends.core.words.error_texts import text_of, told
+from amends.core.words.errors import DefinitionInvalid
+from amends.core.words.limits import DETAIL_CHARACTERS_MAX
 
 NESTING_MAX: Final = 128
 """Levels of arrays and objects. Deeper than any message people write, far from Python's recursion limit of 1,000."""

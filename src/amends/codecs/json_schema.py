@@ -10,8 +10,8 @@ from typing import Annotated, Any, Final, TypeAlias, cast, get_args, get_origin,
 
 import msgspec
 
-from amends.core.errors import DefinitionInvalid
-from amends.core.saga import Redacted
+from amends.core.saga.saga import Redacted
+from amends.core.words.errors import DefinitionInvalid
 
 REDACTED: Final = "x-redacted"
 

@@ -10,8 +10,8 @@ from typing_extensions import override
 
 from amends.config.settings import Auth, Circuit, Participant, Settings
 from amends.config.values import BadSetting, Secret, SecretHeaders
-from amends.core.operation import AT_ONCE_DEFAULT, CircuitLimits, Route, Tls
-from amends.core.retry import DEFAULTS, Defaults
+from amends.core.saga.operation import AT_ONCE_DEFAULT, CircuitLimits, Route, Tls
+from amends.core.words.retry import DEFAULTS, Defaults
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from typing_extensions import override
 
-from amends.core.errors import AmendsError
+from amends.core.words.errors import AmendsError
 
 SECONDS_MIN: Final = 0.1
 """No duration is shorter: below it timers cost more than they tell."""

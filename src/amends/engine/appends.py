@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable
 from itertools import count
 from typing import Final
 
-from amends.core.answers import Cause
-from amends.core.events import ActionUnknown, AttemptFailed, AttemptStarted, Event, NoticeFailed
+from amends.core.run.answers import Cause
+from amends.core.run.events import ActionUnknown, AttemptFailed, AttemptStarted, Event, NoticeFailed
 from amends.ports.events import EventCodec
 from amends.ports.log import StoredEvent
 

@@ -10,20 +10,20 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
-from amends.core import commands as c
-from amends.core.answers import Came, Cause, NoRoom, Outcome, Unknown, read_answer
-from amends.core.definition import Definition
-from amends.core.keys import ACTION, COMPENSATION, CallKey, make_key
-from amends.core.owed import Send, deadline_of, withdrawable
-from amends.core.retry import MICROSECONDS, RETRIABLE, Guard
-from amends.core.texts import clean, told
-from amends.engine.complaint import Complaint
-from amends.engine.driven import Asked, Driven, Ready, nothing
+from amends.core.run import commands as c
+from amends.core.run.answers import Came, Cause, NoRoom, Outcome, Unknown, read_answer
+from amends.core.run.definition import Definition
+from amends.core.run.owed import Send, deadline_of, withdrawable
+from amends.core.words.error_texts import clean, told
+from amends.core.words.keys import ACTION, COMPENSATION, CallKey, make_key
+from amends.core.words.retry import MICROSECONDS, RETRIABLE, Guard
+from amends.engine.active_run import Asked, Driven, Ready, nothing
 from amends.engine.lanes import Lane
 from amends.engine.outages import Outages
+from amends.engine.repeated_warning import Complaint
 from amends.ports.clock import Clock, Timer, Timers
-from amends.ports.interrupts import ends_the_caller
 from amends.ports.transport import Outgoing
+from amends.system.interrupts import ends_the_caller
 
 CANCELLED: Final = Unknown(Cause.LOST, "the call was cancelled before it was answered")
 """What is known of a call whose task was ended by code that isn't the engine's."""

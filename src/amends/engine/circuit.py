@@ -11,9 +11,9 @@ timer.
 
 from collections import deque
 
-from amends.core.answers import OUTAGES, Outcome, Unknown
-from amends.core.operation import CircuitLimits
-from amends.core.retry import micros
+from amends.core.run.answers import OUTAGES, Outcome, Unknown
+from amends.core.saga.operation import CircuitLimits
+from amends.core.words.retry import micros
 
 
 def is_outage(outcome: Outcome) -> bool:

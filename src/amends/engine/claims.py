@@ -15,20 +15,20 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from amends.core.definition import Definition
-from amends.core.errors import LogBroken, LogDamaged, LogUnavailable, LogUnclear
-from amends.core.retry import MICROSECONDS
-from amends.engine.complaint import Complaint
+from amends.core.run.definition import Definition
+from amends.core.words.errors import LogBroken, LogDamaged, LogUnavailable, LogUnclear
+from amends.core.words.retry import MICROSECONDS
+from amends.engine.group_commit import Writer
 from amends.engine.lease import BEATS
+from amends.engine.load import asked_for, record_of
 from amends.engine.quarantine import CLAIMS_MAX, CRASH_LOOP, SUSPECT_CLAIMS, Quarantine
-from amends.engine.reading import asked_for, record_of
+from amends.engine.repeated_warning import Complaint
 from amends.engine.worker import Changed, Worker
-from amends.engine.writer import Writer
 from amends.ports.clock import LOOP_TIMERS, Clock, Timers, timeout
 from amends.ports.events import EventCodec
-from amends.ports.interrupts import contained
 from amends.ports.log import Exonerating, SagaKey, StoredRun, TransactionLog
 from amends.ports.rows import UNREADABLE
+from amends.system.interrupts import contained
 
 POLL_SECONDS: Final = 1.0
 SLICE_MAX: Final = 200

@@ -9,11 +9,18 @@ import logging
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from amends.core.definition import Definition
-from amends.core.difference import UNREADABLE
-from amends.core.errors import DefinitionInvalid
-from amends.core.readable import unfit_types
-from amends.engine.needs import another_graph_text, left_text, missing_text, needed, unclaimable, unreadable_text
+from amends.core.run.definition import Definition
+from amends.core.saga.graph_diff import UNREADABLE
+from amends.core.saga.readable import unfit_types
+from amends.core.words.errors import DefinitionInvalid
+from amends.engine.loaded_graphs import (
+    another_graph_text,
+    left_text,
+    missing_text,
+    needed,
+    unclaimable,
+    unreadable_text,
+)
 from amends.ports.clock import Timers, pause
 from amends.ports.log import SagaKey, TransactionLog
 

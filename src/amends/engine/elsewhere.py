@@ -8,10 +8,10 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from amends.core.errors import LogUnavailable
+from amends.core.words.errors import LogUnavailable
 from amends.ports.clock import Timers, pause
-from amends.ports.interrupts import contained
 from amends.ports.log import LogReader
+from amends.system.interrupts import contained
 
 LOOK_SECONDS: Final = 0.25
 """How often is looked: what a caller at another process waits beyond the end of his run."""

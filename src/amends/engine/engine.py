@@ -14,11 +14,14 @@ from functools import partial
 from hashlib import sha256
 from typing import Any, Final, TypeAlias
 
-from amends.core import commands as c
-from amends.core import decider
-from amends.core.codec import Undecodable
-from amends.core.definition import EPOCH_START, Definition
-from amends.core.errors import (
+from amends.core.run import commands as c
+from amends.core.run import decide as decider
+from amends.core.run.definition import EPOCH_START, Definition
+from amends.core.run.offers import Offer
+from amends.core.run.owed import Owed, owed
+from amends.core.run.record import RunRecord
+from amends.core.words.codec import Undecodable
+from amends.core.words.errors import (
     AmendsError,
     DefinitionNotHere,
     InputInvalid,
@@ -30,28 +33,25 @@ from amends.core.errors import (
     RunExists,
     TooLarge,
 )
-from amends.core.keys import RUN_ID
-from amends.core.limits import REASON_CHARACTERS_MAX, REQUEST_BYTES_MAX, TAG_CHARACTERS_MAX, TAGS_MAX
-from amends.core.offers import Offer
-from amends.core.owed import Owed, owed
-from amends.core.state import RunRecord
+from amends.core.words.keys import RUN_ID
+from amends.core.words.limits import REASON_CHARACTERS_MAX, REQUEST_BYTES_MAX, TAG_CHARACTERS_MAX, TAGS_MAX
+from amends.engine.active_run import Asked, Driven
 from amends.engine.appends import append_ids, stored
-from amends.engine.audience import Audience, is_settled
 from amends.engine.calls import LaneOf
 from amends.engine.claims import POLL_SECONDS, Claims
 from amends.engine.deploys import define_all, ensure_drivable
-from amends.engine.differing import input_difference
-from amends.engine.driven import Asked, Driven
 from amends.engine.elsewhere import Elsewhere
+from amends.engine.group_commit import Writer
+from amends.engine.input_diff import input_difference
 from amends.engine.lanes import Standing
 from amends.engine.late import LateAnswers
 from amends.engine.lease import LeaseKeeper
+from amends.engine.load import record_of
 from amends.engine.log_clock import LogClock
 from amends.engine.projection import Projector
-from amends.engine.reading import record_of
 from amends.engine.visits import VISITS_MAX, Ask, Preview, Visits, keeps_changing, refused
+from amends.engine.waiters import Audience, is_settled
 from amends.engine.worker import EVICT_AFTER, Moved, Worker
-from amends.engine.writer import Writer
 from amends.ports.clock import LOOP_TIMERS, Clock, Timers, elapsed
 from amends.ports.events import EventCodec
 from amends.ports.log import ACCEPTED, Append, Excluding, SagaKey, Start, StoredRun, TransactionLog, Written

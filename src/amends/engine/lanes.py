@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from amends.core.values import value
+from amends.core.words.values import value
 from amends.engine.circuit import Circuit
 from amends.ports.transport import Transport
 

@@ -12,11 +12,11 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from amends.core.answers import SaidNo, Succeeded
-from amends.core.commands import Reply
-from amends.core.errors import AmendsError, LogBroken, LogUnavailable, Overloaded
+from amends.core.run.answers import SaidNo, Succeeded
+from amends.core.run.commands import Reply
+from amends.core.words.errors import AmendsError, LogBroken, LogUnavailable, Overloaded
 from amends.ports.clock import Timers, pause
-from amends.ports.interrupts import contained
+from amends.system.interrupts import contained
 
 AGAIN_SECONDS: Final = 1.0
 """How long is waited before an answer is offered again, while the log can't be asked or the run keeps changing."""

@@ -14,12 +14,12 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from amends.core.errors import LogUnavailable
-from amends.engine.complaint import Complaint
+from amends.core.words.errors import LogUnavailable
 from amends.engine.log_clock import LogClock
+from amends.engine.repeated_warning import Complaint
 from amends.ports.clock import Timers, pause, timeout
-from amends.ports.interrupts import contained
 from amends.ports.log import WorkerLease
+from amends.system.interrupts import contained
 
 BEATS: Final = 3
 """Heartbeats in the time of a lease: two may be lost."""

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from amends.core.retry import MICROSECONDS
+from amends.core.words.retry import MICROSECONDS
 from amends.ports.clock import Clock
 
 STEP: Final = 5 * MICROSECONDS

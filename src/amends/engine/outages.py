@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from amends.core.answers import Outcome, Unknown
+from amends.core.run.answers import Outcome, Unknown
+from amends.engine.active_run import Ready
 from amends.engine.circuit import is_outage
-from amends.engine.driven import Ready
 from amends.engine.lanes import Lane
 from amends.ports.clock import Clock, Timer, Timers
 

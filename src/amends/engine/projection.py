@@ -7,10 +7,10 @@ done, one attempt"), so those are kept once they were written.
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-from amends.core.definition import Definition
-from amends.core.keys import NOTICE
-from amends.core.retry import Kind
-from amends.core.state import ACTING, DONE, ItemRecord, RunRecord, StepRecord, StepState
+from amends.core.run.definition import Definition
+from amends.core.run.record import ACTING, DONE, ItemRecord, RunRecord, StepRecord, StepState
+from amends.core.words.keys import NOTICE
+from amends.core.words.retry import Kind
 from amends.ports.events import EventCodec
 from amends.ports.log import RunRow
 from amends.ports.rows import whole_run_mark

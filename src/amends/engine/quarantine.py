@@ -9,15 +9,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from amends.core import events as e
-from amends.core.definition import Definition
-from amends.core.errors import LogUnavailable
-from amends.core.evolve import apply
-from amends.core.state import RunRecord
+from amends.core.run import events as e
+from amends.core.run.definition import Definition
+from amends.core.run.evolve import apply
+from amends.core.run.record import RunRecord
+from amends.core.words.errors import LogUnavailable
 from amends.engine.appends import append_ids, stored
+from amends.engine.group_commit import Writer
+from amends.engine.load import bare_record
 from amends.engine.projection import Projector
-from amends.engine.reading import bare_record
-from amends.engine.writer import Writer
 from amends.ports.clock import Clock
 from amends.ports.events import EventCodec
 from amends.ports.log import Append, RunRow, StoredRun, Written

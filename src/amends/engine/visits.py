@@ -10,30 +10,30 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
-from amends.core import commands as c
-from amends.core import events as e
-from amends.core.answers import Answered, Came, Outcome, Unknown, read_answer
-from amends.core.decider import decide
-from amends.core.definition import Definition
-from amends.core.errors import AmendsError, Changed, LogUnavailable, Overloaded, PastPivot, Refused
-from amends.core.hearing import Heard, heard
-from amends.core.keys import CallKey, Key, Phase, make_key
-from amends.core.offers import Offer, offers
-from amends.core.owed import Owed, Send, deadline_of, owed
-from amends.core.retry import MICROSECONDS, Kind
-from amends.core.state import ItemRecord, RunRecord, RunState
-from amends.core.summary import PURGED
-from amends.core.values import value
-from amends.core.verbs import ENDED, cannot_probe, find_item
+from amends.core.run import commands as c
+from amends.core.run import events as e
+from amends.core.run.answers import Answered, Came, Outcome, Unknown, read_answer
+from amends.core.run.callback import Heard, heard
+from amends.core.run.decide import decide
+from amends.core.run.definition import Definition
+from amends.core.run.offers import Offer, offers
+from amends.core.run.owed import Owed, Send, deadline_of, owed
+from amends.core.run.record import ItemRecord, RunRecord, RunState
+from amends.core.run.summary import PURGED
+from amends.core.run.verbs import ENDED, cannot_probe, find_item
+from amends.core.words.errors import AmendsError, Changed, LogUnavailable, Overloaded, PastPivot, Refused
+from amends.core.words.keys import CallKey, Key, Phase, make_key
+from amends.core.words.retry import MICROSECONDS, Kind
+from amends.core.words.values import value
+from amends.engine.active_run import changed
 from amends.engine.appends import is_progress, stored
 from amends.engine.calls import LaneOf
-from amends.engine.driven import changed
 from amends.engine.projection import Projector
 from amends.ports.clock import Clock
 from amends.ports.events import EventCodec
-from amends.ports.interrupts import contained
 from amends.ports.log import Append, StoredRun, Written
 from amends.ports.transport import Outgoing
+from amends.system.interrupts import contained
 
 VISITS_MAX: Final = 5
 """How often a visit is decided anew when somebody else was quicker."""

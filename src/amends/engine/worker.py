@@ -13,25 +13,25 @@ from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from typing import Final
 
-from amends.core import commands as c
-from amends.core.decider import decide
-from amends.core.definition import Definition
-from amends.core.errors import AmendsError, LogBroken, LogUnavailable
-from amends.core.events import Event
-from amends.core.evolve import apply
-from amends.core.keys import CallKey
-from amends.core.owed import Owed, owed
-from amends.core.retry import MICROSECONDS
-from amends.core.state import RunRecord
-from amends.core.texts import told
-from amends.engine.alarm import Alarm
+from amends.core.run import commands as c
+from amends.core.run.decide import decide
+from amends.core.run.definition import Definition
+from amends.core.run.events import Event
+from amends.core.run.evolve import apply
+from amends.core.run.owed import Owed, owed
+from amends.core.run.record import RunRecord
+from amends.core.words.error_texts import told
+from amends.core.words.errors import AmendsError, LogBroken, LogUnavailable
+from amends.core.words.keys import CallKey
+from amends.core.words.retry import MICROSECONDS
+from amends.engine.active_run import Asked, Driven, Ready
 from amends.engine.appends import append_ids, is_progress, stored
 from amends.engine.calls import Calls, LaneOf, key_of
-from amends.engine.driven import Asked, Driven, Ready
-from amends.engine.failures import Failures
+from amends.engine.failure_log import Failures
+from amends.engine.group_commit import Writer
 from amends.engine.lanes import Lane
 from amends.engine.projection import Projector
-from amends.engine.writer import Writer
+from amends.engine.wakeups import Alarm
 from amends.ports.clock import LOOP_TIMERS, Clock, Timers
 from amends.ports.events import EventCodec
 from amends.ports.log import ACCEPTED, Append, TransactionLog, Written

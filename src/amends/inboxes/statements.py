@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from amends.core.retry import Kind
+from amends.core.words.retry import Kind
 from amends.ports.inbox import BARRIER_TABLE, PURGED_TABLE, Row, RowState
 
 # ruff: noqa: S608 - what is put in are the names of our tables and the words of a dialect, never a value

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO, TypeAlias, TypeGuard
 
-from amends.core.definition import Definition
-from amends.core.keys import Phase
-from amends.core.retry import MICROSECONDS, Kind
-from amends.core.state import ItemRecord, Mark, RunRecord, StepState
-from amends.core.values import value
-from amends.core.visible import visible, visible_json
+from amends.core.run.definition import Definition
+from amends.core.run.record import ItemRecord, Mark, RunRecord, StepState
+from amends.core.words.keys import Phase
+from amends.core.words.retry import MICROSECONDS, Kind
+from amends.core.words.values import value
+from amends.core.words.visible import visible, visible_json
 from amends.ports.rows import RUN_PHASE, WHOLE_RUN
 
 GATHER_SECONDS: Final = 2.0

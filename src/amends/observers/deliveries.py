@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from amends.core.retry import MICROSECONDS
+from amends.core.words.retry import MICROSECONDS
 from amends.observers.signing import signed_headers
 from amends.ports.clock import Clock
 

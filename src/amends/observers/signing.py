@@ -11,7 +11,7 @@ from hashlib import sha256
 from secrets import token_bytes
 from typing import Final
 
-from amends.core.errors import AmendsError
+from amends.core.words.errors import AmendsError
 
 PREFIX: Final = "whsec_"
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Final, TypeAlias
 from urllib.parse import urlsplit
 
-from amends.core.errors import DefinitionInvalid
-from amends.participant.answer import Answer, problem
+from amends.core.words.errors import DefinitionInvalid
+from amends.participant.response import Answer, problem
 
 Tokens: TypeAlias = Collection[str] | Callable[[], Collection[str]]
 """Bearer tokens that are accepted, or a function that gives them; either is read at each call."""

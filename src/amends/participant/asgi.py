@@ -5,8 +5,8 @@ framework.
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
-from amends.participant.answer import Answer, problem
-from amends.participant.incoming import Incoming
+from amends.participant.request import Incoming
+from amends.participant.response import Answer, problem
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]

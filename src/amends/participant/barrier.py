@@ -26,15 +26,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final, assert_never
 
-from amends.core.errors import AmendsError, CannotCompensate, Rejected
-from amends.core.keys import Key, Phase
-from amends.core.limits import REPLY_BYTES_MAX
-from amends.core.retry import Kind
-from amends.core.texts import words_of
-from amends.participant import steps
-from amends.participant.answer import JSON_TYPE, NULL, Answer, plain, problem
-from amends.participant.incoming import Incoming
-from amends.participant.steps import Asking, Done, Postponed, Program, Refused, TooMuch, Verdict
+from amends.core.words.error_texts import words_of
+from amends.core.words.errors import AmendsError, CannotCompensate, Rejected
+from amends.core.words.keys import Key, Phase
+from amends.core.words.limits import REPLY_BYTES_MAX
+from amends.core.words.retry import Kind
+from amends.participant import effects as steps
+from amends.participant.effects import Asking, Done, Postponed, Program, Refused, TooMuch, Verdict
+from amends.participant.request import Incoming
+from amends.participant.response import JSON_TYPE, NULL, Answer, plain, problem
 from amends.ports.inbox import Busy, Row, RowState
 
 GONE_MAX: Final = 3

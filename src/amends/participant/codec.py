@@ -1,7 +1,7 @@
 """The SDK's one choice of its own: requests and replies are JSON. By floor this module is a composition root."""
 
 from amends.codecs.json import JsonCodec
-from amends.core.codec import Codec
+from amends.core.words.codec import Codec
 
 
 def default_codec() -> Codec:

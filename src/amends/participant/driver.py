@@ -9,9 +9,9 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias, TypeVar, assert_never
 
-from amends.participant.answer import Answer, problem
 from amends.participant.barrier import HANDLER_COMMITTED
-from amends.participant.steps import Asking, Ended, Program, Verdict
+from amends.participant.effects import Asking, Ended, Program, Verdict
+from amends.participant.response import Answer, problem
 from amends.ports.inbox import (
     AsyncInbox,
     AsyncTransaction,

@@ -13,18 +13,18 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from amends.core.codec import Codec, Undecodable
-from amends.core.errors import CannotCompensate, Later, Rejected
-from amends.core.limits import REPLY_BYTES_MAX
-from amends.core.operation import Operation, Undo
-from amends.core.texts import text_of
-from amends.participant.answer import NULL
+from amends.core.saga.operation import Operation, Undo
+from amends.core.words.codec import Codec, Undecodable
+from amends.core.words.error_texts import text_of
+from amends.core.words.errors import CannotCompensate, Later, Rejected
+from amends.core.words.limits import REPLY_BYTES_MAX
 from amends.participant.driver import Unfit, UnfitReply
-from amends.participant.incoming import Incoming
-from amends.participant.steps import Done, Ended, Postponed, Refused, TooMuch
+from amends.participant.effects import Done, Ended, Postponed, Refused, TooMuch
+from amends.participant.request import Incoming
+from amends.participant.response import NULL
 from amends.ports.inbox import Row
-from amends.ports.interrupts import contained_work
-from amends.ports.this_call import CURRENT_CALL, Answering, CallInfo
+from amends.system.interrupts import contained_work
+from amends.wire.this_call import CURRENT_CALL, Answering, CallInfo
 
 _ENVELOPE: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _RAW_NULL: Final = msgspec.Raw(NULL)

@@ -16,24 +16,24 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, Final, Generic, ParamSpec, TypeVar, overload
 
-from amends.core.codec import Codec
-from amends.core.errors import DefinitionInvalid, Rejected, TooLarge
-from amends.core.keys import BadKey, Key, Phase, parse_key
-from amends.core.limits import REPLY_BYTES_MAX
-from amends.core.operation import Operation, Participant, Undo, name_of, operations_of
-from amends.core.retry import micros
+from amends.core.saga.operation import Operation, Participant, Undo, name_of, operations_of
+from amends.core.words.codec import Codec
+from amends.core.words.errors import DefinitionInvalid, Rejected, TooLarge
+from amends.core.words.keys import BadKey, Key, Phase, parse_key
+from amends.core.words.limits import REPLY_BYTES_MAX
+from amends.core.words.retry import micros
 from amends.participant import asgi as asgi_door
 from amends.participant import wsgi as wsgi_door
 from amends.participant.access import ServiceAccess, Tokens
-from amends.participant.answer import Answer, problem
 from amends.participant.barrier import Call, answer_pending, program
 from amends.participant.codec import default_codec
 from amends.participant.driver import drive, drive_async, walk, walk_async
+from amends.participant.effects import Ended
 from amends.participant.handlers import Handler, is_async, name_of_handler
-from amends.participant.incoming import BadHeaders, Incoming, read_headers
-from amends.participant.steps import Ended
+from amends.participant.request import BadHeaders, Incoming, read_headers
+from amends.participant.response import Answer, problem
 from amends.ports.inbox import AsyncInbox, Inbox, Row
-from amends.ports.this_call import CallInfo
+from amends.wire.this_call import CallInfo
 
 P = ParamSpec("P")
 Q = TypeVar("Q")

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, Protocol, TypeAlias, TypeVar
 
-from amends.participant.answer import Answer
 from amends.participant.asgi import NOT_POST, HasIncoming
+from amends.participant.response import Answer
 
 WsgiApp: TypeAlias = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 

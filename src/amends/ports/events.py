@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from amends.core.events import Event
+from amends.core.run.events import Event
 
 
 class EventCodec(Protocol):

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol, TypeAlias, TypeVar, runtime_checkable
 
-from amends.core.errors import AmendsError
-from amends.core.retry import Kind
+from amends.core.words.errors import AmendsError
+from amends.core.words.retry import Kind
 
 Tx = TypeVar("Tx")
 Tx_co = TypeVar("Tx_co", covariant=True)

@@ -26,7 +26,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import field
 from typing import Final, Protocol, runtime_checkable
 
-from amends.core.values import Words, value
+from amends.core.words.values import Words, value
 
 
 @value

@@ -10,9 +10,9 @@ from typing import Final
 
 import msgspec
 
-from amends.core.retry import Kind
-from amends.core.state import StepState
-from amends.core.values import value
+from amends.core.run.record import StepState
+from amends.core.words.retry import Kind
+from amends.core.words.values import value
 from amends.ports.log import StoredRun
 
 WHOLE_RUN: Final = ""

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
-from amends.core.declare import Step
-from amends.core.outcomes import Outcome
-from amends.core.saga import Saga
+from amends.core.saga.outcomes import Outcome
+from amends.core.saga.saga import Saga
+from amends.core.saga.steps import Step
 
 I = TypeVar("I")  # noqa: E741 - the field's letter for a saga's input
 R = TypeVar("R")

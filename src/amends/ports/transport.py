@@ -2,16 +2,16 @@
 
 What came back is a value, also when nothing did: `NotSent` where provably no byte of the request left, `Lost` where it
 may have been acted on, `Faulty` where code of this process and the call don't fit. Turning these into outcomes is the
-core's (`amends.core.answers`), so that every transport agrees.
+core's (`amends.core.run.answers`), so that every transport agrees.
 """
 
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
-from amends.core.answers import Came
-from amends.core.keys import Phase
-from amends.core.retry import Guard, Kind
-from amends.core.values import value
+from amends.core.run.answers import Came
+from amends.core.words.keys import Phase
+from amends.core.words.retry import Guard, Kind
+from amends.core.words.values import value
 
 
 @value

@@ -14,9 +14,9 @@ from typing import Final
 
 from starlette.requests import Request
 
-from amends.core.errors import AmendsError
+from amends.core.words.errors import AmendsError
 from amends.server.problems import Faulty, Problem
-from amends.server.rate import Failures
+from amends.server.rate_limit import Failures
 
 TOKEN_PREFIX: Final = "amends_"  # noqa: S105 - how tokens begin, so that scanners of repositories know one
 TOKEN_BYTES: Final = 32

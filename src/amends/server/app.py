@@ -16,7 +16,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from amends.ports.interrupts import contained
 from amends.server.access import Caller, rights_changed
 from amends.server.context import Context
 from amends.server.endpoints import Endpoint
@@ -25,8 +24,9 @@ from amends.server.pages import Page
 from amends.server.paths import ENDPOINTS
 from amends.server.problems import Problem, method_not_allowed, not_found, overloaded, problem_of
 from amends.server.process_log import log_request
-from amends.server.rate import too_many
+from amends.server.rate_limit import too_many
 from amends.server.requests import check_host
+from amends.system.interrupts import contained
 
 SECURITY_HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),

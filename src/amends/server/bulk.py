@@ -14,11 +14,11 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from amends.core import commands as c
-from amends.core.errors import InputInvalid, NoSuchRun, Refused
-from amends.core.events import Who
-from amends.core.keys import STEP_NAME
-from amends.core.limits import REASON_CHARACTERS_MAX
+from amends.core.run import commands as c
+from amends.core.run.events import Who
+from amends.core.words.errors import InputInvalid, NoSuchRun, Refused
+from amends.core.words.keys import STEP_NAME
+from amends.core.words.limits import REASON_CHARACTERS_MAX
 from amends.engine.visits import Ask
 from amends.ports.log import StoredRun
 from amends.ports.rows import WHOLE_RUN
@@ -28,8 +28,8 @@ from amends.server.problems import Faulty, Problem, bad_request, problem_of
 from amends.server.requests import decoded, decoder_of, read_body
 from amends.server.runs import parsed
 from amends.server.verbs import who
-from amends.server.views import is_past_pivot, marks_of
-from amends.server.where import Where, find_rows
+from amends.views.run import is_past_pivot, marks_of
+from amends.views.run_filter import Where, find_rows
 
 BULK_MAX: Final = 10_000
 """Runs that one request may move."""

@@ -14,8 +14,8 @@ from dataclasses import replace
 from hashlib import sha256
 from typing import Final
 
-from amends.core.answers import Came
-from amends.core.keys import BadKey, Key, Phase, parse_key
+from amends.core.run.answers import Came
+from amends.core.words.keys import BadKey, Key, Phase, parse_key
 from amends.ports.log import TransactionLog
 from amends.ports.transport import Outgoing, Reloadable, Transport
 

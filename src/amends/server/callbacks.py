@@ -12,11 +12,11 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from amends.core.answers import OUTCOME_HEADER, Answered
-from amends.core.errors import NoSuchRun
-from amends.core.hearing import Heard
-from amends.core.keys import Phase
-from amends.core.limits import REPLY_BYTES_MAX
+from amends.core.run.answers import OUTCOME_HEADER, Answered
+from amends.core.run.callback import Heard
+from amends.core.words.errors import NoSuchRun
+from amends.core.words.keys import Phase
+from amends.core.words.limits import REPLY_BYTES_MAX
 from amends.server.access import Caller
 from amends.server.context import Context
 from amends.server.problems import Faulty, Problem, bad_request

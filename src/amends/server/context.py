@@ -10,9 +10,9 @@ from typing import Final
 import msgspec
 
 from amends.config.settings import SagaSettings
-from amends.core.limits import REQUEST_BYTES_MAX
-from amends.core.offers import offers
-from amends.engine.driven import Driven, Ready
+from amends.core.run.offers import offers
+from amends.core.words.limits import REQUEST_BYTES_MAX
+from amends.engine.active_run import Driven, Ready
 from amends.engine.engine import Engine
 from amends.engine.lanes import Lane
 from amends.ports.clock import Clock
@@ -20,11 +20,11 @@ from amends.ports.log import StoredRun, WorkerState
 from amends.server.access import Access, Caller
 from amends.server.callback_tokens import CallbackTokens
 from amends.server.connections import CONNECTIONS_MAX
-from amends.server.counting import Metrics
 from amends.server.protocol import BODY_SECONDS, HEAD_BYTES_MAX, HEAD_SECONDS, WRITE_SECONDS
-from amends.server.rate import GUESS_FORGIVEN_SECONDS, GUESSES_MAX, Buckets, Failures, Shares
-from amends.server.stored import Graphs, stored_view
-from amends.server.views import RunView, WorkerView, moment, offer_views, run_view
+from amends.server.rate_limit import GUESS_FORGIVEN_SECONDS, GUESSES_MAX, Buckets, Failures, Shares
+from amends.server.request_metrics import Metrics
+from amends.views.run import RunView, WorkerView, moment, offer_views, run_view
+from amends.views.stored import Graphs, stored_view
 
 BODY_BYTES_MAX: Final = REQUEST_BYTES_MAX + (64 << 10)
 """A run's input, which has its own limit, and what is said around it."""

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from amends.server.access import Caller, Role
 from amends.server.context import Context
 from amends.server.problems import bad_request, too_much
-from amends.server.where import WHERE_CHARACTERS_MAX
+from amends.views.run_filter import WHERE_CHARACTERS_MAX
 
 Handler = Callable[[Context, Request, Caller], Awaitable[Response]]
 

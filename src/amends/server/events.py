@@ -12,21 +12,21 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from amends.core.errors import LogDamaged, LogUnavailable
-from amends.core.events import Event
-from amends.core.evolve import apply
-from amends.core.state import RunRecord
-from amends.engine.reading import is_purged, record_of
+from amends.core.run.events import Event
+from amends.core.run.evolve import apply
+from amends.core.run.record import RunRecord
+from amends.core.words.errors import LogDamaged, LogUnavailable
+from amends.engine.load import is_purged, record_of
 from amends.ports.log import StoredRun
 from amends.server.access import Caller
 from amends.server.context import Context
 from amends.server.endpoints import EVENT_STREAM
-from amends.server.event_views import EventsView, EventView, EventViews, bare_views, end_of_stream
-from amends.server.graph import Graph
 from amends.server.problems import bad_request, overloaded
 from amends.server.requests import PAGE_DEFAULT, PAGE_MAX, run_id, whole
 from amends.server.runs import check_sees
-from amends.server.stored import no_such_run
+from amends.views.event import EventsView, EventView, EventViews, bare_views, end_of_stream
+from amends.views.graph import Graph
+from amends.views.stored import no_such_run
 
 EVENTS_MAX: Final = 1 << 40
 LOOK_SECONDS: Final = 1.0

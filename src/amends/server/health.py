@@ -8,10 +8,10 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from amends.core.errors import LogUnavailable
+from amends.core.words.errors import LogUnavailable
 from amends.server.access import Caller
 from amends.server.context import Context
-from amends.server.views import WorkersView
+from amends.views.run import WorkersView
 
 _LOGGER = logging.getLogger("amends.server")
 

@@ -4,7 +4,7 @@ import errno
 import os
 import socket
 
-from amends.core.errors import AmendsError
+from amends.core.words.errors import AmendsError
 from amends.server.requests import names_loopback
 
 BACKLOG = 2_048

@@ -14,10 +14,10 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from starlette.requests import Request
 from starlette.responses import Response
 
-from amends.core.errors import LogUnavailable
-from amends.core.retry import MICROSECONDS
-from amends.core.state import RunState
-from amends.engine.needs import by_graph, loaded_by_workers, without_worker
+from amends.core.run.record import RunState
+from amends.core.words.errors import LogUnavailable
+from amends.core.words.retry import MICROSECONDS
+from amends.engine.loaded_graphs import by_graph, loaded_by_workers, without_worker
 from amends.ports.log import LiveRuns, SagaKey, StuckRuns
 from amends.server.access import Caller
 from amends.server.context import Context

@@ -8,11 +8,11 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from amends.core.state import ItemRecord, RunRecord, StepState
+from amends.core.run.record import ItemRecord, RunRecord, StepState
 from amends.engine.engine import Engine
 from amends.server.access import Caller
 from amends.server.context import Context
-from amends.server.views import moment
+from amends.views.run import moment
 
 
 class ParticipantView(msgspec.Struct, frozen=True):

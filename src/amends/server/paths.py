@@ -19,8 +19,8 @@ from amends.server import (
 )
 from amends.server.access import Role
 from amends.server.endpoints import HTML, PLAIN_TEXT, SCRIPT, STYLE, Endpoint, Handler
-from amends.server.event_views import EventsView, PreviewView
-from amends.server.views import RunsView, RunView, WorkersView
+from amends.views.event import EventsView, PreviewView
+from amends.views.run import RunsView, RunView, WorkersView
 
 FILTERS: Final = ("state", "saga", "version", "tag", "step", "where")
 

@@ -6,7 +6,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from amends.core.answers import Answered, Came, Cause, Halt, Outcome, Pending, SaidNo, Succeeded, Unknown
+from amends.core.run.answers import Answered, Came, Cause, Halt, Outcome, Pending, SaidNo, Succeeded, Unknown
 from amends.engine.visits import Probed
 from amends.server.access import Caller
 from amends.server.context import Context

@@ -16,9 +16,9 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from amends.core.codec import Undecodable
-from amends.core.decider import BuilderFailed
-from amends.core.errors import (
+from amends.core.run.decide import BuilderFailed
+from amends.core.words.codec import Undecodable
+from amends.core.words.errors import (
     Changed,
     DefinitionNotHere,
     InputInvalid,

@@ -23,26 +23,26 @@ import uvloop
 from starlette.applications import Starlette
 from typing_extensions import override
 
-from amends.collector import collect_seldom
-from amends.compose import Orchestrator
 from amends.config.settings import Settings
 from amends.config.values import BadSetting
 from amends.config.webhooks import links_of, webhooks_of
-from amends.core.errors import AmendsError, LogBroken
-from amends.core.saga import Saga
-from amends.ports.forks import keep_from_children
+from amends.core.saga.saga import Saga
+from amends.core.words.errors import AmendsError, LogBroken
+from amends.orchestrator import Orchestrator
 from amends.ports.log import TransactionLog
 from amends.server.app import application
 from amends.server.callback_tokens import CallbackTokens, calling_back
 from amends.server.connections import Acceptor, Connections, places
 from amends.server.context import Context
-from amends.server.ending import AFTER_SECONDS, BEYOND_SECONDS, Ending
-from amends.server.keeping import Keeping
+from amends.server.garbage import collect_seldom
 from amends.server.listen import listen_on, url_of
-from amends.server.observing import Observing
+from amends.server.notifications import Observing
 from amends.server.protocol import guarded, too_many_connections
+from amends.server.retention import Keeping
 from amends.server.setup import Setup, access_of, tls_context
+from amends.server.shutdown import AFTER_SECONDS, BEYOND_SECONDS, Ending
 from amends.server.supervisor import inherited
+from amends.system.forks import keep_from_children
 
 GRACE_SECONDS: Final = 5
 """How long answers that are on their way may take once the server stops."""

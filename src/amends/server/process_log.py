@@ -9,7 +9,7 @@ from typing import Final, Literal, TextIO
 from starlette.requests import Request
 from typing_extensions import override
 
-from amends.core.visible import visible, visible_json
+from amends.core.words.visible import visible, visible_json
 from amends.observers.alerts import ALERT_FIELD, propagate_lines, write_lines
 
 Format = Literal["text", "json"]

@@ -4,7 +4,7 @@ may take to arrive, how long an answer may go unread, and how many requests may 
 How large a body may be is the endpoint's to bound, since only the endpoint knows what it reads. Without the other
 limits a client that sends a byte a second, or reads nothing, would hold a connection, and memory, for nothing.
 
-This file stands on a class that uvicorn keeps to itself; `tests/server/test_protocol.py` holds what is relied upon, and
+This file extends a private class of uvicorn; `tests/fast/server/test_protocol.py` holds what it relies upon, and
 `pyproject.toml` bounds the version.
 """
 
@@ -14,9 +14,9 @@ from typing import Any, Final, cast
 from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from amends.ports.forks import keep_from_children
 from amends.server.connections import CONNECTIONS_MAX, Connections
 from amends.server.problems import MEDIA_TYPE, Problem
+from amends.system.forks import keep_from_children
 
 HEAD_BYTES_MAX: Final = 64 << 10
 """The first line and all headers of a request."""

@@ -13,10 +13,10 @@ from typing import Any, Final, TypeVar
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 
-from amends.core.keys import RUN_ID
+from amends.core.words.keys import RUN_ID
 from amends.server.context import Limits
 from amends.server.problems import Faulty, Problem, bad_request
-from amends.server.stored import no_such_run
+from amends.views.stored import no_such_run
 
 T = TypeVar("T")
 

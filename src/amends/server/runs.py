@@ -14,20 +14,20 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from amends.core.decider import BuilderFailed
-from amends.core.definition import EPOCH_START, Definition
-from amends.core.errors import DefinitionNotHere, InputInvalid, LogDamaged, NoSuchSaga, RunExists
-from amends.core.keys import RUN_ID
-from amends.core.retry import MICROSECONDS, micros
-from amends.core.state import RunState
-from amends.core.unknown_fields import UnknownField, unknown_fields
-from amends.engine.driven import Driven
+from amends.core.run.decide import BuilderFailed
+from amends.core.run.definition import EPOCH_START, Definition
+from amends.core.run.record import RunState
+from amends.core.saga.unknown_fields import UnknownField, unknown_fields
+from amends.core.words.errors import DefinitionNotHere, InputInvalid, LogDamaged, NoSuchSaga, RunExists
+from amends.core.words.keys import RUN_ID
+from amends.core.words.retry import MICROSECONDS, micros
+from amends.engine.active_run import Driven
 from amends.engine.engine import Engine
 from amends.ports.log import StoredRun
 from amends.server.access import Caller, Role
 from amends.server.context import Context
 from amends.server.problems import bad_request, too_much
-from amends.server.rate import too_many
+from amends.server.rate_limit import too_many
 from amends.server.requests import (
     PAGE_DEFAULT,
     PAGE_MAX,
@@ -42,9 +42,9 @@ from amends.server.requests import (
     wait_seconds,
     whole,
 )
-from amends.server.stored import no_such_run
-from amends.server.views import RunsView, RunView, WarningView, row_view
-from amends.server.where import BadWhere, Where, WhereTooMuch, check_tags, find_rows, parse
+from amends.views.run import RunsView, RunView, WarningView, row_view
+from amends.views.run_filter import BadWhere, Where, WhereTooMuch, check_tags, find_rows, parse
+from amends.views.stored import no_such_run
 
 UNSETTLED: Final = frozenset({RunState.RUNNING.value, RunState.COMPENSATING.value})
 LOOK_SECONDS: Final = 1.0

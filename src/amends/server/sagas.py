@@ -7,8 +7,8 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from amends.core.definition import Definition
-from amends.core.errors import NoSuchSaga
+from amends.core.run.definition import Definition
+from amends.core.words.errors import NoSuchSaga
 from amends.server.access import Caller
 from amends.server.context import Context
 from amends.server.requests import whole

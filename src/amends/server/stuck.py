@@ -14,9 +14,9 @@ from amends.ports.rows import RUN_PHASE, WHOLE_RUN
 from amends.server.access import Caller
 from amends.server.context import Context
 from amends.server.runs import asked_where
-from amends.server.stored import Graphs, stored_view
-from amends.server.views import StuckRow, StuckView, marks_of, moment
-from amends.server.where import Where, find_rows
+from amends.views.run import StuckRow, StuckView, marks_of, moment
+from amends.views.run_filter import Where, find_rows
+from amends.views.stored import Graphs, stored_view
 
 CAUSES_MAX: Final = 1_000
 """Causes told apart; beyond them a step's items or reasons are chaos, and the first thousand say so."""

@@ -21,7 +21,7 @@ from threading import Thread
 from types import FrameType
 from typing import Final
 
-from amends.core.errors import AmendsError
+from amends.core.words.errors import AmendsError
 
 INHERITED: Final = "_AMENDS_SOCKET"
 """The variable (no setting, hence its first letter) that tells a worker the numbers of the socket it serves on, and of

@@ -11,19 +11,19 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from amends.core import commands as c
-from amends.core.errors import InputInvalid
-from amends.core.events import Who
-from amends.core.keys import STEP_NAME
-from amends.core.state import RunRecord
+from amends.core.run import commands as c
+from amends.core.run.events import Who
+from amends.core.run.record import RunRecord
+from amends.core.words.errors import InputInvalid
+from amends.core.words.keys import STEP_NAME
 from amends.engine.visits import Ask, Preview
 from amends.server.access import Caller
 from amends.server.context import Context
-from amends.server.event_views import EventViews, PreviewView, send_view
 from amends.server.problems import Faulty, Problem
 from amends.server.requests import decoded, decoder_of, flag, if_match, read_body, run_id
 from amends.server.runs import check_sees, shown
-from amends.server.views import row_only_view, run_view
+from amends.views.event import EventViews, PreviewView, send_view
+from amends.views.run import row_only_view, run_view
 
 T = TypeVar("T", bound="Signed")
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from functools import cached_property, wraps
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 
-from amends.core import events as e
-from amends.core.definition import Definition
-from amends.core.evolve import fold
-from amends.core.keys import Phase, unit_name
-from amends.core.retry import Guard, Kind
-from amends.core.state import RunRecord, RunState, StepState
+from amends.core.run import events as e
+from amends.core.run.definition import Definition
+from amends.core.run.evolve import fold
+from amends.core.run.record import RunRecord, RunState, StepState
+from amends.core.words.keys import Phase, unit_name
+from amends.core.words.retry import Guard, Kind
 from amends.testing.broken import BrokenPromise
 
 E = TypeVar("E", bound=e.Event)

@@ -12,17 +12,17 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, Final, TypeAlias, cast
 
-from amends.core.codec import Codec, TypeForm, Undecodable
-from amends.core.definition import Definition
-from amends.core.errors import AmendsError
-from amends.core.keys import Phase
-from amends.core.operation import Operation, Participant, operations_of
+from amends.core.run.definition import Definition
+from amends.core.saga.operation import Operation, Participant, operations_of
+from amends.core.words.codec import Codec, TypeForm, Undecodable
+from amends.core.words.errors import AmendsError
+from amends.core.words.keys import Phase
 from amends.inboxes.memory import MemoryInbox
-from amends.participant.answer import Answer, problem
 from amends.participant.barrier import Call, program
 from amends.participant.driver import drive_async
 from amends.participant.handlers import Handler
-from amends.participant.incoming import BadHeaders, read_headers
+from amends.participant.request import BadHeaders, read_headers
+from amends.participant.response import Answer, problem
 
 TRIES_MAX: Final = 100
 """Texts that are given another form, in one value."""

@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from amends.core.operation import Route
-from amends.core.saga import Saga
+from amends.core.saga.operation import Route
+from amends.core.saga.saga import Saga
 
 if TYPE_CHECKING:
-    from amends.testing.blocking import BlockingWorkshop, OpenBlockingWorkshop
-    from amends.testing.workshop import OpenWorkshop, Workshop
+    from amends.testing.workshop.blocking import BlockingWorkshop, OpenBlockingWorkshop
+    from amends.testing.workshop.workshop import OpenWorkshop, Workshop
 
 _CHECKS: Final = pytest.StashKey[list[Callable[[], None]]]()
 """What must hold of a test's workshops when its body is over."""
@@ -48,7 +48,7 @@ def _checks_of(request: pytest.FixtureRequest) -> list[Callable[[], None]]:
 
 async def _saga_workshop(request: pytest.FixtureRequest) -> AsyncGenerator[OpenWorkshop, None]:
     """Opens workshops that are closed after the test: `shop = await saga_workshop([saga], [routes])`."""
-    from amends.testing.workshop import workshop  # noqa: PLC0415 - see the module
+    from amends.testing.workshop.workshop import workshop  # noqa: PLC0415 - see the module
 
     checks = _checks_of(request)
     async with AsyncExitStack() as opened:
@@ -89,7 +89,7 @@ else:  # pragma: no cover - the extra `testing` brings it
 @pytest.fixture
 def blocking_saga_workshop(request: pytest.FixtureRequest) -> Generator[OpenBlockingWorkshop, None, None]:
     """For plain tests: opens workshops, by what `workshop` takes, and closes them after the test."""
-    from amends.testing.blocking import blocking_workshop  # noqa: PLC0415 - see the module
+    from amends.testing.workshop.blocking import blocking_workshop  # noqa: PLC0415 - see the module
 
     checks = _checks_of(request)
     with ExitStack() as opened:

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from amends.core.errors import AmendsError
+from amends.core.words.errors import AmendsError
 
 USER: Final = "amends"
 HOST: Final = "127.0.0.1"

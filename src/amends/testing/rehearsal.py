@@ -16,18 +16,18 @@ from types import FunctionType
 from typing import Any, Final, TypeVar, cast
 
 from amends.codecs.json import JsonCodec
-from amends.core import events as e
-from amends.core.definition import Built, Declined, Definition, StepDefinition, define
-from amends.core.errors import AmendsError
-from amends.core.evolve import apply, begin
-from amends.core.mistakes import BuildError
-from amends.core.operation import Operation
-from amends.core.retry import IDEMPOTENT, Kind
-from amends.core.saga import Saga
-from amends.core.state import ASK, LOCAL, SLEEP, RunRecord, RunState
-from amends.core.summary import ended_outcome
-from amends.core.values import value
-from amends.engine.differing import difference
+from amends.core.run import events as e
+from amends.core.run.definition import Built, Declined, Definition, StepDefinition, define
+from amends.core.run.evolve import apply, begin
+from amends.core.run.record import ASK, LOCAL, SLEEP, RunRecord, RunState
+from amends.core.run.summary import ended_outcome
+from amends.core.saga.mistakes import BuildError
+from amends.core.saga.operation import Operation
+from amends.core.saga.saga import Saga
+from amends.core.words.errors import AmendsError
+from amends.core.words.retry import IDEMPOTENT, Kind
+from amends.core.words.values import value
+from amends.engine.input_diff import difference
 from amends.testing.made_up import MadeUpValues
 from amends.testing.no_effects import no_effects
 

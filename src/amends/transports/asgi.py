@@ -9,12 +9,12 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Final, TypeAlias, cast
 from urllib.parse import quote, unquote
 
-from amends.core.answers import OUTCOME_HEADER, Answered, Cause, Lost, NoRoom, NotSent
-from amends.core.limits import REPLY_BYTES_MAX
-from amends.core.texts import told
+from amends.core.run.answers import OUTCOME_HEADER, Answered, Cause, Lost, NoRoom, NotSent
+from amends.core.words.error_texts import told
+from amends.core.words.limits import REPLY_BYTES_MAX
 from amends.ports.transport import Outgoing
-from amends.ports.wire import call_headers
 from amends.transports.room import not_sent
+from amends.wire.call import call_headers
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]

@@ -21,16 +21,16 @@ from typing import Final
 from aiohappyeyeballs import start_connection  # pyright: ignore[reportUnknownVariableType] - bare tuples in its alias
 from yarl import URL
 
-from amends.core.answers import Answered, Cause, Lost, NoRoom, NotSent
-from amends.core.errors import NoRoute
-from amends.core.operation import Tls
-from amends.core.texts import told
-from amends.ports.forks import keep_from_children
+from amends.core.run.answers import Answered, Cause, Lost, NoRoom, NotSent
+from amends.core.saga.operation import Tls
+from amends.core.words.error_texts import told
+from amends.core.words.errors import NoRoute
 from amends.ports.transport import Outgoing
-from amends.ports.wire import CALL_HEADERS, call_head
+from amends.system.forks import keep_from_children
 from amends.transports.http_connection import ExchangeFailed, HttpConnection
 from amends.transports.limits import Limits
 from amends.transports.room import not_sent
+from amends.wire.call import CALL_HEADERS, call_head
 
 KEEP_ALIVE_SECONDS: Final = 4.0
 """Below the 5 s after which uvicorn and Node close idle connections: the server shouldn't be the first to close."""

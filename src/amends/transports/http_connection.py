@@ -11,8 +11,8 @@ from typing import Final, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from amends.core.answers import OUTCOME_HEADER, Answered
-from amends.core.limits import REPLY_BYTES_MAX
+from amends.core.run.answers import OUTCOME_HEADER, Answered
+from amends.core.words.limits import REPLY_BYTES_MAX
 
 HEAD_BYTES_MAX: Final = 65_536
 """Status line and headers of an answer, with those of interim ones before it; a longer head is refused."""

@@ -20,19 +20,19 @@ from typing import Any, Final, Protocol, TypeAlias, cast
 
 import msgspec
 
-from amends.core.answers import NULL, OUTCOME_HEADER, Answered, Came, Cause, Faulty, Lost, NoRoom
-from amends.core.codec import Codec, Undecodable
-from amends.core.errors import CannotCompensate, Later, Rejected
-from amends.core.keys import COMPENSATION, Phase, unit_name
-from amends.core.limits import REPLY_BYTES_MAX
-from amends.core.operation import AT_ONCE_DEFAULT, Blocking
-from amends.core.texts import clean, no_of, told
-from amends.ports.interrupts import ends_the_caller
-from amends.ports.this_call import CURRENT_CALL, CallInfo, call_info
+from amends.core.run.answers import NULL, OUTCOME_HEADER, Answered, Came, Cause, Faulty, Lost, NoRoom
+from amends.core.saga.operation import AT_ONCE_DEFAULT, Blocking
+from amends.core.words.codec import Codec, Undecodable
+from amends.core.words.error_texts import clean, no_of, told
+from amends.core.words.errors import CannotCompensate, Later, Rejected
+from amends.core.words.keys import COMPENSATION, Phase, unit_name
+from amends.core.words.limits import REPLY_BYTES_MAX
 from amends.ports.transport import Outgoing
-from amends.ports.wire import call_headers
+from amends.system.interrupts import ends_the_caller
+from amends.system.threads import Threads
 from amends.transports.room import lacks_room, not_sent
-from amends.transports.threads import Threads
+from amends.wire.call import call_headers
+from amends.wire.this_call import CURRENT_CALL, CallInfo, call_info
 
 _LOGGER: Final = logging.getLogger("amends.steps")
 

@@ -6,7 +6,7 @@ queues behind it is still put in order by the lane, undo first.
 
 import asyncio
 
-from amends.core.answers import Came
+from amends.core.run.answers import Came
 from amends.ports.transport import Outgoing, Reloadable, Transport
 
 

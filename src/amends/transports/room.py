@@ -9,7 +9,7 @@ import socket
 import ssl
 from typing import Final
 
-from amends.core.answers import NoRoom, NotSent
+from amends.core.run.answers import NoRoom, NotSent
 
 EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ENOSPC})
 """Descriptors, memory, buffers; `ENOSPC`: watches of the event loop's `epoll`."""

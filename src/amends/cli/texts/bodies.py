@@ -9,11 +9,11 @@ import msgspec
 from amends.cli.texts.calls import where
 from amends.cli.texts.facts import Fact, History
 from amends.cli.texts.story import units
-from amends.core.keys import Phase, decode_item, make_key, parse_key, unit_name
-from amends.core.visible import visible_json
+from amends.core.words.keys import Phase, decode_item, make_key, parse_key, unit_name
+from amends.core.words.visible import visible_json
 from amends.ports.rows import UNREADABLE
 from amends.server.participants import ParticipantView
-from amends.server.views import CallView, ItemView, RunView, StepView
+from amends.views.run import CallView, ItemView, RunView, StepView
 
 
 def body_lines(run: RunView, history: History) -> list[str]:

@@ -7,9 +7,9 @@ from typing import Protocol
 
 from amends.cli.texts.facts import History
 from amends.cli.texts.times import age, clock, minute
-from amends.core.state import ASK, LOCAL, SLEEP, StepState
+from amends.core.run.record import ASK, LOCAL, SLEEP, StepState
 from amends.server.participants import ParticipantView
-from amends.server.views import CallView, ItemView, RunView, StepView
+from amends.views.run import CallView, ItemView, RunView, StepView
 
 
 class Surroundings(Protocol):

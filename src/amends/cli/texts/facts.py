@@ -8,8 +8,8 @@ import msgspec
 
 from amends.cli.texts.tables import aligned
 from amends.cli.texts.times import clock, minute
-from amends.core.keys import Phase, decode_item, make_key, unit_name
-from amends.core.visible import padded, visible, width
+from amends.core.words.keys import Phase, decode_item, make_key, unit_name
+from amends.core.words.visible import padded, visible, width
 from amends.ports.rows import UNREADABLE
 
 SHOWN_MAX: Final = 72

@@ -8,9 +8,9 @@ from amends.cli.texts.calls import doing
 from amends.cli.texts.story import ENDED, Around, state_word, units
 from amends.cli.texts.tables import aligned
 from amends.cli.texts.times import age
-from amends.core.keys import NOTICE
-from amends.core.state import RunState
-from amends.server.views import RowView, RunView
+from amends.core.run.record import RunState
+from amends.core.words.keys import NOTICE
+from amends.views.run import RowView, RunView
 
 
 @dataclass(frozen=True, slots=True)

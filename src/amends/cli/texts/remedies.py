@@ -8,9 +8,9 @@ from typing import Final
 import msgspec
 from msgspec import UNSET
 
-from amends.core.answers import AUTHOR_ERROR
-from amends.core.keys import Phase
-from amends.server.views import OfferView, RunView, StepView, StuckView
+from amends.core.run.answers import AUTHOR_ERROR
+from amends.core.words.keys import Phase
+from amends.views.run import OfferView, RunView, StepView, StuckView
 
 SETTLED_ALREADY: Final = frozenset({"contradiction", "late-success"})
 """Reasons that nothing is sent for: they are acknowledged."""

@@ -8,11 +8,11 @@ from amends.cli.texts.calls import is_settling
 from amends.cli.texts.facts import Fact, quoted, shortly
 from amends.cli.texts.story import state_word, units
 from amends.cli.texts.tables import aligned, counted
-from amends.core.state import RunState
+from amends.core.run.record import RunState
 from amends.server.bulk import BulkView
-from amends.server.event_views import EventView, PreviewView, SendView
 from amends.server.probes import ProbeView
-from amends.server.views import ItemView, RunView, StepView
+from amends.views.event import EventView, PreviewView, SendView
+from amends.views.run import ItemView, RunView, StepView
 
 Change = tuple[str, str]
 """A step, or `run`, and how its state changes."""

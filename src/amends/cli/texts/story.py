@@ -11,9 +11,9 @@ from amends.cli.texts.facts import History, name_of, named, quoted, shortly, sig
 from amends.cli.texts.remedies import commands, later, reasoned, why_not_again
 from amends.cli.texts.tables import aligned, counted
 from amends.cli.texts.times import age, clock, span, took
-from amends.core.state import RunState, StepState
+from amends.core.run.record import RunState, StepState
 from amends.server.participants import ParticipantView
-from amends.server.views import CallView, ItemView, RowView, RunView, StepView, StuckView
+from amends.views.run import CallView, ItemView, RowView, RunView, StepView, StuckView
 
 LABEL = 11
 NEVER = "never started"

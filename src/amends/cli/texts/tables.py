@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from amends.core.visible import cut, padded, visible, width
+from amends.core.words.visible import cut, padded, visible, width
 
 ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 

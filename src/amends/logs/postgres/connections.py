@@ -13,9 +13,9 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import asyncpg
 
-from amends.core.errors import AmendsError, LogTooSlow, LogUnavailable
+from amends.core.words.errors import AmendsError, LogTooSlow, LogUnavailable
 from amends.logs.postgres.failures import Refusal, shown, told
-from amends.ports.forks import keep_from_children
+from amends.system.forks import keep_from_children
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Made: TypeAlias = Callable[[Connection], Awaitable[None]]

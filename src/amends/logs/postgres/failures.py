@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import asyncpg
 
-from amends.core.errors import AmendsError, LogUnavailable, LogUnclear
+from amends.core.words.errors import AmendsError, LogUnavailable, LogUnclear
 
 MISTAKES: Final = ("22", "23")
 """Classes of SQLSTATE: a value that a column can't take, a row that breaks a constraint."""

@@ -15,7 +15,7 @@ from typing import Final
 
 import asyncpg
 
-from amends.core.errors import LogUnavailable
+from amends.core.words.errors import LogUnavailable
 from amends.logs.postgres.connections import Connection, Link, Place
 from amends.logs.postgres.failures import Refusal
 from amends.logs.postgres.rows import keys_as_json

@@ -12,7 +12,7 @@ from typing import Final
 
 from typing_extensions import override
 
-from amends.core.errors import LogUnavailable
+from amends.core.words.errors import LogUnavailable
 from amends.logs.postgres import schema
 from amends.logs.postgres.batches import arrays, first_version
 from amends.logs.postgres.connections import Connection, Link

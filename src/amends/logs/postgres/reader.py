@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
-from amends.core.errors import LogUnavailable
+from amends.core.words.errors import LogUnavailable
 from amends.logs.postgres import schema
 from amends.logs.postgres.connections import Links, Lists, Place
 from amends.logs.postgres.rows import find_statement, is_text, keys_of_json, may_be_kept, stored, whole_run

@@ -7,7 +7,7 @@ from typing import Final
 import asyncpg
 import msgspec
 
-from amends.core.limits import VERSION_MAX
+from amends.core.words.limits import VERSION_MAX
 from amends.logs.postgres.statements import SQL, numbered
 from amends.ports.log import Find, SagaKey, StoredEvent, StoredRun
 from amends.ports.rows import tags_of

@@ -7,7 +7,7 @@ its own version: what is older lacks something, what is newer may mean something
 from importlib.resources import files
 from typing import Final
 
-from amends.core.errors import SchemaMismatch
+from amends.core.words.errors import SchemaMismatch
 from amends.logs.named_sql import resource
 from amends.logs.postgres.connections import Connection, Place
 from amends.logs.postgres.failures import told

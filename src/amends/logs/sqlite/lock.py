@@ -2,7 +2,7 @@
 
 The kernel releases the lock when the process ends, however it ends. The lock file itself stays: to remove it would let
 two processes hold the lock of two different files. Programs that the process starts don't inherit the lock, and forked
-children give it up at once (`amends.ports.forks`).
+children give it up at once (`amends.system.forks`).
 
 Code of a step may be at work still when the log is closed. Until it is over, no other process may repeat the step, so
 the lock can be kept for longer than the log is open.
@@ -17,8 +17,8 @@ import stat
 from pathlib import Path
 from threading import Lock
 
-from amends.core.errors import LogInUse, LogUnavailable
-from amends.ports.forks import keep_from_children
+from amends.core.words.errors import LogInUse, LogUnavailable
+from amends.system.forks import keep_from_children
 
 _CLOSED = -1
 

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
-from amends.core.errors import LogBroken, LogUnavailable
+from amends.core.words.errors import LogBroken, LogUnavailable
 from amends.logs.sqlite.lane import Lane
 from amends.logs.sqlite.lock import LockFile
 from amends.logs.sqlite.opening import connect, open_for_reading

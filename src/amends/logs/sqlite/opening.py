@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
-from amends.core.errors import LogDamaged, LogUnavailable
+from amends.core.words.errors import LogDamaged, LogUnavailable
 from amends.logs.sqlite.reader import kind_of
 from amends.logs.sqlite.statements import DERIVED, SCHEMA
 

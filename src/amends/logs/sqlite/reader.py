@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias, TypeVar
 
-from amends.core.errors import LogTooSlow, LogUnavailable
+from amends.core.words.errors import LogTooSlow, LogUnavailable
 from amends.logs.sqlite.statements import SQL
 from amends.ports.log import Find, LiveRuns, SagaKey, StoredEvent, StoredRun, StuckRuns, WorkerRow, WorkerState
 from amends.ports.rows import tags_of

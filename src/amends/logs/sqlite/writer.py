@@ -16,8 +16,8 @@ from pathlib import Path
 from time import monotonic, perf_counter, time_ns
 from typing import TypeVar
 
-from amends.core.errors import LogBroken, LogUnavailable
-from amends.engine.complaint import Complaint
+from amends.core.words.errors import LogBroken, LogUnavailable
+from amends.engine.repeated_warning import Complaint
 from amends.logs.sqlite.opening import BUSY_SECONDS, open_for_writing
 from amends.logs.sqlite.reader import Reader, as_json, code_of, keys_as_json, kind_of
 from amends.logs.sqlite.statements import SQL, chunks, repeated

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, Generic, TypeVar
 
-from amends.core.errors import Later, Rejected
-from amends.core.operation import Participant, Undo, operation
-from amends.participant.answer import Answer
+from amends.core.saga.operation import Participant, Undo, operation
+from amends.core.words.errors import Later, Rejected
+from amends.participant.response import Answer
 from amends.participant.service import Service
 from amends.ports.inbox import AsyncInbox, Inbox, Row
-from amends.ports.this_call import this_call
+from amends.wire.this_call import this_call
 
 T = TypeVar("T")
 Tx = TypeVar("Tx")

@@ -13,10 +13,10 @@ from typing import Generic, TypeVar
 
 import pytest
 
-from amends.core.codec import Undecodable
-from amends.core.errors import CannotCompensate, Later, Rejected, TooLarge
-from amends.core.limits import REPLY_BYTES_MAX, REQUEST_BYTES_MAX
-from amends.core.operation import Undo
+from amends.core.saga.operation import Undo
+from amends.core.words.codec import Undecodable
+from amends.core.words.errors import CannotCompensate, Later, Rejected, TooLarge
+from amends.core.words.limits import REPLY_BYTES_MAX, REQUEST_BYTES_MAX
 from amends.participant.barrier import Blocked
 from amends.testing.contracts.bench import (
     UNDO,

@@ -18,7 +18,7 @@ from dataclasses import replace
 
 import pytest
 
-from amends.core.errors import LogUnavailable
+from amends.core.words.errors import LogUnavailable
 from amends.ports.log import Append, Find, RunRow, Start, StoredEvent, StoredRun, TransactionLog, Written
 from amends.testing.contracts.log_base import Opener
 from amends.testing.contracts.log_entries import ORDERS, TRIPS, append, must_read, row, start, write

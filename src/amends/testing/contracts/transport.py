@@ -10,12 +10,12 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias
 
-from amends.core.answers import Answered, Cause, Lost
-from amends.core.keys import Phase
-from amends.core.limits import REPLY_BYTES_MAX
-from amends.core.retry import Guard, Kind
+from amends.core.run.answers import Answered, Cause, Lost
+from amends.core.words.keys import Phase
+from amends.core.words.limits import REPLY_BYTES_MAX
+from amends.core.words.retry import Guard, Kind
 from amends.ports.transport import Outgoing, Transport
-from amends.ports.wire import call_headers
+from amends.wire.call import call_headers
 
 
 @dataclass(frozen=True, slots=True)

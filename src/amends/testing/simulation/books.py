@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from amends.codecs.events import EventCodec
-from amends.core import events as e
-from amends.core.keys import NOTICE, Phase
+from amends.core.run import events as e
+from amends.core.words.keys import NOTICE, Phase
 from amends.ports.log import Append, Start, StoredEvent, StoredRun
 from amends.ports.transport import Outgoing
 from amends.testing.broken import BrokenPromise

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
-from amends.core.errors import LogBroken, LogUnavailable
+from amends.core.words.errors import LogBroken, LogUnavailable
 from amends.ports.log import (
     Append,
     Exonerating,

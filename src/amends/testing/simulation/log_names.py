@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
-from amends.core.errors import AmendsError
+from amends.core.words.errors import AmendsError
 from amends.testing.simulation.logs import Logs, MemoryLogs
 
 

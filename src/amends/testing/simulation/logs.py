@@ -7,7 +7,7 @@ stands still for long has its runs taken over while it lives.
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
-from amends.core.errors import LogBroken, LogUnavailable
+from amends.core.words.errors import LogBroken, LogUnavailable
 from amends.logs.memory import MemoryLog, MemoryStore
 from amends.ports.log import TransactionLog
 from amends.testing.simulation.weather import Fault

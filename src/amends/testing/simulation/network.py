@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
-from amends.core.answers import (
+from amends.core.run.answers import (
     NULL,
     Answered,
     Came,
@@ -24,13 +24,13 @@ from amends.core.answers import (
     Succeeded,
     Unknown,
 )
-from amends.core.keys import Phase
-from amends.core.retry import MICROSECONDS, Guard
-from amends.core.state import LOCAL
+from amends.core.run.record import LOCAL
+from amends.core.words.keys import Phase
+from amends.core.words.retry import MICROSECONDS, Guard
 from amends.ports.transport import Outgoing
-from amends.testing.given import NO
+from amends.testing.explore.given import NO
+from amends.testing.explore.participants import Answers, Barrier, Called, Naive, Row, Said, State, Wants
 from amends.testing.invariants import Effect
-from amends.testing.pretend import Answers, Barrier, Called, Naive, Row, Said, State, Wants
 from amends.testing.simulation.books import Books
 from amends.testing.simulation.disk import Machine
 from amends.testing.simulation.processes import Process, Timeline

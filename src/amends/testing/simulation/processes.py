@@ -19,7 +19,7 @@ from typing import Any, Final, TypeVar
 
 from typing_extensions import override
 
-from amends.core.retry import MICROSECONDS
+from amends.core.words.retry import MICROSECONDS
 
 R = TypeVar("R")
 

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
-from amends.core.errors import LogUnavailable
+from amends.core.words.errors import LogUnavailable
 from amends.logs.sqlite.log import SqliteLog
 from amends.logs.sqlite.writer import Writer
 from amends.ports.log import TransactionLog

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from random import Random
 from typing import Final
 
-from amends.core.retry import MICROSECONDS
-from amends.core.values import Words
+from amends.core.words.retry import MICROSECONDS
+from amends.core.words.values import Words
 
 
 class Fault(Words):

@@ -16,19 +16,19 @@ from typing import Final
 
 from amends.codecs.events import EventCodec
 from amends.codecs.json import canonical
-from amends.core import commands as c
-from amends.core.definition import Definition
-from amends.core.errors import AmendsError, InputInvalid, LogUnavailable, Overloaded
-from amends.core.retry import MICROSECONDS
-from amends.core.state import RunRecord
-from amends.engine.driven import Ready
+from amends.core.run import commands as c
+from amends.core.run.definition import Definition
+from amends.core.run.record import RunRecord
+from amends.core.words.errors import AmendsError, InputInvalid, LogUnavailable, Overloaded
+from amends.core.words.retry import MICROSECONDS
+from amends.engine.active_run import Ready
 from amends.engine.engine import Engine, Started
 from amends.engine.lanes import Lane
 from amends.ports.log import StoredRun
 from amends.testing.broken import BrokenPromise
-from amends.testing.given import Given
+from amends.testing.explore.given import Given
+from amends.testing.explore.people import Does, Sight, deeds, remedies
 from amends.testing.invariants import Effect, Evidence, broken
-from amends.testing.people import Does, Sight, deeds, remedies
 from amends.testing.simulation.books import Books, Trace
 from amends.testing.simulation.disk import Disk, Storage
 from amends.testing.simulation.logs import Logs

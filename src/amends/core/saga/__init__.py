@@ -1,0 +1,1 @@
+"""What authors write: operations, steps, sagas, and the graph and checks made of them."""

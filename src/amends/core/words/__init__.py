@@ -1,0 +1,1 @@
+"""The words that everything else in the core is written in: keys, errors, limits, retry policies, values."""

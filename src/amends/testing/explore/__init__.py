@@ -1,0 +1,1 @@
+"""The explorer: one run on paper, and every way through it."""

@@ -1,0 +1,1 @@
+"""The workshop: the real engine with real services in one process, and a clock that jumps."""

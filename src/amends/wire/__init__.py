@@ -1,0 +1,1 @@
+"""A call as participants see it: its headers, written once and read once."""
