@@ -15,13 +15,13 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, cast
 
 from amends.adapters import Lanes
-from amends.codecs.events import EventCodec as PlainEvents
+from amends.codecs.events import JsonEventCodec as PlainEvents
 from amends.codecs.json import JsonCodec, canonical
 from amends.config.loading import load as load_settings
 from amends.config.routes import defaults_of, routes_of
 from amends.config.settings import Settings
 from amends.config.values import looked_up
-from amends.core.run.commands import Abandon, Answer, Cancel, Resolve, Retry, Skip, Verb
+from amends.core.run.commands import Abandon, AnswerQuestion, Cancel, Resolve, RetryStep, Skip, Verb
 from amends.core.run.definition import EPOCH_START, DefaultsOf, Definition, define
 from amends.core.run.events import Who
 from amends.core.run.record import RunRecord
@@ -37,7 +37,7 @@ from amends.core.words.retry import DEFAULTS, micros
 from amends.engine.active_run import Driven, Ready
 from amends.engine.engine import GRACE_SECONDS, Engine, Started
 from amends.engine.lanes import Lane
-from amends.ports.clock import LOOP_TIMERS, Clock, SystemClock, Timers
+from amends.ports.clock import LOOP_TIMERS, SystemClock, Timers, TimeSource
 from amends.ports.events import EventCodec
 from amends.ports.log import LogReader, TransactionLog
 from amends.ports.runs import Run
@@ -244,7 +244,7 @@ class Orchestrator:
         runs_max: int | None = None,
         leave: Iterable[str] | None = None,
         grace: float = GRACE_SECONDS,
-        clock: Clock | None = None,
+        clock: TimeSource | None = None,
         timers: Timers = LOOP_TIMERS,
         poll_seconds: float | None = None,
         around: Callable[[Transport], Transport] | None = None,
@@ -392,7 +392,7 @@ class Orchestrator:
     async def retry(self, id: str, *, reason: str, step: Step[Any, Any] | None = None, item: str | None = None) -> None:
         """Try a step again, or everything that is stuck."""
         name = None if step is None else step.name
-        await self._steer(id, reason, lambda at, epoch, who: Retry(at, epoch, who, name, item))
+        await self._steer(id, reason, lambda at, epoch, who: RetryStep(at, epoch, who, name, item))
 
     async def resolve(
         self,
@@ -422,11 +422,11 @@ class Orchestrator:
     async def answer(self, id: str, step: Step[Any, R], reply: R) -> None:
         """Answer a question that a step asked; the same answer again is fine."""
         body = self._encoded(reply)
-        await self._steer(id, "answered", lambda at, epoch, who: Answer(at, epoch, who, step.name, body))
+        await self._steer(id, "answered", lambda at, epoch, who: AnswerQuestion(at, epoch, who, step.name, body))
 
     async def decline(self, id: str, step: Step[Any, Any], reason: str) -> None:
         """Decline a question that a step asked: the step is rejected."""
-        await self._steer(id, reason, lambda at, epoch, who: Answer(at, epoch, who, step.name, None))
+        await self._steer(id, reason, lambda at, epoch, who: AnswerQuestion(at, epoch, who, step.name, None))
 
     async def _steer(self, run: str, reason: str, verb: Callable[[int, int, Who], Verb]) -> RunRecord:
         who = Who(by="embedded", reason=reason)

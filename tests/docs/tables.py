@@ -24,7 +24,17 @@ from amends.cli.app import COMMANDS
 from amends.config import settings
 from amends.config.showing import text_of as text_of_value
 from amends.core.run import events
-from amends.core.run.answers import CONTRACT, Answered, Halt, Outcome, Pending, SaidNo, Succeeded, Unknown, read_answer
+from amends.core.run.answers import (
+    CONTRACT,
+    CallResponse,
+    Halt,
+    Outcome,
+    Pending,
+    SaidNo,
+    Succeeded,
+    Unknown,
+    read_answer,
+)
 from amends.core.saga import outcomes
 from amends.core.words.codec import TypeForm
 from amends.core.words.keys import Phase
@@ -33,7 +43,7 @@ from amends.demo.command import demo_command
 from amends.server.paths import ENDPOINTS
 from amends.testing import invariants
 from amends.testing.contracts.transport import CALL
-from amends.testing.simulation.weather import WHAT, Fault
+from amends.testing.simulation.weather import WHAT, WeatherFault
 from amends.wire.call import call_headers
 from tests.docs.collect import PROJECT, pages
 
@@ -84,13 +94,13 @@ def outcome_table() -> str:
     return table(("outcome", "holds", "means"), rows)
 
 
-def answered(status: int, word: str = "", problem: str = "", body: bytes = b'"yes"') -> Answered:
+def answered(status: int, word: str = "", problem: str = "", body: bytes = b'"yes"') -> CallResponse:
     headers = {"saga-outcome": word} if word else {}
     said = json.dumps({"type": f"urn:amends:{problem}", "detail": "..."}).encode() if problem else body
-    return Answered(status, headers, said)
+    return CallResponse(status, headers, said)
 
 
-SAMPLES: Mapping[str, tuple[str, Answered]] = {
+SAMPLES: Mapping[str, tuple[str, CallResponse]] = {
     "no status": ("a status outside 100 to 599", answered(0)),
     "interim": ("100, 102, 103 and nothing after it", answered(103)),
     "redirect": ("101, any other 1xx, any 3xx", answered(302, "succeeded")),
@@ -122,7 +132,7 @@ def answer_table() -> str:
     return table(("what came back", *(phase.value for phase in Phase)), rows)
 
 
-def read(came: Answered, phase: Phase) -> Outcome:
+def read(came: CallResponse, phase: Phase) -> Outcome:
     return read_answer(came, phase=phase, retriable=False, decode=lambda body: body, now=0)
 
 
@@ -321,18 +331,18 @@ def said(handler: Callable[..., Any]) -> str:
 
 SECTIONS = {
     "Settings": "At the top",
-    "Server": "[server]",
-    "ServerTls": "[server] tls",
-    "Token": "[[tokens]]",
-    "Participant": "[participants.NAME]",
-    "Auth": "[participants.NAME] auth",
-    "ClientTls": "[participants.NAME] tls",
-    "Circuit": "[participants.NAME] circuit",
-    "Retry": "[participants.NAME] retry",
+    "ServerSettings": "[server]",
+    "ServerTlsSettings": "[server] tls",
+    "TokenSettings": "[[tokens]]",
+    "ParticipantSettings": "[participants.NAME]",
+    "AuthSettings": "[participants.NAME] auth",
+    "ClientTlsSettings": "[participants.NAME] tls",
+    "CircuitSettings": "[participants.NAME] circuit",
+    "RetrySettings": "[participants.NAME] retry",
     "SagaSettings": "[sagas.NAME]",
-    "Engine": "[engine]",
-    "Privacy": "[privacy]",
-    "Webhook": "[[webhooks]]",
+    "EngineSettings": "[engine]",
+    "PrivacySettings": "[privacy]",
+    "WebhookSettings": "[[webhooks]]",
 }
 """Which class is which section, in the order of the page."""
 
@@ -363,7 +373,7 @@ def default_of(field: msgspec.structs.FieldInfo) -> str:
 
 
 def fault_table() -> str:
-    return table(("fault", "what happens"), [(f"`{kind.value}`", WHAT[kind]) for kind in Fault])
+    return table(("fault", "what happens"), [(f"`{kind.value}`", WHAT[kind]) for kind in WeatherFault])
 
 
 # -- what is checked of every run

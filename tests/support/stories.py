@@ -18,7 +18,7 @@ from amends.core.run.answers import Cause, Halt, Outcome, Pending, SaidNo, Succe
 from amends.core.run.commands import (
     Abandon,
     Adopted,
-    Answer,
+    AnswerQuestion,
     Begin,
     Cancel,
     Command,
@@ -26,9 +26,9 @@ from amends.core.run.commands import (
     Refusal,
     Reply,
     Resolve,
-    Retry,
+    RetryStep,
     Skip,
-    Start,
+    StartRun,
 )
 from amends.core.run.decide import decide, start
 from amends.core.run.definition import Definition, define
@@ -208,7 +208,7 @@ class Story:
         self.now = BEGIN
         self.epoch = 1
         due = None if deadline is None else BEGIN + int(deadline * MICROSECONDS)
-        first = start(self.definition, Start(self.now, self.epoch, "run-1", b'"x"', due))
+        first = start(self.definition, StartRun(self.now, self.epoch, "run-1", b'"x"', due))
         self.record: RunRecord = first.record
         self.events: list[Event] = list(first.events)
         self.last: tuple[Event, ...] = first.events
@@ -342,7 +342,7 @@ class Story:
         return self.do(Cancel(self.now, self.epoch, ME, verb))
 
     def retry(self, step: str | None = None, item: str | None = None) -> "Story":
-        return self.do(Retry(self.now, self.epoch, ME, step, item))
+        return self.do(RetryStep(self.now, self.epoch, ME, step, item))
 
     def resolve(
         self,
@@ -362,7 +362,7 @@ class Story:
         return self.do(Abandon(self.now, self.epoch, ME))
 
     def answer(self, step: str, reply: bytes | None, item: str | None = None) -> "Story":
-        return self.do(Answer(self.now, self.epoch, ME, step, reply, item))
+        return self.do(AnswerQuestion(self.now, self.epoch, ME, step, reply, item))
 
     # -- checking
 

@@ -12,7 +12,7 @@ from amends.cli.check_against_log import as_told, findings, note_of, story, stra
 from amends.cli.output import Json, as_json, tell
 
 if TYPE_CHECKING:
-    from amends.cli.check_against_log import Findings
+    from amends.cli.check_against_log import DeployFindings
     from amends.core.saga.saga import Saga
     from amends.testing.rehearsal import Remark
 
@@ -81,7 +81,7 @@ def check(
         raise typer.Exit(1)
 
 
-async def _held_against(url: str, sagas: "Sequence[Saga[Any]]", leave: Sequence[str]) -> "Findings":
+async def _held_against(url: str, sagas: "Sequence[Saga[Any]]", leave: Sequence[str]) -> "DeployFindings":
     from amends.codecs.json import JsonCodec
     from amends.core.run.definition import define
     from amends.orchestrator import open_reader
@@ -132,7 +132,7 @@ def _print(
     together: Sequence[str],
     *,
     sagas_from: Sequence[str],
-    said: "Findings | None",
+    said: "DeployFindings | None",
 ) -> None:
     titles = [f"{each.name} v{each.version}" for each in sagas]
     missing = [] if said is None else [each.title for each in said.needed]
@@ -150,7 +150,7 @@ def _print(
         _print_needed(said, sagas_from, width)
 
 
-def _print_needed(said: "Findings", modules: Sequence[str], width: int) -> None:
+def _print_needed(said: "DeployFindings", modules: Sequence[str], width: int) -> None:
     now = time.time_ns() // 1_000
     for each in said.needed:
         count = f"{_counted(each.count, 'live run')} {'needs' if each.count == 1 else 'need'} it"

@@ -37,7 +37,7 @@ class Needed:
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
+class DeployFindings:
     """What a log says to sagas that are about to be deployed. `refusals`: versions whose graph is another there.
     `strange`: live runs of sagas of which no version is given, by whether a worker of another deployment has their
     graph; without those that may be left to nobody.
@@ -57,7 +57,9 @@ class Findings:
         return not self.refusals and not self.needed and all(loaded for _, loaded in self.strange.values())
 
 
-async def findings(log: "LogReader", definitions: "Sequence[Definition]", leave: "Collection[str]" = ()) -> Findings:
+async def findings(
+    log: "LogReader", definitions: "Sequence[Definition]", leave: "Collection[str]" = ()
+) -> DeployFindings:
     """Hold definitions against a log. `leave`: sagas whose live runs may be left to nobody."""
     from amends.core.saga.graph_diff import differences
     from amends.core.saga.readable import unfit_types
@@ -93,7 +95,7 @@ async def findings(log: "LogReader", definitions: "Sequence[Definition]", leave:
             refusals.append(unreadable_text(key, unfit, wanted[key]))
     known = frozenset([key for key in given if await log.graph(key) is not None])
     strange = {key: (count, key in others) for key, count in in_order if key.name not in names}
-    return Findings({key: wanted.get(key, 0) for key in given}, known, missing, refusals, strange)
+    return DeployFindings({key: wanted.get(key, 0) for key in given}, known, missing, refusals, strange)
 
 
 def verdict_line(title: str, verdict: str, note: str, width: int) -> str:
@@ -101,7 +103,7 @@ def verdict_line(title: str, verdict: str, note: str, width: int) -> str:
     return f"{title:<{width}}{verdict:<{NOTE_COLUMN - width}}{note}".rstrip()
 
 
-def note_of(name: str, version: int, found: Findings) -> str:
+def note_of(name: str, version: int, found: DeployFindings) -> str:
     """What the log knows of a saga that is given."""
     key = next(each for each in found.runs if (each.name, each.version) == (name, version))
     count = found.runs[key]
@@ -129,7 +131,7 @@ def story(needed: Needed, modules: Sequence[str], now: int) -> Iterator[str]:
     yield from choices(key, modules, loaded_elsewhere=needed.loaded_elsewhere)
 
 
-def strange_notes(found: Findings, modules: Sequence[str]) -> Iterator[tuple[str, str]]:
+def strange_notes(found: DeployFindings, modules: Sequence[str]) -> Iterator[tuple[str, str]]:
     """`note` for sagas of another deployment, `error` for those that were forgotten here; and the sentence."""
     from amends.engine.loaded_graphs import runs
 
@@ -185,7 +187,7 @@ def trouble(run: "StoredRun") -> str:
     return ", ".join(f"{mark.step or 'the run'}: {errors.get(mark.step) or mark.reason}" for mark in facts.marks)
 
 
-def as_told(found: Findings) -> dict[str, object]:
+def as_told(found: DeployFindings) -> dict[str, object]:
     """The same for programs."""
     return {
         "needed": [

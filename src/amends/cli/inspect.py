@@ -12,11 +12,11 @@ from amends.cli.errors import BadUsage
 from amends.cli.no_match import why_nothing
 from amends.cli.options import spread
 from amends.cli.output import Json, as_json, json_text, say, tell
-from amends.cli.source import Load, LogUrl, Server, Source, get, pages, reach
+from amends.cli.source import Load, LogUrl, ServerOptions, Source, get, pages, reach
 from amends.cli.watch import Over, watch_lines
 
 if TYPE_CHECKING:
-    from amends.cli.texts.facts import History
+    from amends.cli.texts.facts import FactHistory
     from amends.cli.texts.listing import Listed
     from amends.cli.texts.story import Around
     from amends.server.participants import ParticipantView
@@ -39,7 +39,7 @@ Where = Annotated[
 @spread
 def ls(
     *,
-    server: Server,
+    server: ServerOptions,
     log: LogUrl = None,
     live: Annotated[bool, typer.Option("--live", help="Only what hasn't ended.")] = False,
     state: Annotated[list[str] | None, typer.Option(help="Only runs in this state; repeat.")] = None,
@@ -90,7 +90,7 @@ def ls(
 @spread
 def stuck(
     *,
-    server: Server,
+    server: ServerOptions,
     log: LogUrl = None,
     watch: Watch = False,
     json: Json = False,
@@ -118,7 +118,7 @@ def stuck(
 def show(
     run: Annotated[str, typer.Argument(metavar="ID")],
     *,
-    server: Server,
+    server: ServerOptions,
     log: LogUrl = None,
     events: Annotated[bool, typer.Option("--events", help="Its history, fact by fact.")] = False,
     bodies: Annotated[bool, typer.Option("--bodies", help="Requests and replies; what is redacted stays ***.")] = False,
@@ -163,7 +163,7 @@ def show(
 def export(
     run: Annotated[str, typer.Argument(metavar="ID")],
     *,
-    server: Server,
+    server: ServerOptions,
     log: LogUrl = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Where to; else it is printed.")] = None,
     json: Json = False,
@@ -205,11 +205,11 @@ async def run_of(source: Source, run: str) -> "RunView":
     return await get(source, f"/v1/runs/{place(run)}", RunView, {"redacted": "true"})
 
 
-async def history_of(source: Source, run: str) -> "History":
+async def history_of(source: Source, run: str) -> "FactHistory":
     """Its facts, all of them."""
     import msgspec
 
-    from amends.cli.texts.facts import Fact, History
+    from amends.cli.texts.facts import Fact, FactHistory
     from amends.client.requests import place
 
     facts: list[Fact] = []
@@ -219,7 +219,7 @@ async def history_of(source: Source, run: str) -> "History":
         page = await get(source, f"/v1/runs/{place(run)}/events", dict[str, Any], query)
         facts += msgspec.convert(page["events"], list[Fact], strict=False)
         after = page.get("next")
-    return History(facts)
+    return FactHistory(facts)
 
 
 async def participants_of(source: Source) -> "list[ParticipantView]":
@@ -350,7 +350,7 @@ async def _loaded(source: Source) -> set[tuple[str, str]] | None:
 
 
 async def _shown(
-    server: Server,
+    server: ServerOptions,
     log: str | None,
     look: Callable[[Source], Awaitable[Sequence[str]]],
     *,

@@ -16,7 +16,7 @@ from amends.cli.inspect import run_of
 from amends.cli.no_match import why_nothing
 from amends.cli.options import spread
 from amends.cli.output import Json, as_json, say
-from amends.cli.source import Load, LogUrl, Server, Source, decoded, pages, post, reach
+from amends.cli.source import Load, LogUrl, ServerOptions, Source, decoded, pages, post, reach
 from amends.cli.source_log import Purpose
 from amends.core.words.errors import AmendsError
 
@@ -54,14 +54,14 @@ class How:
     dry_run: DryRun = False
     expected: Expected = None
     by: By = None
-    server: Server = field(default_factory=Server)
+    server: ServerOptions = field(default_factory=ServerOptions)
     log: LogUrl = None
     load: Load = None
     json: Json = False
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class TypedVerb:
     """One verb as it was typed."""
 
     verb: str
@@ -85,7 +85,7 @@ def cancel(
     how: How,
 ) -> None:
     """Turn a run back and undo what it did. Refused once it is past its pivot."""
-    _do(Asked("cancel", run, _signed(reason, how), None, how))
+    _do(TypedVerb("cancel", run, _signed(reason, how), None, how))
 
 
 @spread
@@ -96,7 +96,7 @@ def compensate(
     how: How,
 ) -> None:
     """As cancel; what is stuck and unknown behind a barrier is undone without waiting for a person."""
-    _do(Asked("compensate", run, _signed(reason, how), None, how))
+    _do(TypedVerb("compensate", run, _signed(reason, how), None, how))
 
 
 @spread
@@ -108,7 +108,7 @@ def retry(
     how: How,
 ) -> None:
     """Send it again: same key, same bytes, a new budget. Without --step everything that is stuck."""
-    _do(Asked("retry", run, _signed(reason, how), step, how))
+    _do(TypedVerb("retry", run, _signed(reason, how), step, how))
 
 
 @spread
@@ -132,7 +132,7 @@ def resolve(
     body = {**_signed(reason, how), "outcome": outcomes[0]}
     if reply is not None:
         body["reply"] = _json(reply, "--reply")
-    _do(Asked("resolve", run, body, step, how))
+    _do(TypedVerb("resolve", run, body, step, how))
 
 
 @spread
@@ -144,7 +144,7 @@ def skip(
     how: How,
 ) -> None:
     """Leave a step as it is, on purpose. A skipped undo ends abandoned."""
-    _do(Asked("skip", run, _signed(reason, how), step, how))
+    _do(TypedVerb("skip", run, _signed(reason, how), step, how))
 
 
 @spread
@@ -155,7 +155,7 @@ def abandon(
     how: How,
 ) -> None:
     """End a stuck run as it is; every effect that may remain is listed."""
-    _do(Asked("abandon", run, _signed(reason, how), None, how))
+    _do(TypedVerb("abandon", run, _signed(reason, how), None, how))
 
 
 @spread
@@ -167,7 +167,7 @@ def answer(
     decline: Annotated[str | None, typer.Option(metavar="REASON", help="Say no instead, and why.")] = None,
     dry_run: DryRun = False,
     by: By = None,
-    server: Server,
+    server: ServerOptions,
     log: LogUrl = None,
     load: Load = None,
     json: Json = False,
@@ -181,7 +181,7 @@ def answer(
         body |= {"outcome": "rejected", "reason": decline}
     elif reply is not None:
         body["reply"] = _json(reply, "the answer")
-    _do(Asked("answer", run, body, step, How(None, dry_run, None, by, server, log, load, json)))
+    _do(TypedVerb("answer", run, body, step, How(None, dry_run, None, by, server, log, load, json)))
 
 
 @spread
@@ -189,7 +189,7 @@ def probe(
     run: Annotated[str, typer.Argument(metavar="ID")],
     *,
     step: Annotated[str, typer.Option(metavar="STEP[/ITEM]", help="The step, or one call of it.")],
-    server: Server,
+    server: ServerOptions,
     log: LogUrl = None,
     json: Json = False,
 ) -> None:
@@ -216,7 +216,7 @@ def probe(
 # -- doing it
 
 
-def _do(asked: Asked) -> None:
+def _do(asked: TypedVerb) -> None:
     if (asked.run is None) == (asked.how.where is None):
         msg = f"name one run (amends {asked.verb} order-42 ...), or many by --where 'saga=place-order step=ship'."
         raise BadUsage(msg)
@@ -235,7 +235,7 @@ async def _within(how: How, work: Callable[[Source], Awaitable[None]]) -> None:
         await work(source)
 
 
-async def _one(source: Source, asked: Asked, run: str) -> None:
+async def _one(source: Source, asked: TypedVerb, run: str) -> None:
     from amends.cli.texts.steering import changed_lines, preview_lines
     from amends.views.event import PreviewView
     from amends.views.run import RunView
@@ -259,13 +259,13 @@ async def _one(source: Source, asked: Asked, run: str) -> None:
         say([f"Follow: amends show {run} --watch"])
 
 
-async def _post_verb(source: Source, asked: Asked, run: str, *, dry_run: bool) -> Any:  # noqa: ANN401 - decoded by who asks
+async def _post_verb(source: Source, asked: TypedVerb, run: str, *, dry_run: bool) -> Any:  # noqa: ANN401 - decoded by who asks
     name, item = _unit(asked.step)
     body = {**asked.body, "item": item} if item is not None else asked.body
     return await post(source, _place(run, name, asked.verb), body, {"dry_run": "true"} if dry_run else {})
 
 
-async def _many_by_server(source: Source, asked: Asked) -> None:
+async def _many_by_server(source: Source, asked: TypedVerb) -> None:
     from amends.cli.texts.steering import bulk_lines
     from amends.server.bulk import BulkView
 
@@ -280,7 +280,7 @@ async def _many_by_server(source: Source, asked: Asked) -> None:
     _told(asked, decoded(said, BulkView), bulk_lines)
 
 
-async def _many_by_one(source: Source, asked: Asked) -> None:
+async def _many_by_one(source: Source, asked: TypedVerb) -> None:
     """Run by run, for verbs that a server takes for one run only. Whoever is refused says so; others go on."""
     import msgspec
 
@@ -320,7 +320,7 @@ async def _many_by_one(source: Source, asked: Asked) -> None:
 
 
 def _bulk_view(
-    asked: Asked, matched: int, past: int, runs: Sequence[str], refused: Sequence[tuple[str, AmendsError]]
+    asked: TypedVerb, matched: int, past: int, runs: Sequence[str], refused: Sequence[tuple[str, AmendsError]]
 ) -> "BulkView":
     from collections import Counter
 
@@ -340,7 +340,7 @@ def _bulk_view(
     )
 
 
-async def _is_nothing(source: Source, asked: Asked, matched: int, told: Callable[[], None]) -> bool:
+async def _is_nothing(source: Source, asked: TypedVerb, matched: int, told: Callable[[], None]) -> bool:
     """Whether no run is meant; then that is said, and why, unless runs were expected."""
     if matched or asked.how.expected:
         return False
@@ -351,7 +351,7 @@ async def _is_nothing(source: Source, asked: Asked, matched: int, told: Callable
     return True
 
 
-def _agreed(asked: Asked, matched: int, past_pivot: int, told: Callable[[], None]) -> bool:
+def _agreed(asked: TypedVerb, matched: int, past_pivot: int, told: Callable[[], None]) -> bool:
     """Whether to go on: the person said so, or named the count before."""
     from amends.cli.texts.steering import match_line
     from amends.cli.texts.tables import counted
@@ -380,7 +380,7 @@ def _agreed(asked: Asked, matched: int, past_pivot: int, told: Callable[[], None
     return typer.prompt("Go? [y/N]", default="n", show_default=False, prompt_suffix=" ").strip().lower() in {"y", "yes"}
 
 
-def _told(asked: Asked, done: "BulkView", lines: "Callable[[BulkView, str], list[str]]") -> None:
+def _told(asked: TypedVerb, done: "BulkView", lines: "Callable[[BulkView, str], list[str]]") -> None:
     if asked.how.json:
         as_json(done)
     else:

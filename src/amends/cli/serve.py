@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from amends.config.settings import Settings
     from amends.core.saga.saga import Saga
     from amends.ports.log import TransactionLog
-    from amends.server.setup import Setup
+    from amends.server.setup import ServerSetup
 
 LOG_DEFAULT: Final = "sqlite:///amends.db"
 
@@ -160,7 +160,7 @@ def _check_workers(workers: int, settings: "Settings") -> None:
     _log(settings)
 
 
-def _supervise(workers: int, setup: "Setup") -> None:
+def _supervise(workers: int, setup: "ServerSetup") -> None:
     """Run the same command so many times, on one socket."""
     from amends.server.listen import listen_on
     from amends.server.supervisor import supervise

@@ -13,7 +13,7 @@ from amends.cli.output import Json, as_json, tell
 
 if TYPE_CHECKING:
     from amends.core.saga.saga import Saga
-    from amends.testing.simulation.simulate import Report, Simulation
+    from amends.testing.simulation.simulate import Simulation, SimulationReport
 
 TOLD_EVERY: Final = 100
 """Schedules after which a terminal is told how far it is."""
@@ -102,12 +102,12 @@ def _shown(value: object) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
-def _teller(schedules: int) -> "Callable[[Report], None]":
+def _teller(schedules: int) -> "Callable[[SimulationReport], None]":
     """Tells a terminal how far it is; nobody else wants to know."""
     if not sys.stderr.isatty():
         return lambda _: None
 
-    def progress(report: "Report") -> None:
+    def progress(report: "SimulationReport") -> None:
         if report.schedules % TOLD_EVERY == 0:
             print(f"\r{report.schedules:,} of {schedules:,} schedules", end="", file=sys.stderr, flush=True)
 
@@ -119,7 +119,7 @@ def _end_line() -> None:
         print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
-def _as_value(report: "Report") -> dict[str, Any]:
+def _as_value(report: "SimulationReport") -> dict[str, Any]:
     return {
         "schedules": report.schedules,
         "helped": report.helped,
@@ -128,7 +128,7 @@ def _as_value(report: "Report") -> dict[str, Any]:
     }
 
 
-def _print(report: "Report") -> None:
+def _print(report: "SimulationReport") -> None:
     ends = ", ".join(f"{count:,} {state}" for state, count in sorted(report.ends.items()))
     tell(f"{report.schedules:,} schedules, every promise kept; in {report.helped:,} a person had to help")
     tell(f"runs    {ends}")

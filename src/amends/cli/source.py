@@ -17,7 +17,7 @@ import typer
 
 from amends.cli.errors import BadUsage
 from amends.cli.source_log import Purpose, open_source, settings_here
-from amends.client.protocol import Address, Again, Ask, Said, foreign, succeeded
+from amends.client.protocol import Address, Again, Ask, ServerResponse, foreign, succeeded
 from amends.core.saga.operation import Tls
 from amends.core.words.errors import AmendsError, Refused
 
@@ -32,7 +32,7 @@ LogUrl = Annotated[
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class ServerOptions:
     """Which server a command asks, and the certificates towards it."""
 
     url: Annotated[
@@ -69,14 +69,14 @@ class Source(Protocol):
         """The URL it was given by."""
         ...
 
-    async def ask(self, ask: Ask) -> Said:
+    async def ask(self, ask: Ask) -> ServerResponse:
         """One request and its answer."""
         ...
 
 
 @asynccontextmanager
 async def reach(
-    server: Server, log: str | None, load: Sequence[str] | None = None, purpose: Purpose = Purpose.LOOK
+    server: ServerOptions, log: str | None, load: Sequence[str] | None = None, purpose: Purpose = Purpose.LOOK
 ) -> AsyncGenerator[Source]:
     """The server that is named, else the log, else `amends.db` where it lies in this folder.
 
@@ -93,7 +93,7 @@ async def reach(
 
         session = Session(_address(url, _tls(server)))
         try:
-            yield _Server(url, session)
+            yield _ConnectedServer(url, session)
         finally:
             await session.close()
         return
@@ -109,7 +109,7 @@ def _address(server: str, tls: ssl.SSLContext | None) -> Address:
         raise BadUsage(msg) from error
 
 
-def _tls(server: Server) -> ssl.SSLContext | None:
+def _tls(server: ServerOptions) -> ssl.SSLContext | None:
     """What checks the server's certificate and shows ours. Certificates of the environment are for https:// alone."""
     if server.key is not None and server.cert is None:
         msg = "--key (AMENDS_KEY) is the key of a certificate: --cert FILE (AMENDS_CERT) names it."
@@ -140,17 +140,17 @@ def _log_here() -> str:
     return LOG_DEFAULT
 
 
-class _Server:
+class _ConnectedServer:
     def __init__(self, name: str, session: "_Session") -> None:
         self.name = name
         self._session = session
 
-    async def ask(self, ask: Ask) -> Said:
+    async def ask(self, ask: Ask) -> ServerResponse:
         return await self._session.ask(ask)
 
 
 class _Session(Protocol):
-    async def ask(self, ask: Ask) -> Said: ...
+    async def ask(self, ask: Ask) -> ServerResponse: ...
 
 
 # -- asking
@@ -164,13 +164,13 @@ async def get(source: Source, path: str, type_: type[T], query: Mapping[str, str
 
 async def post(
     source: Source, path: str, body: Mapping[str, object], query: Mapping[str, str] | None = None, wait: float = 0.0
-) -> Said:
+) -> ServerResponse:
     """What comes of a request; a refusal is raised."""
     sent = msgspec.json.encode({name: value for name, value in body.items() if value is not None})
     return checked(await source.ask(Ask("POST", path, query or {}, sent, waits=wait)))
 
 
-def checked(said: Said) -> Said:
+def checked(said: ServerResponse) -> ServerResponse:
     """The answer; a request that isn't one is the mistake of whoever typed it."""
     try:
         return succeeded(said)
@@ -180,7 +180,7 @@ def checked(said: Said) -> Said:
         raise
 
 
-def decoded(said: Said, type_: type[T]) -> T:
+def decoded(said: ServerResponse, type_: type[T]) -> T:
     """The body as its type."""
     try:
         return msgspec.json.decode(said.body, type=type_)

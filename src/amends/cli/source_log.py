@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 import typer
 
 from amends.cli.errors import BadUsage
-from amends.client.protocol import Ask, Said
+from amends.client.protocol import Ask, ServerResponse
 from amends.core.words.errors import AmendsError, DefinitionNotHere, LogInUse, NoSuchSaga
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class _LogSource:
         self.name = url
         self._app = app
 
-    async def ask(self, ask: Ask) -> Said:
+    async def ask(self, ask: Ask) -> ServerResponse:
         said = _Answer()
 
         async def receive() -> dict[str, Any]:
@@ -150,7 +150,7 @@ class _LogSource:
                 said.body += message.get("body", b"")
 
         await self._app(_scope(ask), receive, send)
-        whole = Said(said.status, said.headers, bytes(said.body))
+        whole = ServerResponse(said.status, said.headers, bytes(said.body))
         if whole.status >= 400:
             for name, error in _MISSING.items():
                 if name in whole.body:
@@ -196,7 +196,7 @@ _MISSING: Final[Mapping[bytes, type[AmendsError]]] = {
 """Problems that are over once the right module is loaded."""
 
 
-def _not_loaded(said: Said, error: type[AmendsError]) -> AmendsError:
+def _not_loaded(said: ServerResponse, error: type[AmendsError]) -> AmendsError:
     import msgspec
 
     problem: dict[str, object] = msgspec.json.decode(said.body)

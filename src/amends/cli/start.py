@@ -10,7 +10,7 @@ import typer
 from amends.cli.errors import BadUsage
 from amends.cli.options import spread
 from amends.cli.output import Json, as_json, say
-from amends.cli.source import Load, LogUrl, Server, post, reach
+from amends.cli.source import Load, LogUrl, ServerOptions, post, reach
 from amends.cli.source_log import Purpose
 
 FINE: Final = frozenset({"completed", "running", "compensating"})
@@ -28,7 +28,7 @@ def start(
         bool, typer.Option("--ignore-unknown", help="Ignore fields of INPUT that the saga's input doesn't have.")
     ] = False,
     wait: Annotated[float, typer.Option(min=0, max=60, help="Seconds to wait for its end.")] = 0.0,
-    server: Server,
+    server: ServerOptions,
     log: LogUrl = None,
     load: Load = None,
     json: Json = False,

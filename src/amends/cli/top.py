@@ -18,7 +18,7 @@ from amends.cli.errors import BadUsage
 from amends.cli.inspect import around_of, listed, stuck_causes
 from amends.cli.options import spread
 from amends.cli.output import on_terminal, paint
-from amends.cli.source import LogUrl, Server, Source, checked, reach
+from amends.cli.source import LogUrl, ServerOptions, Source, checked, reach
 from amends.cli.texts.tables import aligned, counted
 from amends.cli.texts.times import clock
 from amends.client.protocol import Again, Ask
@@ -51,7 +51,7 @@ class Snapshot:
 @spread
 def top(
     *,
-    server: Server,
+    server: ServerOptions,
     log: LogUrl = None,
     every: Annotated[float, typer.Option(min=0.2, metavar="SECONDS", help="How often it looks.")] = 1.0,
 ) -> None:
@@ -62,7 +62,7 @@ def top(
     asyncio.run(_run(server, log, every))
 
 
-async def _run(server: Server, log: str | None, every: float) -> None:
+async def _run(server: ServerOptions, log: str | None, every: float) -> None:
     quitting = asyncio.Event()
     loop = asyncio.get_running_loop()
     async with reach(server, log) as source:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from amends.cli.inspect import Watch
 from amends.cli.options import spread
 from amends.cli.output import Json, as_json, say
-from amends.cli.source import LogUrl, Server, Source, get, reach
+from amends.cli.source import LogUrl, ServerOptions, Source, get, reach
 from amends.cli.watch import watch_lines
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @spread
 def workers(
     *,
-    server: Server,
+    server: ServerOptions,
     log: LogUrl = None,
     watch: Watch = False,
     json: Json = False,

@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from amends.client.events import BREAKS_MAX, EventsRead
-from amends.client.protocol import Address, Asking, Said, refusal
-from amends.client.requests import Asks
+from amends.client.protocol import Address, Asking, ServerResponse, refusal
+from amends.client.requests import ClientRequests
 from amends.core.saga.outcomes import Outcome
 from amends.core.saga.saga import Saga
 from amends.core.saga.steps import Step
@@ -42,7 +42,7 @@ class AsyncClient:
 
     def __init__(self, url: str, *, token: str | None = None, tls: ssl.SSLContext | None = None) -> None:
         self._address = Address(url, token, tls)
-        self._asks = Asks()
+        self._asks = ClientRequests()
         self._session: Session | None = None
 
     async def __aenter__(self) -> Self:
@@ -134,7 +134,7 @@ class AsyncClient:
             try:
                 async with aclosing(self._opened.lines(reading.ask())) as lines:
                     async for line in lines:
-                        if isinstance(line, Said):
+                        if isinstance(line, ServerResponse):
                             raise refusal(line)
                         for event in reading.line(line):
                             yield event

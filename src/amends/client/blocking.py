@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeVar
 
-from amends.client.protocol import Address, Again, Ask, Asking, Said
-from amends.client.requests import Asks
+from amends.client.protocol import Address, Again, Ask, Asking, ServerResponse
+from amends.client.requests import ClientRequests
 from amends.core.saga.outcomes import Outcome
 from amends.core.saga.saga import Saga
 from amends.core.saga.steps import Step
@@ -39,7 +39,7 @@ class Client:
 
     def __init__(self, url: str, *, token: str | None = None, tls: ssl.SSLContext | None = None) -> None:
         self._address = Address(url, token, tls)
-        self._asks = Asks()
+        self._asks = ClientRequests()
         self._idle: list[http.client.HTTPConnection] = []
         self._lock = threading.Lock()
         self._process = os.getpid()
@@ -127,7 +127,7 @@ class Client:
             result: T = done.value
             return result
 
-    def _ask(self, ask: Ask) -> Said:
+    def _ask(self, ask: Ask) -> ServerResponse:
         tries = 2 if ask.again is Again.FINE else 1
         while True:
             tries -= 1
@@ -171,11 +171,11 @@ class Client:
         with self._lock:
             return self._idle.pop() if self._idle else None
 
-    def _exchange(self, connection: http.client.HTTPConnection, ask: Ask) -> Said:
+    def _exchange(self, connection: http.client.HTTPConnection, ask: Ask) -> ServerResponse:
         connection.request(ask.method, self._address.base + ask.target, ask.body, self._address.headers_of(ask))
         answer = connection.getresponse()
         body = answer.read()
-        return Said(answer.status, {name.lower(): value for name, value in answer.getheaders()}, body)
+        return ServerResponse(answer.status, {name.lower(): value for name, value in answer.getheaders()}, body)
 
     def _made(self) -> http.client.HTTPConnection:
         if self._address.tls is not None:

@@ -1,7 +1,7 @@
 """One request to a server and what came back, as values; and what a refusal means, as the exceptions of `Orchestrator`.
 
-A client's method is a generator: it yields `Ask`s, is given `Said`s, and returns its result. It is written once and
-driven by two loops, one that awaits and one that blocks.
+A client's method is a generator: it yields an `Ask`, receives a `ServerResponse`, and returns its result. It is written
+once and driven by two loops, one that awaits and one that blocks.
 """
 
 import ssl
@@ -71,7 +71,7 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class ServerResponse:
     """One answer. Names of headers are lower-case."""
 
     status: int
@@ -79,7 +79,7 @@ class Said:
     body: bytes
 
 
-Asking: TypeAlias = Generator[Ask, Said, T]
+Asking: TypeAlias = Generator[Ask, ServerResponse, T]
 
 
 class Address:
@@ -145,14 +145,14 @@ def segment(text: str) -> str:
     return quote(text, safe="")
 
 
-def succeeded(said: Said) -> Said:
+def succeeded(said: ServerResponse) -> ServerResponse:
     """The answer, unless it says no."""
     if said.status < 400:
         return said
     raise refusal(said)
 
 
-def refusal(said: Said) -> AmendsError:
+def refusal(said: ServerResponse) -> AmendsError:
     """A problem as the exception that an `Orchestrator` raises for it."""
     problem = _problem(said)
     name = str(problem.get("type", "")).rpartition(":")[2]
@@ -171,7 +171,7 @@ def refusal(said: Said) -> AmendsError:
     return Refused(name or "refused", detail, status=said.status)
 
 
-def foreign(said: Said) -> str:
+def foreign(said: ServerResponse) -> str:
     """What a caller is told of an answer that no amends server gives: a proxy's page, another program's reply."""
     kind = said.headers.get("content-type", "no content type").partition(";")[0]
     shown = " ".join(said.body[:TEXT_SHOWN_MAX].decode(errors="replace").split())
@@ -181,7 +181,7 @@ def foreign(said: Said) -> str:
     )
 
 
-def _problem(said: Said) -> dict[str, Any]:
+def _problem(said: ServerResponse) -> dict[str, Any]:
     try:
         found: object = msgspec.json.decode(said.body)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -193,21 +193,21 @@ def _problem(said: Said) -> dict[str, Any]:
     return {"detail": foreign(said)}
 
 
-def _overloaded(detail: str, _: Mapping[str, Any], said: Said) -> AmendsError:
+def _overloaded(detail: str, _: Mapping[str, Any], said: ServerResponse) -> AmendsError:
     given = said.headers.get("retry-after", "")
     seconds = float(given) if given.isdecimal() and len(given) < 6 else RETRY_AFTER_DEFAULT
     return Overloaded(detail, retry_after=timedelta(seconds=seconds))
 
 
-def _input_invalid(detail: str, problem: Mapping[str, Any], _: Said) -> AmendsError:
+def _input_invalid(detail: str, problem: Mapping[str, Any], _: ServerResponse) -> AmendsError:
     return InputInvalid(detail, path=str(problem.get("where") or "$"))
 
 
-def _plain(kind: Callable[[str], AmendsError]) -> Callable[[str, Mapping[str, Any], Said], AmendsError]:
+def _plain(kind: Callable[[str], AmendsError]) -> Callable[[str, Mapping[str, Any], ServerResponse], AmendsError]:
     return lambda detail, _, __: kind(detail)
 
 
-_KNOWN: Final[Mapping[str, Callable[[str, Mapping[str, Any], Said], AmendsError]]] = {
+_KNOWN: Final[Mapping[str, Callable[[str, Mapping[str, Any], ServerResponse], AmendsError]]] = {
     "run-exists": _plain(RunExists),
     "input-invalid": _input_invalid,
     "too-large": _plain(TooLarge),

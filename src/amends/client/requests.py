@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, TypeVar
 import msgspec
 
 from amends.client.outcome import SEEN, SeenRun, outcome_of
-from amends.client.protocol import TEXT_SHOWN_MAX, Again, Ask, Asking, Said, foreign, segment, succeeded
+from amends.client.protocol import TEXT_SHOWN_MAX, Again, Ask, Asking, ServerResponse, foreign, segment, succeeded
 from amends.codecs.json import JsonCodec
 from amends.core.saga.outcomes import Outcome
 from amends.core.saga.saga import Saga
@@ -27,7 +27,7 @@ WAIT_SECONDS_MAX: Final = 30.0
 """How long one request waits for a run: below what servers and the proxies in between allow."""
 
 
-class Asks:
+class ClientRequests:
     """Every request of a client. `now` is monotonic, in seconds."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
@@ -137,7 +137,7 @@ def place(run: str) -> str:
     return run
 
 
-def seen(said: Said) -> SeenRun:
+def seen(said: ServerResponse) -> SeenRun:
     """The run in an answer; `ServerUnavailable` where something else than a server of amends gave it."""
     try:
         return SEEN.decode(said.body)

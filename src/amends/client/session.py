@@ -6,7 +6,7 @@ from typing import Final
 
 import aiohttp
 
-from amends.client.protocol import Address, Again, Ask, Said
+from amends.client.protocol import Address, Again, Ask, ServerResponse
 
 _LOST: Final = (aiohttp.ClientError, TimeoutError)
 
@@ -22,7 +22,7 @@ class Session:
         """Let go of all connections."""
         await self._session.close()
 
-    async def ask(self, ask: Ask) -> Said:
+    async def ask(self, ask: Ask) -> ServerResponse:
         """One answer; `ServerUnavailable` where none comes."""
         tries = 2 if ask.again is Again.FINE else 1
         while True:
@@ -36,7 +36,7 @@ class Session:
                 if not tries:
                     raise self._address.unanswered(error) from error
 
-    async def lines(self, ask: Ask) -> AsyncGenerator[bytes | Said]:
+    async def lines(self, ask: Ask) -> AsyncGenerator[bytes | ServerResponse]:
         """The lines of an answer without an end, until it breaks; or what was said instead."""
         try:
             async with self._open(ask, total=None) as answer:
@@ -64,6 +64,6 @@ class Session:
             yield answer
 
 
-async def _said(answer: aiohttp.ClientResponse) -> Said:
+async def _said(answer: aiohttp.ClientResponse) -> ServerResponse:
     headers = {name.lower(): value for name, value in answer.headers.items()}
-    return Said(answer.status, headers, await answer.read())
+    return ServerResponse(answer.status, headers, await answer.read())

@@ -29,7 +29,7 @@ COLUMNS: Final = ("at", "epoch")
 """The first two fields of every event, which the log keeps itself."""
 
 
-class EventCodec:
+class JsonEventCodec:
     """Writes and reads every kind of event. One per process is enough."""
 
     def __init__(self, types: Sequence[type[Event]] = EVENT_TYPES) -> None:

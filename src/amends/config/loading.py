@@ -17,7 +17,7 @@ import msgspec
 
 from amends.config.keep import Keep
 from amends.config.settings import Section, Settings, convert
-from amends.config.values import BadSetting, Lease, Seconds, Secret, Size
+from amends.config.values import BadSetting, LeaseDuration, Seconds, Secret, Size
 
 FILE: Final = "amends.toml"
 PREFIX: Final = "AMENDS_"
@@ -254,7 +254,7 @@ def _value(path: Sequence[str], text: str, variable: str) -> object:
         return [each.strip() for each in text.split(",") if each.strip()]
     if bool in kinds:
         return text.strip().lower() in {"1", "true", "yes"}
-    if kinds & {Keep, Lease, Seconds, Size, Secret, str}:
+    if kinds & {Keep, LeaseDuration, Seconds, Size, Secret, str}:
         return text
     try:
         return int(text) if int in kinds else float(text)

@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 
 from typing_extensions import override
 
-from amends.config.settings import Auth, Circuit, Participant, Settings
+from amends.config.settings import AuthSettings, CircuitSettings, ParticipantSettings, Settings
 from amends.config.values import BadSetting, Secret, SecretHeaders
 from amends.core.saga.operation import AT_ONCE_DEFAULT, CircuitLimits, Route, Tls
 from amends.core.words.retry import DEFAULTS, Defaults
@@ -43,8 +43,8 @@ class Routes:
         return wrong
 
 
-def _headers_of(settings: Settings, participant: str) -> tuple[dict[str, Secret], Auth | None]:
-    for_all = settings.participants.get(FOR_ALL, Participant())
+def _headers_of(settings: Settings, participant: str) -> tuple[dict[str, Secret], AuthSettings | None]:
+    for_all = settings.participants.get(FOR_ALL, ParticipantSettings())
     own = settings.participants.get(participant)
     if own is None or own.url is None:
         return {}, None
@@ -53,7 +53,7 @@ def _headers_of(settings: Settings, participant: str) -> tuple[dict[str, Secret]
 
 def routes_of(settings: Settings) -> Routes:
     """The routes that the settings name; `BadSetting` where a secret can't be looked up."""
-    for_all = settings.participants.get(FOR_ALL, Participant())
+    for_all = settings.participants.get(FOR_ALL, ParticipantSettings())
     if for_all.url is not None:
         msg = (
             f"participants.{FOR_ALL}.url: {FOR_ALL} holds for all participants and is none: call yours something else."
@@ -84,7 +84,7 @@ def routes_of(settings: Settings) -> Routes:
     return Routes(routes, headers)
 
 
-def _circuit(given: Circuit | None) -> CircuitLimits:
+def _circuit(given: CircuitSettings | None) -> CircuitLimits:
     if given is None:
         return CircuitLimits()
     return CircuitLimits(
@@ -97,11 +97,11 @@ def _circuit(given: Circuit | None) -> CircuitLimits:
 class Authorized(SecretHeaders):
     """Headers with the one that says who we are."""
 
-    def __init__(self, given: Mapping[str, Secret], auth: Auth | None) -> None:
+    def __init__(self, given: Mapping[str, Secret], auth: AuthSettings | None) -> None:
         self._auth = auth
         super().__init__(given)
 
-    def renew(self, given: Mapping[str, Secret], auth: Auth | None) -> None:
+    def renew(self, given: Mapping[str, Secret], auth: AuthSettings | None) -> None:
         """Other headers from now on; `BadSetting` leaves what was known."""
         before = self._given, self._auth
         self._given, self._auth = dict(given), auth
@@ -124,8 +124,8 @@ class Authorized(SecretHeaders):
 
 def defaults_of(settings: Settings, participant: str) -> Defaults:
     """How hard calls to a participant are tried where a step doesn't say it."""
-    for_all = settings.participants.get(FOR_ALL, Participant())
-    own = settings.participants.get(participant, Participant())
+    for_all = settings.participants.get(FOR_ALL, ParticipantSettings())
+    own = settings.participants.get(participant, ParticipantSettings())
     retry = own.retry or for_all.retry
     timeout = own.timeout or for_all.timeout
     found = DEFAULTS if timeout is None else Defaults(timeout=timedelta(seconds=timeout))

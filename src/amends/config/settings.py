@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from amends.config.keep import Keep
-from amends.config.values import Lease, Seconds, Secret, Size
+from amends.config.values import LeaseDuration, Seconds, Secret, Size
 
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
 AboveZero = Annotated[float, msgspec.Meta(gt=0)]
@@ -18,7 +18,7 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """A section: unknown keys are errors."""
 
 
-class ServerTls(Section, frozen=True):
+class ServerTlsSettings(Section, frozen=True):
     """Certificates of the server."""
 
     cert: str
@@ -31,7 +31,7 @@ class ServerTls(Section, frozen=True):
     """Only clients with a certificate of this authority may connect: a PEM file."""
 
 
-class Server(Section, frozen=True):
+class ServerSettings(Section, frozen=True):
     """`[server]`: where it listens, and what it takes."""
 
     listen: str = "127.0.0.1:8700"
@@ -40,7 +40,7 @@ class Server(Section, frozen=True):
     public_url: str | None = None
     """How participants reach this server; with it they are told where a later answer goes (`Saga-Callback`)."""
 
-    tls: ServerTls | None = None
+    tls: ServerTlsSettings | None = None
     """Certificates; without them it speaks plain HTTP."""
 
     body_max: Size = Size((1 << 20) + (64 << 10))
@@ -86,7 +86,7 @@ class Server(Section, frozen=True):
     """Whether each answered request is logged: client, name of the token, method, path without query, status, time."""
 
 
-class Token(Section, frozen=True):
+class TokenSettings(Section, frozen=True):
     """`[[tokens]]`: who may ask. `amends token new` makes one."""
 
     name: str
@@ -102,7 +102,7 @@ class Token(Section, frozen=True):
     """Only runs of these sagas; of all where none is named."""
 
 
-class Circuit(Section, frozen=True):
+class CircuitSettings(Section, frozen=True):
     """When a participant counts as down."""
 
     failures: AtLeastOne = 20
@@ -115,7 +115,7 @@ class Circuit(Section, frozen=True):
     """... and only one call this often is sent, until one is answered."""
 
 
-class Retry(Section, frozen=True):
+class RetrySettings(Section, frozen=True):
     """How hard steps try that don't say it themselves."""
 
     attempts_max: AtLeastOne = 8
@@ -131,7 +131,7 @@ class Retry(Section, frozen=True):
     """... up to this."""
 
 
-class ClientTls(Section, frozen=True):
+class ClientTlsSettings(Section, frozen=True):
     """Certificates towards a participant."""
 
     ca: str | None = None
@@ -144,7 +144,7 @@ class ClientTls(Section, frozen=True):
     """Its private key: a PEM file."""
 
 
-class Auth(Section, frozen=True):
+class AuthSettings(Section, frozen=True):
     """How we say who we are."""
 
     bearer: Secret | None = None
@@ -154,7 +154,7 @@ class Auth(Section, frozen=True):
     """`name:password`, sent as `Authorization: Basic ...`."""
 
 
-class Participant(Section, frozen=True):
+class ParticipantSettings(Section, frozen=True):
     """`[participants.NAME]`: where a service is; `[participants.defaults]` holds for all that don't say it."""
 
     url: str | None = None
@@ -163,10 +163,10 @@ class Participant(Section, frozen=True):
     headers: dict[str, Secret] = {}
     """Sent with every call; read again on SIGHUP, never in the log, in errors or in `show`."""
 
-    auth: Auth | None = None
+    auth: AuthSettings | None = None
     """How we say who we are."""
 
-    tls: ClientTls | None = None
+    tls: ClientTlsSettings | None = None
     """Certificates, also towards us."""
 
     at_once: AtLeastOne | None = None
@@ -178,10 +178,10 @@ class Participant(Section, frozen=True):
     timeout: Seconds | None = None
     """Of one attempt, for steps that don't say it themselves; 5 s unless set."""
 
-    circuit: Circuit | None = None
+    circuit: CircuitSettings | None = None
     """When it counts as down."""
 
-    retry: Retry | None = None
+    retry: RetrySettings | None = None
     """How hard steps try that don't say it themselves."""
 
 
@@ -195,7 +195,7 @@ class SagaSettings(Section, frozen=True):
     """Where people read what to do; printed by `show` and in alerts."""
 
 
-class Engine(Section, frozen=True):
+class EngineSettings(Section, frozen=True):
     """`[engine]`: how this process drives runs."""
 
     runs_max: AtLeastOne = 1_000
@@ -204,7 +204,7 @@ class Engine(Section, frozen=True):
     poll: Seconds = Seconds(1)
     """How often the log is asked for runs that need somebody."""
 
-    lease: Lease | None = None
+    lease: LeaseDuration | None = None
     """How long this process may be silent before others take its runs, on PostgreSQL: 15 s unless set here or in the
     log's URL (`?lease_seconds=5`), which wins. All workers of a log should say the same."""
 
@@ -212,7 +212,7 @@ class Engine(Section, frozen=True):
     """Sagas whose live runs may be left to nobody: the process starts though it lacks them, and they stand still."""
 
 
-class Privacy(Section, frozen=True):
+class PrivacySettings(Section, frozen=True):
     """`[privacy]`: what is kept, and how."""
 
     encrypt: Secret | None = None
@@ -229,7 +229,7 @@ class Privacy(Section, frozen=True):
     """Confirms that `keep` is meant where it is less than an hour."""
 
 
-class Webhook(Section, frozen=True):
+class WebhookSettings(Section, frozen=True):
     """`[[webhooks]]`: who is told of what, by a signed POST."""
 
     url: str
@@ -254,13 +254,13 @@ class Settings(Section, frozen=True):
     modules: tuple[str, ...] = ()
     """Where the sagas are: MODULE or MODULE:NAME."""
 
-    server: Server = Server()
-    engine: Engine = Engine()
-    privacy: Privacy = Privacy()
-    tokens: tuple[Token, ...] = ()
-    participants: dict[str, Participant] = {}
+    server: ServerSettings = ServerSettings()
+    engine: EngineSettings = EngineSettings()
+    privacy: PrivacySettings = PrivacySettings()
+    tokens: tuple[TokenSettings, ...] = ()
+    participants: dict[str, ParticipantSettings] = {}
     sagas: dict[str, SagaSettings] = {}
-    webhooks: tuple[Webhook, ...] = ()
+    webhooks: tuple[WebhookSettings, ...] = ()
 
 
 def convert(raw: dict[str, Any]) -> Settings:

@@ -15,7 +15,7 @@ _PASSWORD: Final = re.compile(
 )
 
 
-class Row(msgspec.Struct, frozen=True):
+class SettingRow(msgspec.Struct, frozen=True):
     """One setting: its path, what it comes to, and where that was set."""
 
     name: str
@@ -23,9 +23,9 @@ class Row(msgspec.Struct, frozen=True):
     origin: str
 
 
-def rows(loaded: Loaded) -> list[Row]:
+def rows(loaded: Loaded) -> list[SettingRow]:
     """Every setting in the order of the reference page."""
-    return [Row(path, text, loaded.origin(path)) for path, text in _shown("", loaded.settings)]
+    return [SettingRow(path, text, loaded.origin(path)) for path, text in _shown("", loaded.settings)]
 
 
 def _shown(path: str, value: object) -> Iterator[tuple[str, str]]:

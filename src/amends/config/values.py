@@ -74,12 +74,12 @@ class Seconds(float):
 LEASE_SECONDS_MAX: Final = 3_600.0
 
 
-class Lease(Seconds):
+class LeaseDuration(Seconds):
     """How long a process may be silent before others take its runs: a duration, an hour at the most."""
 
     @classmethod
     @override
-    def parse(cls, given: object) -> "Lease":
+    def parse(cls, given: object) -> "LeaseDuration":
         """As any duration."""
         seconds = super().parse(given)
         if seconds > LEASE_SECONDS_MAX:

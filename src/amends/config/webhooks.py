@@ -2,7 +2,7 @@
 
 from amends.config.settings import Settings
 from amends.config.values import BadSetting
-from amends.observers.alerts import Links
+from amends.observers.alerts import AlertLinks
 from amends.observers.deliveries import Webhook
 from amends.observers.signing import BadSecret, key_of
 
@@ -25,7 +25,7 @@ def webhooks_of(settings: Settings) -> list[Webhook]:
     return found
 
 
-def links_of(settings: Settings) -> Links:
+def links_of(settings: Settings) -> AlertLinks:
     """Where people look: this server, and each saga's runbook."""
     runbooks = tuple((name, each.runbook) for name, each in settings.sagas.items() if each.runbook is not None)
-    return Links((settings.server.public_url or "").rstrip("/"), runbooks)
+    return AlertLinks((settings.server.public_url or "").rstrip("/"), runbooks)

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from amends.demo.result import Result
-    from amends.demo.settings import Settings
+    from amends.demo.settings import DemoSettings
 
 SEEDS: Final = 10_000
 """Seeds that aren't told are drawn below this: short enough to be typed again."""
 
 
-class Faults(StrEnum):
+class FaultLevel(StrEnum):
     """How often calls are hit."""
 
     NONE = "none"
@@ -38,7 +38,9 @@ def demo_command(
     *,
     orders: Annotated[int, typer.Option(min=1, max=9_999, help="How many orders are placed.")] = 200,
     concurrency: Annotated[int, typer.Option(min=1, max=500, help="How many at a time.")] = 32,
-    faults: Annotated[Faults, typer.Option(help="How often services fail, hang, drop or repeat calls.")] = Faults.SOME,
+    faults: Annotated[
+        FaultLevel, typer.Option(help="How often services fail, hang, drop or repeat calls.")
+    ] = FaultLevel.SOME,
     dir: Annotated[  # noqa: A002 - the option's name
         Path | None, typer.Option(help="Where the data go and stay: new or empty. Default: a fresh temporary folder.")
     ] = None,
@@ -62,14 +64,14 @@ def demo_command(
     print(opening, file=sys.stderr if as_json else sys.stdout, flush=True)
     from rich.console import Console
 
-    from amends.demo.settings import ORCHESTRATOR, Impossible, Settings, usable_folder, usable_ports
+    from amends.demo.settings import ORCHESTRATOR, DemoSettings, Impossible, usable_folder, usable_ports
 
     told = {ORCHESTRATOR: port, "inventory": inventory_port, "payment": payment_port, "shipping": shipping_port}
     if workers > 1 and not postgres:
         _fail(f"--workers {workers} needs --postgres: a log in a file is one process's.", 2)
     try:
         ports = usable_ports(told)
-        settings = Settings(
+        settings = DemoSettings(
             folder=usable_folder(dir),
             orders=orders,
             concurrency=concurrency,
@@ -110,7 +112,7 @@ def show(result: "Result", console: "Console") -> None:
         console.print("              docs/tutorial/first-saga.md writes a saga of your own, step by step")
 
 
-def _given(settings: "Settings", console: "Console") -> "Result":
+def _given(settings: "DemoSettings", console: "Console") -> "Result":
     from amends.core.words.errors import AmendsError
     from amends.demo.run import demonstrate
     from amends.shop.service_process import NotReady

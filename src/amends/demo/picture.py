@@ -25,7 +25,7 @@ STATES: Final = ("completed", "compensated", "stuck")
 
 
 @dataclass(slots=True)
-class Scene:
+class DemoScene:
     """What the picture shows: the demo keeps it up to date, the picture only looks."""
 
     orders: int
@@ -61,7 +61,7 @@ class Picture(Protocol):
     ) -> None: ...
 
 
-def picture_of(scene: Scene, console: Console) -> Picture:
+def picture_of(scene: DemoScene, console: Console) -> Picture:
     """A live one on a terminal, lines elsewhere."""
     return LivePicture(scene, console) if console.is_terminal else PlainPicture(scene, console)
 
@@ -69,7 +69,7 @@ def picture_of(scene: Scene, console: Console) -> Picture:
 class PlainPicture:
     """Lines with the seconds since the start, for pipes and logs."""
 
-    def __init__(self, scene: Scene, console: Console) -> None:
+    def __init__(self, scene: DemoScene, console: Console) -> None:
         self._scene = scene
         self._console = console
         self._began = monotonic()
@@ -104,7 +104,7 @@ class PlainPicture:
 class LivePicture:
     """A bar and a table that change in place, under the lines that stay."""
 
-    def __init__(self, scene: Scene, console: Console) -> None:
+    def __init__(self, scene: DemoScene, console: Console) -> None:
         self._scene = scene
         self._plain = PlainPicture(scene, console)
         self._live = Live(
@@ -147,7 +147,7 @@ class LivePicture:
         self._live.stop()
 
 
-async def follow_faults(services: Mapping[str, str], scene: Scene) -> None:
+async def follow_faults(services: Mapping[str, str], scene: DemoScene) -> None:
     """Never returns: asks the services how many faults they have fired, for the picture only."""
     scene.faults = dict.fromkeys(services, 0)
     timeout = aiohttp.ClientTimeout(total=2)

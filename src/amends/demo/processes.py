@@ -16,7 +16,7 @@ import aiohttp
 from typing_extensions import override
 
 from amends.demo import child as demo_child
-from amends.demo.settings import HOST, ORCHESTRATOR, SERVICES, Settings
+from amends.demo.settings import HOST, ORCHESTRATOR, SERVICES, DemoSettings
 from amends.shop import saga
 from amends.shop.catalogue import Catalogue, catalogue_for
 from amends.shop.service_process import NotReady, ServiceProcess
@@ -45,7 +45,7 @@ class OrchestratorProcess(ServiceProcess):
 class Processes:
     """All four. `stop` ends them politely, so that what is on its way arrives; leaving ends what is left at once."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: DemoSettings) -> None:
         catalogue = catalogue_for(settings.orders)
         self.services = [_service(name, settings, catalogue) for name in SERVICES]
         self.orchestrator = OrchestratorProcess(
@@ -130,7 +130,7 @@ class Processes:
             await each.kill()
 
 
-def _service(name: str, settings: Settings, catalogue: Catalogue) -> ServiceProcess:
+def _service(name: str, settings: DemoSettings, catalogue: Catalogue) -> ServiceProcess:
     options = [f"--faults={settings.faults}", f"--seed={settings.seed}", f"--work-ms={settings.work_ms}"]
     return ServiceProcess(
         name, settings.database(name), settings.folder, options, catalogue=catalogue, port=settings.ports[name]

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from amends.demo.settings import SERVICES, Settings
-from amends.demo.story import Story, choose_story
+from amends.demo.settings import SERVICES, DemoSettings
+from amends.demo.story import OrderStory, choose_story
 from amends.demo.times import RunTime, Spread, Times, read_run_times, read_worked, times_of
 from amends.shop.audit import audit
 
@@ -14,7 +14,7 @@ ENDED = frozenset({"completed", "compensated", "abandoned"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Findings:
+class AuditFindings:
     """What the four files say. `violations` are sentences; without any the audit holds."""
 
     completed: int
@@ -26,7 +26,7 @@ class Findings:
     undone: Mapping[str, int]
     faults: Mapping[str, int]
     times: Times
-    story: Story | None
+    story: OrderStory | None
     violations: Sequence[str]
 
 
@@ -50,7 +50,7 @@ class Result:
     asked_again: int
     kills: Kills
     seconds: float
-    findings: Findings
+    findings: AuditFindings
     postgres: bool = False
     workers: int = 1
 
@@ -131,21 +131,21 @@ async def examine(
     acknowledged: Collection[str] = (),
     refusals: Sequence[str] = (),
     kills: Kills | None = None,
-    settings: Settings | None = None,
-) -> Findings:
+    settings: DemoSettings | None = None,
+) -> AuditFindings:
     """Read what a demo left in its folder and judge it.
 
     `placed`: ids of all orders; each must have ended. What its customers know is judged too, where it is given: that
     what was `acknowledged` is in the log, that nothing was refused, that the kill hit work in progress.
     """
-    settings = settings or Settings(folder=folder)
+    settings = settings or DemoSettings(folder=folder)
     databases = {service: settings.database(service) for service in SERVICES}
     report = await audit(log=settings.log, **databases)
     runs = await read_run_times(settings.log)
     violations = [*report.violations, *refusals, *_not_ended(runs, placed, acknowledged)]
     if kills is not None and kills.count and not kills.unfinished:
         violations.append("The kill found no order in progress, so it proved nothing.")
-    return Findings(
+    return AuditFindings(
         completed=report.runs.get("completed", 0),
         compensated=report.runs.get("compensated", 0),
         stuck=report.runs.get("stuck", 0),

@@ -13,10 +13,10 @@ from rich.console import Console
 from sqlalchemy import text
 
 from amends.demo.customers import Customers
-from amends.demo.picture import LOOK_SECONDS, Picture, Scene, follow_faults, picture_of
+from amends.demo.picture import LOOK_SECONDS, DemoScene, Picture, follow_faults, picture_of
 from amends.demo.processes import Processes
 from amends.demo.result import Kills, Result, examine
-from amends.demo.settings import LEASE_SECONDS, LOG_DATABASE, SERVICES, Settings
+from amends.demo.settings import LEASE_SECONDS, LOG_DATABASE, SERVICES, DemoSettings
 from amends.shop.books import snapshot
 from amends.shop.catalogue import catalogue_for, orders
 
@@ -37,12 +37,12 @@ PATIENCE_SECONDS_PER_ORDER: Final = 0.5
 """A bound, not a forecast: who hasn't ended by then is a violation."""
 
 
-async def demonstrate(settings: Settings, console: Console) -> Result:
+async def demonstrate(settings: DemoSettings, console: Console) -> Result:
     """The whole demo; afterwards nothing runs any more. `NotReady` if a process didn't start, or ended by itself."""
     began = monotonic()
     catalogue = catalogue_for(settings.orders)
     placed = orders(settings.seed, settings.orders, catalogue)
-    scene = Scene(settings.orders)
+    scene = DemoScene(settings.orders)
     async with (
         picture_of(scene, console) as picture,
         server_for(settings, picture) as settings,  # noqa: PLR1704 - the same, and where its server is
@@ -98,7 +98,7 @@ async def demonstrate(settings: Settings, console: Console) -> Result:
 
 
 async def _play(
-    customers: Customers, processes: Processes, picture: Picture, scene: Scene, settings: Settings
+    customers: Customers, processes: Processes, picture: Picture, scene: DemoScene, settings: DemoSettings
 ) -> Kills:
     shopping = asyncio.create_task(customers.run())
     strike = _kill_in_the_middle if settings.workers == 1 else _strike_workers
@@ -116,7 +116,7 @@ async def _play(
 
 
 async def _kill_in_the_middle(
-    customers: Customers, processes: Processes, picture: Picture, scene: Scene, settings: Settings
+    customers: Customers, processes: Processes, picture: Picture, scene: DemoScene, settings: DemoSettings
 ) -> Kills:
     """Kill it while it is at work; should everything have ended just then, kill it again a little later."""
     mark = max(1, round(settings.orders * KILL_SHARE))
@@ -140,7 +140,7 @@ async def _kill_in_the_middle(
 
 
 async def _strike_workers(
-    customers: Customers, processes: Processes, picture: Picture, scene: Scene, settings: Settings
+    customers: Customers, processes: Processes, picture: Picture, scene: DemoScene, settings: DemoSettings
 ) -> Kills:
     """Kill one of the workers in the middle, and stop another for longer than its lease a little later."""
     await customers.reached(max(1, round(settings.orders * KILL_SHARE)))
@@ -161,7 +161,7 @@ async def _strike_workers(
 
 
 @asynccontextmanager
-async def server_for(settings: Settings, picture: Picture) -> AsyncGenerator[Settings]:
+async def server_for(settings: DemoSettings, picture: Picture) -> AsyncGenerator[DemoSettings]:
     """A PostgreSQL server for this demo alone, with the databases that it needs; nothing where files will do."""
     if not settings.postgres:
         yield settings
@@ -189,7 +189,7 @@ async def count_unfinished(log: str) -> int:
         return int(await db.scalar(text("select count(*) from runs where ended_at is null")) or 0)
 
 
-async def _follow_customers(customers: Customers, scene: Scene) -> None:
+async def _follow_customers(customers: Customers, scene: DemoScene) -> None:
     while True:
         scene.acknowledged = len(customers.acknowledged)
         scene.ended = customers.seen

@@ -21,7 +21,7 @@ class Impossible(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class DemoSettings:
     """What was asked for. `work_ms`: how long a service works on a call, more or less. `ports` by name; 0 is any.
 
     `postgres`: the log and the services' databases are on a PostgreSQL server that is started for the demo, at `server`

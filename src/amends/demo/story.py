@@ -12,7 +12,7 @@ from typing import Final
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from amends.codecs.events import EventCodec
+from amends.codecs.events import JsonEventCodec
 from amends.core.run import events as e
 from amends.core.run.answers import Cause
 from amends.core.words.keys import Phase, decode_item, unit_name
@@ -37,7 +37,7 @@ HAPPENED: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class StoryMoment:
     """One line: milliseconds since the order came in, which step, what happened."""
 
     milliseconds: float
@@ -46,12 +46,12 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class OrderStory:
     """What became of one order."""
 
     run: str
     saga: str
-    lines: Sequence[Told]
+    lines: Sequence[StoryMoment]
 
     def __str__(self) -> str:
         width = max(len(line.who) for line in self.lines)
@@ -65,9 +65,9 @@ LEFT: Final = (
 )
 
 
-async def choose_story(log: str, *, workers: int = 1) -> Story | None:
+async def choose_story(log: str, *, workers: int = 1) -> OrderStory | None:
     """The compensated order with the most to tell that is still short enough to be read; `None` if there is none."""
-    codec = EventCodec()
+    codec = JsonEventCodec()
     best: tuple[tuple[int, ...], str, str, Sequence[e.Event]] | None = None
     async with snapshot(log) as db:
         turned = text("select id, saga from runs where state = 'compensated' order by created_at, id")
@@ -79,10 +79,10 @@ async def choose_story(log: str, *, workers: int = 1) -> Story | None:
     if best is None:
         return None
     _, run, saga, chosen = best
-    return Story(run, saga, tuple(tell(chosen, KILLED if workers == 1 else LEFT)))
+    return OrderStory(run, saga, tuple(tell(chosen, KILLED if workers == 1 else LEFT)))
 
 
-def tell(history: Sequence[e.Event], taken_over: str = KILLED) -> Iterator[Told]:
+def tell(history: Sequence[e.Event], taken_over: str = KILLED) -> Iterator[StoryMoment]:
     """The events as lines; `taken_over` is said where another process went on."""
     began = history[0].at
     epoch = history[0].epoch
@@ -90,13 +90,13 @@ def tell(history: Sequence[e.Event], taken_over: str = KILLED) -> Iterator[Told]
     for event in history:
         since = (event.at - began) / 1000
         if event.epoch > epoch > 0:
-            yield Told(since, "", taken_over)
+            yield StoryMoment(since, "", taken_over)
         epoch = event.epoch or epoch
         if isinstance(event, e.AttemptFailed):
             tries[event.step, event.item, event.phase] += 1
         said = _said(event, tries)
         if said is not None:
-            yield Told(since, *said)
+            yield StoryMoment(since, *said)
 
 
 def _said(event: e.Event, tries: Counter[tuple[str, str, Phase]]) -> tuple[str, str] | None:  # noqa: C901, PLR0912 - one row per kind of event
@@ -174,7 +174,7 @@ def _worth(history: Sequence[e.Event]) -> tuple[int, ...]:
     )
 
 
-async def _events(db: AsyncConnection, run: str, codec: EventCodec) -> list[e.Event]:
+async def _events(db: AsyncConnection, run: str, codec: JsonEventCodec) -> list[e.Event]:
     wanted = text("select kind, body, at, epoch from events where run = :run order by version")
     rows = (await db.execute(wanted, {"run": run})).all()
     return [

@@ -23,9 +23,9 @@ from amends.shop.saga import place_held_order, place_order
 
 SHOP_SAGAS: Final[Mapping[str, Saga[Any]]] = {each.name: each for each in (place_order, place_held_order)}
 TABLES: Final[Mapping[str, type[CallRecord]]] = {
-    "inventory": inventory.Worked,
-    "payment": payment.Worked,
-    "shipping": shipping.Worked,
+    "inventory": inventory.InventoryCall,
+    "payment": payment.PaymentCall,
+    "shipping": shipping.ShippingCall,
 }
 
 
@@ -40,7 +40,7 @@ class RunTime:
 
 
 @dataclass(frozen=True, slots=True)
-class Worked:
+class WorkTime:
     """How long a service worked on one action of a run."""
 
     run: str
@@ -82,19 +82,19 @@ async def read_run_times(log: str) -> list[RunTime]:
         return [RunTime(*row) for row in await db.execute(text(wanted))]
 
 
-async def read_worked(databases: Mapping[str, str]) -> list[Worked]:
+async def read_worked(databases: Mapping[str, str]) -> list[WorkTime]:
     """Every action of every run, by the services' databases.
 
     Only the first time that a call was worked on counts: repeats are answered from what was stored.
     """
-    found: dict[str, Worked] = {}
+    found: dict[str, WorkTime] = {}
     for service, url in databases.items():
         table = TABLES[service]
         async with snapshot(url) as db:
             rows = await db.execute(select(table.key, table.milliseconds).order_by(table.began_at, table.id))
             for key, milliseconds in rows:
                 if key not in found and (call := _action(key)) is not None:
-                    found[key] = Worked(*call, milliseconds)
+                    found[key] = WorkTime(*call, milliseconds)
     return list(found.values())
 
 
@@ -108,7 +108,7 @@ def critical_path(saga: Saga[Any], worked: Mapping[str, float]) -> float:
     return max(ends.values(), default=0.0)
 
 
-def times_of(runs: Sequence[RunTime], calls: Iterable[Worked]) -> Times:
+def times_of(runs: Sequence[RunTime], calls: Iterable[WorkTime]) -> Times:
     """What was read, as the numbers that are shown."""
     sums: dict[str, float] = {}
     slowest: dict[str, dict[str, float]] = {}

@@ -11,11 +11,11 @@ from amends.core.run.events import Event, Resolved, RetryAsked, Skipped
 from amends.core.run.owed import Send
 from amends.core.run.record import RunRecord
 from amends.core.words.keys import ACTION, CallKey, Phase
-from amends.engine.lanes import Lane, Waiting
+from amends.engine.lanes import Lane, QueuedCall
 
 
 @dataclass(slots=True)
-class Asked:
+class PendingCommand:
     """A command on its way into the log; `answer` is told what became of it, once that is durable.
 
     `expected`: it is meant for this version of the history alone.
@@ -26,7 +26,7 @@ class Asked:
     expected: int | None = None
 
 
-class Ready(Waiting):
+class Ready(QueuedCall):
     """A call that is owed. `sent`: it has left, or is about to; before that it can still be withdrawn.
 
     `begun`: its task runs, and gives the slot back by itself; one that is cancelled before that never runs.
@@ -67,8 +67,8 @@ class Driven:
         self.definition = definition
         self.record = record
         self.epoch = epoch
-        self.commands: list[Asked] = []
-        self.deciding: list[Asked] = []
+        self.commands: list[PendingCommand] = []
+        self.deciding: list[PendingCommand] = []
         self.appending = False
         self.releasing = False
         self.moving = False
@@ -97,7 +97,7 @@ class Driven:
         waiting = (key for key, ready in self.calls.items() if not (ready.sent or ready.has_slot or ready.send.starts))
         return frozenset(waiting)
 
-    def decide(self, record: RunRecord, asked: Asked) -> Decision | Refusal:
+    def decide(self, record: RunRecord, asked: PendingCommand) -> Decision | Refusal:
         """What follows from what a person asks, as far as the run got."""
         if asked.expected is not None and asked.expected != record.length:
             return changed(self.run, asked.expected, record.length)

@@ -17,11 +17,11 @@ from amends.core.run.owed import Send, deadline_of, withdrawable
 from amends.core.words.error_texts import clean, told
 from amends.core.words.keys import ACTION, COMPENSATION, CallKey, make_key
 from amends.core.words.retry import MICROSECONDS, RETRIABLE, Guard
-from amends.engine.active_run import Asked, Driven, Ready, nothing
+from amends.engine.active_run import Driven, PendingCommand, Ready, nothing
 from amends.engine.lanes import Lane
 from amends.engine.outages import Outages
 from amends.engine.repeated_warning import Complaint
-from amends.ports.clock import Clock, Timer, Timers
+from amends.ports.clock import Timer, Timers, TimeSource
 from amends.ports.transport import Outgoing
 from amends.system.interrupts import ends_the_caller
 
@@ -48,9 +48,9 @@ class Calls:
     def __init__(  # noqa: PLR0917 - ends of a worker
         self,
         lane_of: LaneOf,
-        clock: Clock,
+        clock: TimeSource,
         timers: Timers,
-        offer: Callable[[Driven, Asked], None],
+        offer: Callable[[Driven, PendingCommand], None],
         waited: Callable[[Lane[Ready]], None],
         back: Callable[[str], None],
         late: Callable[[str, c.Reply], None],
@@ -79,14 +79,14 @@ class Calls:
             self._waiting_for_room.cancel()
             self._waiting_for_room = None
 
-    def make(self, driven: Driven, sends: Iterable[Send]) -> list[Asked]:
+    def make(self, driven: Driven, sends: Iterable[Send]) -> list[PendingCommand]:
         """Make every call that is owed and not yet in flight, and take back what is owed no more. Gives what is to be
         told to the run of calls that must not leave any more.
         """
         record, calls = driven.record, driven.calls
         new = sends
         may_go: list[Ready] = []
-        never: list[Asked] = []
+        never: list[PendingCommand] = []
         if calls or driven.commands or record.turned is not None or record.abort_requested is not None:
             new, may_go, never = self._sort_out(driven, sends)
         for send in new:
@@ -139,7 +139,9 @@ class Calls:
         self.coming_back.add(task)
         task.add_done_callback(self.coming_back.discard)
 
-    def _sort_out(self, driven: Driven, sends: Iterable[Send]) -> tuple[Iterable[Send], list[Ready], list[Asked]]:
+    def _sort_out(
+        self, driven: Driven, sends: Iterable[Send]
+    ) -> tuple[Iterable[Send], list[Ready], list[PendingCommand]]:
         """Which of these are new, which calls that wait may go by now, and which are to be told as never sent."""
         wanted = {(send.step, send.item, send.phase): send for send in sends}
         for asked in driven.commands:  # answered while the append was in flight: the record doesn't know it yet
@@ -158,7 +160,7 @@ class Calls:
                     may_go.append(ready)
         return new, may_go, never
 
-    def _withdraw(self, driven: Driven, wanted: dict[CallKey, Send]) -> list[Asked]:
+    def _withdraw(self, driven: Driven, wanted: dict[CallKey, Send]) -> list[PendingCommand]:
         """Take back what hasn't left and is no longer owed, or must not leave since the run turned back.
 
         The latter is taken out of `wanted`, and is to be told to the run as never sent.
@@ -177,7 +179,7 @@ class Calls:
             if key not in driven.calls and self._must_not_leave(driven, send):
                 unsent.append(wanted.pop(key))
         never = Unknown(Cause.WITHDRAWN, "taken back before it was sent", counted=False)
-        return [Asked(self._reply(driven, send, never)) for send in unsent]
+        return [PendingCommand(self._reply(driven, send, never)) for send in unsent]
 
     @staticmethod
     def _must_not_leave(driven: Driven, send: Send) -> bool:
@@ -192,7 +194,7 @@ class Calls:
             send = ready.send
             at = ready.driven.time(self._clock.now())
             begin = c.Begin(at, ready.driven.epoch, send.step, send.item, send.phase)
-            self._offer(ready.driven, Asked(begin))
+            self._offer(ready.driven, PendingCommand(begin))
         else:
             self._dispatch(ready)
 
@@ -295,7 +297,7 @@ class Calls:
             self._waiting_for_room = self._timers.call_later(NO_ROOM_SECONDS, self._try_for_room)
         if driven.record.turned is not None or driven.record.abort_requested is not None:
             # It may have been let come back because it had left. It hasn't: perhaps it must not leave any more.
-            self._offer(driven, Asked(c.Due(driven.time(self._clock.now()), driven.epoch)))
+            self._offer(driven, PendingCommand(c.Due(driven.time(self._clock.now()), driven.epoch)))
 
     def _try_for_room(self) -> None:
         """Send what was held back; once all of it has left, say so."""
@@ -324,7 +326,7 @@ class Calls:
         if driven.dropped:
             self._late(driven.run, reply)
         else:
-            self._offer(driven, Asked(reply))
+            self._offer(driven, PendingCommand(reply))
         self._back(ready)
         if is_back:
             self.outages.resume(ready.lane)

@@ -18,13 +18,13 @@ from typing import Final
 from amends.core.run.definition import Definition
 from amends.core.words.errors import LogBroken, LogDamaged, LogUnavailable, LogUnclear
 from amends.core.words.retry import MICROSECONDS
-from amends.engine.group_commit import Writer
+from amends.engine.group_commit import GroupCommit
 from amends.engine.lease import BEATS
 from amends.engine.load import asked_for, record_of
 from amends.engine.quarantine import CLAIMS_MAX, CRASH_LOOP, SUSPECT_CLAIMS, Quarantine
 from amends.engine.repeated_warning import Complaint
 from amends.engine.worker import Changed, Worker
-from amends.ports.clock import LOOP_TIMERS, Clock, Timers, timeout
+from amends.ports.clock import LOOP_TIMERS, Timers, TimeSource, timeout
 from amends.ports.events import EventCodec
 from amends.ports.log import Exonerating, SagaKey, StoredRun, TransactionLog
 from amends.ports.rows import UNREADABLE
@@ -46,10 +46,10 @@ class Claims:
         self,
         log: TransactionLog,
         worker: Worker,
-        writer: Writer,
+        writer: GroupCommit,
         definitions: Mapping[SagaKey, Definition],
         events: EventCodec,
-        clock: Clock,
+        clock: TimeSource,
         changed: Changed,
         runs_max: int,
         timers: Timers = LOOP_TIMERS,

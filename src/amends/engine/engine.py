@@ -35,13 +35,13 @@ from amends.core.words.errors import (
 )
 from amends.core.words.keys import RUN_ID
 from amends.core.words.limits import REASON_CHARACTERS_MAX, REQUEST_BYTES_MAX, TAG_CHARACTERS_MAX, TAGS_MAX
-from amends.engine.active_run import Asked, Driven
+from amends.engine.active_run import Driven, PendingCommand
 from amends.engine.appends import append_ids, stored
 from amends.engine.calls import LaneOf
 from amends.engine.claims import POLL_SECONDS, Claims
 from amends.engine.deploys import define_all, ensure_drivable
 from amends.engine.elsewhere import Elsewhere
-from amends.engine.group_commit import Writer
+from amends.engine.group_commit import GroupCommit
 from amends.engine.input_diff import input_difference
 from amends.engine.lanes import Standing
 from amends.engine.late import LateAnswers
@@ -52,7 +52,7 @@ from amends.engine.projection import Projector
 from amends.engine.visits import VISITS_MAX, Ask, Preview, Visits, keeps_changing, refused
 from amends.engine.waiters import Audience, is_settled
 from amends.engine.worker import EVICT_AFTER, Moved, Worker
-from amends.ports.clock import LOOP_TIMERS, Clock, Timers, elapsed
+from amends.ports.clock import LOOP_TIMERS, Timers, TimeSource, elapsed
 from amends.ports.events import EventCodec
 from amends.ports.log import ACCEPTED, Append, Excluding, SagaKey, Start, StoredRun, TransactionLog, Written
 
@@ -96,7 +96,7 @@ class Engine:
         lane_of: LaneOf,
         events: EventCodec,
         canonical: Callable[[bytes], bytes],
-        clock: Clock,
+        clock: TimeSource,
         runs_max: int = RUNS_MAX,
         timers: Timers = LOOP_TIMERS,
         poll_seconds: float = POLL_SECONDS,
@@ -126,7 +126,7 @@ class Engine:
         self._append_ids = append_ids()
         self._projector = Projector(events)
         self.audience = Audience()
-        self._writer = Writer(log, self._log_broke, timers)
+        self._writer = GroupCommit(log, self._log_broke, timers)
         may_send = None if self._lease is None else self._lease.may_send
         self.visits = Visits(self.read, self._write, lane_of, events, clock, self._append_ids, self._visited)
         self._late = LateAnswers(self.visits.offer, timers)
@@ -240,7 +240,7 @@ class Engine:
         return self._writer.trouble if self._lease is not None or self._writer.runs else None
 
     @property
-    def clock(self) -> Clock:
+    def clock(self) -> TimeSource:
         """What deadlines and timers go by: the log's own time where several processes share it."""
         return self._clock
 
@@ -286,7 +286,7 @@ class Engine:
         start_print = self._start_print(definition, body)
         owned = len(self.worker.runs) + self.worker.expected < self._runs_max
         epoch = 1 if owned else 0
-        decision = decider.start(definition, c.Start(at, epoch, run, body, deadline, by))
+        decision = decider.start(definition, c.StartRun(at, epoch, run, body, deadline, by))
         owing = owed(definition, decision.record, at, epoch)
         idle = decision.record.ended is not None and not owing.sends
         rests = idle or waits_in_the_log(owing, at)  # nobody need have it: to let go of it would cost another commit
@@ -500,7 +500,7 @@ class Engine:
             if driven is not None:
                 try:
                     answer: asyncio.Future[RunRecord | c.Refusal] = asyncio.get_running_loop().create_future()
-                    self.worker.offer(driven, Asked(verb(self._clock.now(), driven.epoch), answer, expected))
+                    self.worker.offer(driven, PendingCommand(verb(self._clock.now(), driven.epoch), answer, expected))
                     decided = await answer
                 except Moved:
                     continue

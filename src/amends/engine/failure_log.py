@@ -45,7 +45,7 @@ class _Said:
     left_out: int = 0
 
 
-class Failures:
+class FailureLog:
     """Says what failed, once the log has it. `seconds` is a clock that never goes back."""
 
     def __init__(self, seconds: Callable[[], float]) -> None:

@@ -46,7 +46,7 @@ Entry = tuple[Start | Append, Done]
 _LOGGER = logging.getLogger("amends.engine")
 
 
-class Writer:
+class GroupCommit:
     """Gathers appends for one log; `broken` is told when it can't be written any more by this process."""
 
     def __init__(self, log: TransactionLog, broken: Callable[[LogBroken], None], timers: Timers = LOOP_TIMERS) -> None:

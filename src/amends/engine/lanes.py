@@ -13,7 +13,7 @@ from amends.ports.transport import Transport
 
 
 @dataclass(slots=True, kw_only=True)
-class Waiting:
+class QueuedCall:
     """A call that wants to leave. `gone`: it was taken back while it waited. `trial`: it leaves through an open
     circuit. `asked`: a person wants it to be made now.
     """
@@ -25,7 +25,7 @@ class Waiting:
     trial: bool = False
 
 
-W = TypeVar("W", bound=Waiting)
+W = TypeVar("W", bound=QueuedCall)
 
 
 class Lane(Generic[W]):

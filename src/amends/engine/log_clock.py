@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from amends.core.words.retry import MICROSECONDS
-from amends.ports.clock import Clock
+from amends.ports.clock import TimeSource
 
 STEP: Final = 5 * MICROSECONDS
 """From here on a difference is a clock that was set, and no longer drift or a slow answer of the log."""
@@ -21,7 +21,7 @@ _LOGGER = logging.getLogger("amends.engine")
 class LogClock:
     """`ports.clock.Clock`. Until it is first set it is this machine's own."""
 
-    def __init__(self, own: Clock, elapsed: Callable[[], float]) -> None:
+    def __init__(self, own: TimeSource, elapsed: Callable[[], float]) -> None:
         """`elapsed`: seconds since some moment, on a clock that goes on while the machine sleeps."""
         self._own = own
         self._elapsed = elapsed

@@ -13,7 +13,7 @@ from amends.core.run.answers import Outcome, Unknown
 from amends.engine.active_run import Ready
 from amends.engine.circuit import is_outage
 from amends.engine.lanes import Lane
-from amends.ports.clock import Clock, Timer, Timers
+from amends.ports.clock import Timer, Timers, TimeSource
 
 _LOGGER = logging.getLogger("amends.engine")
 
@@ -25,7 +25,7 @@ class Outages:
 
     def __init__(
         self,
-        clock: Clock,
+        clock: TimeSource,
         timers: Timers,
         go: Callable[[Ready], None],
         waited: Callable[[Lane[Ready]], None],

@@ -15,10 +15,10 @@ from amends.core.run.evolve import apply
 from amends.core.run.record import RunRecord
 from amends.core.words.errors import LogUnavailable
 from amends.engine.appends import append_ids, stored
-from amends.engine.group_commit import Writer
+from amends.engine.group_commit import GroupCommit
 from amends.engine.load import bare_record
 from amends.engine.projection import Projector
-from amends.ports.clock import Clock
+from amends.ports.clock import TimeSource
 from amends.ports.events import EventCodec
 from amends.ports.log import Append, RunRow, StoredRun, Written
 from amends.ports.rows import EMPTY, facts_of, whole_run_mark
@@ -38,7 +38,11 @@ class Quarantine:
     """Sets runs aside. `changed` is told of each, once that is durable: people must hear it."""
 
     def __init__(
-        self, writer: Writer, events: EventCodec, clock: Clock, changed: Callable[[Definition, RunRecord], None]
+        self,
+        writer: GroupCommit,
+        events: EventCodec,
+        clock: TimeSource,
+        changed: Callable[[Definition, RunRecord], None],
     ) -> None:
         self._changed = changed
         self._writer = writer

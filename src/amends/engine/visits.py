@@ -12,7 +12,7 @@ from typing import Final
 
 from amends.core.run import commands as c
 from amends.core.run import events as e
-from amends.core.run.answers import Answered, Came, Outcome, Unknown, read_answer
+from amends.core.run.answers import CallResponse, Came, Outcome, Unknown, read_answer
 from amends.core.run.callback import Heard, heard
 from amends.core.run.decide import decide
 from amends.core.run.definition import Definition
@@ -29,7 +29,7 @@ from amends.engine.active_run import changed
 from amends.engine.appends import is_progress, stored
 from amends.engine.calls import LaneOf
 from amends.engine.projection import Projector
-from amends.ports.clock import Clock
+from amends.ports.clock import TimeSource
 from amends.ports.events import EventCodec
 from amends.ports.log import Append, StoredRun, Written
 from amends.ports.transport import Outgoing
@@ -81,7 +81,7 @@ class Visits:
         write: Write,
         lane_of: LaneOf,
         events: EventCodec,
-        clock: Clock,
+        clock: TimeSource,
         append_ids: Callable[[], bytes],
         tell: Tell,
     ) -> None:
@@ -114,7 +114,7 @@ class Visits:
             raise refused(changed(run, expected, None))
         return None
 
-    async def hear(self, key: Key, came: Answered) -> Heard | None:
+    async def hear(self, key: Key, came: CallResponse) -> Heard | None:
         """Take in an answer that was posted; `None` if there is no such call.
 
         `Refused` if it can't be read, or if it names another call: posted to the wrong callback, the completion of an

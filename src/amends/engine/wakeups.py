@@ -7,7 +7,7 @@ from typing import Final
 
 from amends.core.words.retry import MICROSECONDS
 from amends.engine.active_run import Driven
-from amends.ports.clock import LOOP_TIMERS, Clock, Timer, Timers
+from amends.ports.clock import LOOP_TIMERS, Timer, Timers, TimeSource
 
 TIDY_FROM: Final = 64
 """Moments in the heap before those that no longer matter are looked for."""
@@ -16,7 +16,7 @@ TIDY_FROM: Final = 64
 class Alarm:
     """Rings for a run when its moment has come. A run has one moment; setting another forgets the earlier one."""
 
-    def __init__(self, clock: Clock, ring: Callable[[Driven], None], timers: Timers = LOOP_TIMERS) -> None:
+    def __init__(self, clock: TimeSource, ring: Callable[[Driven], None], timers: Timers = LOOP_TIMERS) -> None:
         self._clock = clock
         self._timers = timers
         self._ring = ring

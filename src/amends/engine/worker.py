@@ -24,15 +24,15 @@ from amends.core.words.error_texts import told
 from amends.core.words.errors import AmendsError, LogBroken, LogUnavailable
 from amends.core.words.keys import CallKey
 from amends.core.words.retry import MICROSECONDS
-from amends.engine.active_run import Asked, Driven, Ready
+from amends.engine.active_run import Driven, PendingCommand, Ready
 from amends.engine.appends import append_ids, is_progress, stored
 from amends.engine.calls import Calls, LaneOf, key_of
-from amends.engine.failure_log import Failures
-from amends.engine.group_commit import Writer
+from amends.engine.failure_log import FailureLog
+from amends.engine.group_commit import GroupCommit
 from amends.engine.lanes import Lane
 from amends.engine.projection import Projector
 from amends.engine.wakeups import Alarm
-from amends.ports.clock import LOOP_TIMERS, Clock, Timers
+from amends.ports.clock import LOOP_TIMERS, Timers, TimeSource
 from amends.ports.events import EventCodec
 from amends.ports.log import ACCEPTED, Append, TransactionLog, Written
 
@@ -72,10 +72,10 @@ class Worker:
     def __init__(  # noqa: PLR0917 - what a worker is made of
         self,
         log: TransactionLog,
-        writer: Writer,
+        writer: GroupCommit,
         lane_of: LaneOf,
         events: EventCodec,
-        clock: Clock,
+        clock: TimeSource,
         changed: Changed,
         moved: Callable[[str], None],
         freed: Callable[[], None],
@@ -102,7 +102,7 @@ class Worker:
         self._tasks: set[asyncio.Task[None]] = set()
         self.calls = Calls(lane_of, clock, timers, self.offer, self._make_room, self._call_early, late, may_send)
         self._late = late
-        self._failures = Failures(time.monotonic)
+        self._failures = FailureLog(time.monotonic)
         self._closing = False
         self._handing_over = False
 
@@ -120,9 +120,9 @@ class Worker:
         """
         driven = self.runs[record.run] = Driven(definition, record, epoch)
         driven.urged.update(urged)
-        self.offer(driven, Asked(c.Adopted(self._clock.now(), epoch)))
+        self.offer(driven, PendingCommand(c.Adopted(self._clock.now(), epoch)))
 
-    def offer(self, driven: Driven, asked: Asked) -> None:
+    def offer(self, driven: Driven, asked: PendingCommand) -> None:
         """Something happened to a run, or is asked of it."""
         driven.commands.append(asked)
         self._pump(driven)
@@ -209,7 +209,7 @@ class Worker:
         at = self._clock.now()
         record = driven.record
         events: list[Event] = []
-        refused: list[tuple[Asked, c.Refusal]] = []
+        refused: list[tuple[PendingCommand, c.Refusal]] = []
         try:
             for each in asked:
                 if each.answer is None:
@@ -367,7 +367,7 @@ class Worker:
                 driven.hear_of(read)
                 self._changed(driven.definition, record)
                 if not driven.commands:
-                    driven.commands.append(Asked(c.Due(self._clock.now(), driven.epoch)))
+                    driven.commands.append(PendingCommand(c.Due(self._clock.now(), driven.epoch)))
                 self._pump(driven)
                 return
 
@@ -379,7 +379,7 @@ class Worker:
         finally:
             timer.cancel()
 
-    def _broken(self, driven: Driven, asked: Iterable[Asked], error: Exception) -> None:
+    def _broken(self, driven: Driven, asked: Iterable[PendingCommand], error: Exception) -> None:
         _LOGGER.error("%s: deciding failed; the run is left as it is", driven.run, exc_info=error)
         for each in asked:
             if each.answer is not None and not each.answer.done():
@@ -452,7 +452,7 @@ class Worker:
                     self._pay(driven, owing)
 
     def _ring(self, driven: Driven) -> None:
-        self.offer(driven, Asked(c.Due(driven.time(self._clock.now()), driven.epoch)))
+        self.offer(driven, PendingCommand(c.Due(driven.time(self._clock.now()), driven.epoch)))
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -464,7 +464,7 @@ class Moved(AmendsError):
     """The run left this worker before the command was decided: ask again, through the log."""
 
 
-def _tell(asked: Iterable[Asked], record: RunRecord) -> None:
+def _tell(asked: Iterable[PendingCommand], record: RunRecord) -> None:
     for each in asked:
         if each.answer is not None and not each.answer.done():
             each.answer.set_result(record)

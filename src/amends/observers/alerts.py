@@ -100,7 +100,7 @@ class Alert:
 
 
 @value
-class Links:
+class AlertLinks:
     """Where to look: the server's public URL, and each saga's runbook."""
 
     url: str = ""
@@ -126,14 +126,14 @@ class AlertBook:
     def __init__(
         self,
         tell: Callable[[Alert], None],
-        links: Links | None = None,
+        links: AlertLinks | None = None,
         shown: "Shown | None" = None,
         replies: "ShownReply | None" = None,
     ) -> None:
         self._tell = tell
         self._shown = shown or _as_it_is
         self._replies = replies or _no_reply
-        self._links = links or Links()
+        self._links = links or AlertLinks()
         self._told: OrderedDict[tuple[str, str, str, int], None] = OrderedDict()
         self._gathered: dict[Cause, list[StuckMark]] = {}
         self._open: OrderedDict[Cause, _Open] = OrderedDict()
@@ -209,7 +209,7 @@ class AlertBook:
         if not causes:
             self._causes_of.pop(run, None)
 
-    def stands(self, participant: str, down_since: int | None, now: int, waiting: Callable[[], "Waiting"]) -> None:
+    def stands(self, participant: str, down_since: int | None, now: int, waiting: Callable[[], "WaitingRuns"]) -> None:
         """How a participant stands; told when it has been down for a while, and when it is back after that."""
         if down_since is None:
             if self._down.pop(participant, False):
@@ -350,7 +350,7 @@ def _stuck_mark(
 # -- texts
 
 
-def stuck_alert(marks: Sequence[StuckMark], links: Links, all_runs: Sequence[str] = ()) -> Alert:
+def stuck_alert(marks: Sequence[StuckMark], links: AlertLinks, all_runs: Sequence[str] = ()) -> Alert:
     """`amends: 2 place-order runs are STUCK undoing reserve`. `all_runs`: of a cause that is told again."""
     first = marks[0]
     step = first.step.partition("/")[0]
@@ -438,7 +438,7 @@ def _query(mark: StuckMark) -> str:
 
 
 @value
-class Waiting:
+class WaitingRuns:
     """Who waits for a participant that is down. `forward`: how many wait at which step; `done`: what they did."""
 
     detail: str
@@ -455,7 +455,9 @@ class Waiting:
         return self.undone + sum(count for _, count in self.forward)
 
 
-def waiting_for(participant: str, records: Iterable[RunRecord], now: int, detail: str, probe_seconds: float) -> Waiting:
+def waiting_for(
+    participant: str, records: Iterable[RunRecord], now: int, detail: str, probe_seconds: float
+) -> WaitingRuns:
     """Who waits, of these runs."""
     undone, late = 0, 0
     forward: Counter[str] = Counter()
@@ -474,7 +476,7 @@ def waiting_for(participant: str, records: Iterable[RunRecord], now: int, detail
             late += record.deadline <= now
             if record.deadline > now:
                 deadlines.append(record.deadline)
-    return Waiting(
+    return WaitingRuns(
         detail=detail,
         probe_seconds=probe_seconds,
         undone=undone,
@@ -495,7 +497,7 @@ def _calls(item: ItemRecord) -> str:
             return ""
 
 
-def down_alert(participant: str, since: int, waiting: Waiting, links: Links) -> Alert:
+def down_alert(participant: str, since: int, waiting: WaitingRuns, links: AlertLinks) -> Alert:
     """`amends: inventory is down, 41 runs wait for it`."""
     wait = "1 run waits" if waiting.runs == 1 else f"{waiting.runs} runs wait"
     parts = [f"{waiting.undone} are being undone"] if waiting.undone else []
@@ -522,7 +524,7 @@ def down_alert(participant: str, since: int, waiting: Waiting, links: Links) -> 
 GO_ON: Final = "Nobody needs to act in amends: the runs go on when {} answers."
 
 
-def _before(waiting: Waiting) -> str:
+def _before(waiting: WaitingRuns) -> str:
     done = ", ".join(f"{count} of them have done {step}" for step, count in waiting.done)
     return f"; {done}" if done else ""
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from amends.core.words.retry import MICROSECONDS
 from amends.observers.signing import signed_headers
-from amends.ports.clock import Clock
+from amends.ports.clock import TimeSource
 
 EVENTS: Final = ("completed", "compensated", "abandoned", "stuck", "alert")
 """What a webhook may be told: how runs ended, that one is stuck, and alerts by cause."""
@@ -59,7 +59,7 @@ class Delivery:
 class Deliveries:
     """Sends what is to be sent. `start` and `close` it on an event loop."""
 
-    def __init__(self, hooks: Sequence[Webhook], post: Post, clock: Clock) -> None:
+    def __init__(self, hooks: Sequence[Webhook], post: Post, clock: TimeSource) -> None:
         self.hooks = tuple(hooks)
         self._post = post
         self._clock = clock

@@ -30,7 +30,7 @@ class HasIncoming(Protocol):
 A = TypeVar("A", bound=HasIncoming)
 
 
-class Served(Protocol[A]):
+class AsgiService(Protocol[A]):
     """What this door opens on: a `Service`."""
 
     def admit_remote(self, headers: Mapping[str, str], operation: str) -> A | Answer:
@@ -46,7 +46,7 @@ class Served(Protocol[A]):
         ...
 
 
-def application(service: Served[A]) -> AsgiApp:
+def application(service: AsgiService[A]) -> AsgiApp:
     """An ASGI application of this service."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,7 +67,7 @@ def application(service: Served[A]) -> AsgiApp:
     return app
 
 
-async def _http(service: Served[A], scope: Scope, receive: Receive) -> Answer | None:
+async def _http(service: AsgiService[A], scope: Scope, receive: Receive) -> Answer | None:
     if scope["method"] != "POST":
         return NOT_POST
     operation = str(scope["path"]).rpartition("/")[2]
@@ -110,7 +110,7 @@ async def _respond(send: Send, answer: Answer) -> None:
     await send({"type": "http.response.body", "body": answer.body})
 
 
-async def _lifespan(service: Served[A], receive: Receive, send: Send) -> None:
+async def _lifespan(service: AsgiService[A], receive: Receive, send: Send) -> None:
     while True:
         message = await receive()
         if message["type"] == "lifespan.startup":

@@ -32,7 +32,7 @@ from amends.core.words.keys import Key, Phase
 from amends.core.words.limits import REPLY_BYTES_MAX
 from amends.core.words.retry import Kind
 from amends.participant import effects as steps
-from amends.participant.effects import Asking, Done, Postponed, Program, Refused, TooMuch, Verdict
+from amends.participant.effects import Asking, Done, HandlerRefused, Postponed, Program, TooMuch, Verdict
 from amends.participant.request import Incoming
 from amends.participant.response import JSON_TYPE, NULL, Answer, plain, problem
 from amends.ports.inbox import Busy, Row, RowState
@@ -51,7 +51,7 @@ class Blocked(AmendsError):
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class BarrierCall:
     """One call at the barrier: what the headers say, and the print of the body."""
 
     incoming: Incoming
@@ -76,7 +76,7 @@ class Call:
         return replace(row, state=state, epoch=max(row.epoch, self.incoming.epoch))
 
 
-def program(call: Call) -> Program:
+def program(call: BarrierCall) -> Program:
     """The transaction that answers this call."""
     match call.incoming.key.phase:
         case Phase.ACTION:
@@ -94,7 +94,7 @@ def program(call: Call) -> Program:
 # -- the action
 
 
-def action(call: Call) -> Program:
+def action(call: BarrierCall) -> Program:
     """Act once."""
     fresh = replace(call.row(RowState.ACTING), operation=call.incoming.operation, request_print=call.print)
     found = yield from _insert_or_lock(fresh)
@@ -114,7 +114,7 @@ def action(call: Call) -> Program:
                 return _handler_committed(call)
             yield from steps.update(call.changed(fresh, RowState.PENDING))
             return Verdict(plain(202), "pending", commit=True)
-        case Refused(error=error):
+        case HandlerRefused(error=error):
             return (yield from _refuse(call, fresh, _no("rejected", error)))
         case TooMuch(size=size):
             return (yield from _refuse(call, fresh, _too_large(size)))
@@ -122,7 +122,7 @@ def action(call: Call) -> Program:
             assert_never(never)
 
 
-def _refuse(call: Call, fresh: Row, said: Answer) -> Program:
+def _refuse(call: BarrierCall, fresh: Row, said: Answer) -> Program:
     if call.incoming.kind is Kind.RETRIABLE:
         # Remembered, it could never succeed later; and a retriable must, in the end.
         return Verdict(said, "rejected", commit=False)
@@ -132,7 +132,7 @@ def _refuse(call: Call, fresh: Row, said: Answer) -> Program:
     return Verdict(said, "rejected", commit=True)
 
 
-def _acted_before(call: Call, row: Row) -> Verdict:
+def _acted_before(call: BarrierCall, row: Row) -> Verdict:
     if row.state in _UNDONE:
         return _blocked(call, row)
     if row.request_print != call.print:
@@ -140,7 +140,7 @@ def _acted_before(call: Call, row: Row) -> Verdict:
     return _what_happened(call, row)
 
 
-def _what_happened(call: Call, row: Row) -> Verdict:
+def _what_happened(call: BarrierCall, row: Row) -> Verdict:
     """What an action and a seal are told of a row that isn't theirs to change."""
     match row.state:
         case RowState.SUCCEEDED:
@@ -160,7 +160,7 @@ def _what_happened(call: Call, row: Row) -> Verdict:
 # -- the compensation
 
 
-def compensation(call: Call) -> Program:
+def compensation(call: BarrierCall) -> Program:
     """Undo what the action did; if it did nothing, see to it that it never will."""
     found = yield from _insert_or_lock(replace(call.row(RowState.BLOCKED), compensation_print=call.print))
     if found is None:
@@ -188,7 +188,7 @@ def compensation(call: Call) -> Program:
             assert_never(never)
 
 
-def _undo(call: Call, row: Row) -> Program:
+def _undo(call: BarrierCall, row: Row) -> Program:
     if row.epoch > call.incoming.epoch:
         return _stale(call, row)
     ended = yield from steps.work(row)
@@ -204,7 +204,7 @@ def _undo(call: Call, row: Row) -> Program:
                 return _handler_committed(call)
             yield from steps.update(call.changed(undone, RowState.COMPENSATING))
             return Verdict(plain(202), "pending", commit=True)
-        case Refused(error=error):
+        case HandlerRefused(error=error):
             # Not remembered: a person may repair what is wrong and try again.
             said = _no("cannot-compensate", error)
             return Verdict(said, "cannot-compensate", commit=False)
@@ -217,13 +217,13 @@ def _undo(call: Call, row: Row) -> Program:
 # -- ask, and ask for good
 
 
-def probe(call: Call) -> Program:
+def probe(call: BarrierCall) -> Program:
     """Say what is here and change nothing. Nothing here means only: nothing here yet."""
     row = yield from steps.read(call.run, call.step)
     return Verdict(plain(200), "noop", commit=False) if row is None else _what_happened(call, row)
 
 
-def seal(call: Call) -> Program:
+def seal(call: BarrierCall) -> Program:
     """Say what happened; if nothing did, see to it that nothing will."""
     row = yield from _insert_or_lock(call.row(RowState.BLOCKED))
     if row is None:
@@ -241,7 +241,7 @@ def seal(call: Call) -> Program:
             assert_never(never)
 
 
-def _seal_rejected(call: Call, row: Row) -> Program:
+def _seal_rejected(call: BarrierCall, row: Row) -> Program:
     """A person says that pending work is never going to be done."""
     if row.state is not RowState.PENDING:
         return _what_happened(call, row)
@@ -250,7 +250,7 @@ def _seal_rejected(call: Call, row: Row) -> Program:
     return Verdict(said, "rejected", commit=True)
 
 
-def _seal_undone(call: Call, row: Row) -> Program:
+def _seal_undone(call: BarrierCall, row: Row) -> Program:
     """A person undoes it by hand: no code runs, now or later, and the person hears what there is to undo."""
     match row.state:
         case RowState.SUCCEEDED | RowState.PENDING | RowState.COMPENSATING:
@@ -340,7 +340,7 @@ def _insert_or_lock(row: Row) -> Asking[Row | None]:
     raise Busy(msg)
 
 
-def _may_have_been_purged(call: Call) -> Asking[bool]:
+def _may_have_been_purged(call: BarrierCall) -> Asking[bool]:
     """A row of this call may have been here and be gone: to say that nothing ever happened would be a guess."""
     through = yield from steps.purged_through()
     return through != 0 and call.incoming.since <= through + LATE_MICROSECONDS
@@ -357,17 +357,17 @@ def _stored(row: Row) -> Answer:
     return Answer(row.reply_status, {"content-type": row.reply_type or JSON_TYPE}, row.reply)
 
 
-def _blocked(call: Call, row: Row) -> Verdict:
+def _blocked(call: BarrierCall, row: Row) -> Verdict:
     detail = f"{call.run}, {call.step} is {row.state.value}: its undo came first, so it can't act any more."
     return Verdict(problem(410, "blocked", detail, code="blocked"), "blocked", commit=False)
 
 
-def _key_reused(call: Call) -> Verdict:
+def _key_reused(call: BarrierCall) -> Verdict:
     detail = f"{call.incoming.key}: this key came before with other bytes."
     return Verdict(problem(422, "key-reused", detail, code="key-reused"), None, commit=False)
 
 
-def _stale(call: Call, row: Row) -> Verdict:
+def _stale(call: BarrierCall, row: Row) -> Verdict:
     detail = (
         f"{call.incoming.key}: owner {row.epoch} of this run has called already, and this call is from owner "
         f"{call.incoming.epoch}. Nothing was done."
@@ -385,6 +385,6 @@ def _too_large(size: int) -> Answer:
     return problem(409, "reply-too-large", detail, code="reply-too-large")
 
 
-def _handler_committed(call: Call) -> Verdict:
+def _handler_committed(call: BarrierCall) -> Verdict:
     detail = f"{call.incoming.operation} ended the transaction itself: its effect and the barrier's row could part."
     return Verdict(problem(500, HANDLER_COMMITTED, detail, code=HANDLER_COMMITTED), None, commit=False)

@@ -65,13 +65,13 @@ class Postponed:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class HandlerRefused:
     """It raised `Rejected`, or `CannotCompensate`."""
 
     error: Rejected | CannotCompensate
 
 
-Ended: TypeAlias = Done | TooMuch | Postponed | Refused
+Ended: TypeAlias = Done | TooMuch | Postponed | HandlerRefused
 
 
 # -- the steps
@@ -113,7 +113,7 @@ def work(row: Row | None) -> Asking[Ended]:
     """Run the business code behind a savepoint."""
     yield Savepoint()
     ended = yield Work(row)
-    assert isinstance(ended, Done | TooMuch | Postponed | Refused)
+    assert isinstance(ended, Done | TooMuch | Postponed | HandlerRefused)
     return ended
 
 

@@ -19,7 +19,7 @@ from amends.core.words.error_texts import text_of
 from amends.core.words.errors import CannotCompensate, Later, Rejected
 from amends.core.words.limits import REPLY_BYTES_MAX
 from amends.participant.driver import Unfit, UnfitReply
-from amends.participant.effects import Done, Ended, Postponed, Refused, TooMuch
+from amends.participant.effects import Done, Ended, HandlerRefused, Postponed, TooMuch
 from amends.participant.request import Incoming
 from amends.participant.response import NULL
 from amends.ports.inbox import Row
@@ -116,7 +116,7 @@ class Handler:
             return Postponed()
         if isinstance(said, CannotCompensate) and not self.undoes:
             raise said  # no answer of an action: an error like any other
-        return Refused(said)
+        return HandlerRefused(said)
 
     def _returned(self, returned: object) -> Ended:
         if inspect.isawaitable(returned):

@@ -25,7 +25,7 @@ from amends.core.words.retry import micros
 from amends.participant import asgi as asgi_door
 from amends.participant import wsgi as wsgi_door
 from amends.participant.access import ServiceAccess, Tokens
-from amends.participant.barrier import Call, answer_pending, program
+from amends.participant.barrier import BarrierCall, answer_pending, program
 from amends.participant.codec import default_codec
 from amends.participant.driver import drive, drive_async, walk, walk_async
 from amends.participant.effects import Ended
@@ -220,7 +220,7 @@ class Service(Generic[Tx]):
         assert self._async_inbox is not None
         if len(body) > incoming.body_bytes_max:
             return too_large(incoming.body_bytes_max)
-        call = Call(incoming, incoming.print_of(body))
+        call = BarrierCall(incoming, incoming.print_of(body))
         return await drive_async(
             self._async_inbox, partial(program, call), handler.work_async(incoming, body), self._label(admitted)
         )
@@ -233,7 +233,7 @@ class Service(Generic[Tx]):
             raise TypeError(msg)
         if len(body) > incoming.body_bytes_max:
             return too_large(incoming.body_bytes_max)
-        call = Call(incoming, incoming.print_of(body))
+        call = BarrierCall(incoming, incoming.print_of(body))
         return drive(self._inbox, partial(program, call), handler.work(incoming, body), self._label(admitted))
 
     async def _on_a_thread(self, admitted: Admitted, body: bytes) -> Answer:

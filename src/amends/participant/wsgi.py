@@ -12,7 +12,7 @@ WsgiApp: TypeAlias = Callable[[dict[str, Any], Callable[..., Any]], Iterable[byt
 A = TypeVar("A", bound=HasIncoming)
 
 
-class Served(Protocol[A]):
+class WsgiService(Protocol[A]):
     """What this door opens on: a `Service`."""
 
     def admit_remote(self, headers: Mapping[str, str], operation: str) -> A | Answer:
@@ -24,7 +24,7 @@ class Served(Protocol[A]):
         ...
 
 
-def application(service: Served[A]) -> WsgiApp:
+def application(service: WsgiService[A]) -> WsgiApp:
     """A WSGI application of this service."""
 
     def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -38,7 +38,7 @@ def application(service: Served[A]) -> WsgiApp:
     return app
 
 
-def _answer(service: Served[A], environ: dict[str, Any]) -> Answer:
+def _answer(service: WsgiService[A], environ: dict[str, Any]) -> Answer:
     if environ["REQUEST_METHOD"] != "POST":
         return NOT_POST
     headers = {

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final, Protocol
 
 
-class Clock(Protocol):
+class TimeSource(Protocol):
     """Wall time for what is logged, and a monotonic one for waiting."""
 
     def now(self) -> int:

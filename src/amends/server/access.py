@@ -15,8 +15,8 @@ from typing import Final
 from starlette.requests import Request
 
 from amends.core.words.errors import AmendsError
-from amends.server.problems import Faulty, Problem
-from amends.server.rate_limit import Failures
+from amends.server.problems import Problem, ProblemRaised
+from amends.server.rate_limit import WrongTokens
 
 TOKEN_PREFIX: Final = "amends_"  # noqa: S105 - how tokens begin, so that scanners of repositories know one
 TOKEN_BYTES: Final = 32
@@ -115,7 +115,7 @@ class Access:
         """Whether no token is asked for."""
         return not self._known
 
-    def caller(self, request: Request, role: Role | None, failures: Failures) -> Caller:
+    def caller(self, request: Request, role: Role | None, failures: WrongTokens) -> Caller:
         """Who asks, if they may; 401 without a token that is known, 403 where its role doesn't include `role`."""
         if role is None:
             return NOBODY
@@ -125,9 +125,9 @@ class Access:
         caller = self._found(request.headers.get("authorization"))
         if caller is None:
             failures.count(client)
-            raise Faulty(_unknown(given="authorization" in request.headers))
+            raise ProblemRaised(_unknown(given="authorization" in request.headers))
         if not caller.role.includes(role):
-            raise Faulty(_forbidden(caller, role))
+            raise ProblemRaised(_forbidden(caller, role))
         return caller
 
     def holds(self, request: Request, caller: Caller) -> bool:
@@ -152,10 +152,12 @@ class Access:
         return found
 
 
-def rights_changed() -> Faulty:
+def rights_changed() -> ProblemRaised:
     """401 for a token whose role or sagas are others than when its request came."""
     detail = "The rights of this token changed while the request was answered."
-    return Faulty(Problem(401, "unauthorized", "The token's rights changed", detail, remedy="Send the request again."))
+    return ProblemRaised(
+        Problem(401, "unauthorized", "The token's rights changed", detail, remedy="Send the request again.")
+    )
 
 
 def _caller(token: Token) -> Caller:

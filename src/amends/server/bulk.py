@@ -24,7 +24,7 @@ from amends.ports.log import StoredRun
 from amends.ports.rows import WHOLE_RUN
 from amends.server.access import Caller
 from amends.server.context import Context
-from amends.server.problems import Faulty, Problem, bad_request, problem_of
+from amends.server.problems import Problem, ProblemRaised, bad_request, problem_of
 from amends.server.requests import decoded, decoder_of, read_body
 from amends.server.runs import parsed
 from amends.server.verbs import who
@@ -108,7 +108,7 @@ async def _bulk(context: Context, request: Request, caller: Caller, verb: BulkVe
     done: list[Exception | None] = []
     if not asked.dry_run:
         if asked.expected != len(rows):
-            raise Faulty(_count_changed(asked.expected, len(rows)))
+            raise ProblemRaised(_count_changed(asked.expected, len(rows)))
         done = await _each(context, rows, where, verb, signed)
     told = [RefusalView(row.run, *_problem(error)) for row, error in zip(rows, done, strict=False) if error is not None]
     view = BulkView(
@@ -189,14 +189,14 @@ def _asks(row: StoredRun, where: Where, verb: BulkVerb, signed: Who) -> list[Ask
             return [lambda at, epoch: c.Cancel(at, epoch, signed, "compensate")]
         case "retry":
             names = dict.fromkeys(mark.step for mark in marks_of(row) if where.means(mark))
-            return [_retry(name, signed) for name in names] or [lambda at, epoch: c.Retry(at, epoch, signed)]
+            return [_retry(name, signed) for name in names] or [lambda at, epoch: c.RetryStep(at, epoch, signed)]
 
 
 def _retry(name: str, signed: Who) -> Ask:
     if name == WHOLE_RUN:
-        return lambda at, epoch: c.Retry(at, epoch, signed)
+        return lambda at, epoch: c.RetryStep(at, epoch, signed)
     step, _, item = name.partition("/")
-    return lambda at, epoch: c.Retry(at, epoch, signed, step, item or None)
+    return lambda at, epoch: c.RetryStep(at, epoch, signed, step, item or None)
 
 
 def _problem(error: Exception) -> tuple[str, str]:

@@ -12,14 +12,14 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from amends.core.run.answers import OUTCOME_HEADER, Answered
+from amends.core.run.answers import OUTCOME_HEADER, CallResponse
 from amends.core.run.callback import Heard
 from amends.core.words.errors import NoSuchRun
 from amends.core.words.keys import Phase
 from amends.core.words.limits import REPLY_BYTES_MAX
 from amends.server.access import Caller
 from amends.server.context import Context
-from amends.server.problems import Faulty, Problem, bad_request
+from amends.server.problems import Problem, ProblemRaised, bad_request
 from amends.server.requests import read_bytes
 
 WORDS: Final[Mapping[Phase, Mapping[str, int]]] = {
@@ -42,7 +42,7 @@ async def callback(context: Context, request: Request, caller: Caller) -> Respon
     """`POST /v1/callbacks/{token}`: the answer of a pending call: `Saga-Outcome`, and the reply as body."""
     key = context.callbacks.key(request.path_params["token"])
     if key is None:
-        raise Faulty(_no_such_token())
+        raise ProblemRaised(_no_such_token())
     words = WORDS.get(key.phase, {})
     given = request.headers.getlist(OUTCOME_HEADER)
     if len(given) != 1 or given[0] not in words:
@@ -53,24 +53,26 @@ async def callback(context: Context, request: Request, caller: Caller) -> Respon
         )
     body = await read_bytes(request, context.limits)
     if len(body) > REPLY_BYTES_MAX:
-        raise Faulty(Problem(413, "too-large", "More than the limit", f"A reply has {REPLY_BYTES_MAX} bytes at most."))
+        raise ProblemRaised(
+            Problem(413, "too-large", "More than the limit", f"A reply has {REPLY_BYTES_MAX} bytes at most.")
+        )
     headers = {OUTCOME_HEADER: given[0]}
     named = request.headers.get("idempotency-key")
     if named is not None:
         headers["idempotency-key"] = named
-    came = Answered(words[given[0]], headers, body)
+    came = CallResponse(words[given[0]], headers, body)
     try:
         heard = await context.engine.visits.hear(key, came)
     except NoSuchRun:
         heard = None
     match heard:
         case None:
-            raise Faulty(_no_such_token())
+            raise ProblemRaised(_no_such_token())
         case Heard.RECORDED:
             view = CallbackView(key.run, key.vertex, key.phase.value)
             return Response(msgspec.json.encode(view), 200, media_type="application/json")
         case Heard.SETTLED | Heard.OVER | Heard.TOO_EARLY:
-            raise Faulty(_REFUSED[heard])
+            raise ProblemRaised(_REFUSED[heard])
 
 
 def _no_such_token() -> Problem:

@@ -53,7 +53,7 @@ class Closable(Protocol):
         ...
 
 
-class Connections:
+class ListenerConnections:
     """The places of one listener."""
 
     def __init__(self, most: int) -> None:
@@ -98,7 +98,7 @@ class Acceptor:
         self,
         listening: socket.socket,
         make: Callable[[], asyncio.Protocol],
-        connections: Connections,
+        connections: ListenerConnections,
         tls: ssl.SSLContext | None = None,
         refusal: bytes = b"",
     ) -> None:

@@ -15,13 +15,13 @@ from amends.core.words.limits import REQUEST_BYTES_MAX
 from amends.engine.active_run import Driven, Ready
 from amends.engine.engine import Engine
 from amends.engine.lanes import Lane
-from amends.ports.clock import Clock
+from amends.ports.clock import TimeSource
 from amends.ports.log import StoredRun, WorkerState
 from amends.server.access import Access, Caller
 from amends.server.callback_tokens import CallbackTokens
 from amends.server.connections import CONNECTIONS_MAX
 from amends.server.protocol import BODY_SECONDS, HEAD_BYTES_MAX, HEAD_SECONDS, WRITE_SECONDS
-from amends.server.rate_limit import GUESS_FORGIVEN_SECONDS, GUESSES_MAX, Buckets, Failures, Shares
+from amends.server.rate_limit import GUESS_FORGIVEN_SECONDS, GUESSES_MAX, Buckets, Shares, WrongTokens
 from amends.server.request_metrics import Metrics
 from amends.views.run import RunView, WorkerView, moment, offer_views, run_view
 from amends.views.stored import Graphs, stored_view
@@ -40,7 +40,7 @@ SHARE: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class ServerLimits:
     """What the server takes. `per_second`: requests of one token on average, `None` for any number."""
 
     body_bytes: int = BODY_BYTES_MAX
@@ -60,15 +60,15 @@ class Context:
 
     engine: Engine
     access: Access = field(default_factory=Access)
-    limits: Limits = field(default_factory=Limits)
+    limits: ServerLimits = field(default_factory=ServerLimits)
     callbacks: CallbackTokens = field(default_factory=CallbackTokens)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     metrics: Metrics = field(default_factory=Metrics)
     sagas: Mapping[str, SagaSettings] = field(default_factory=dict[str, SagaSettings])
     lanes: Mapping[str, Lane[Ready]] = field(default_factory=dict[str, Lane[Ready]])
-    failures: Failures = field(default_factory=Failures)
+    failures: WrongTokens = field(default_factory=WrongTokens)
     guesses: Buckets = field(default_factory=lambda: Buckets(1 / GUESS_FORGIVEN_SECONDS, GUESSES_MAX))
-    clock: Clock = field(init=False)
+    clock: TimeSource = field(init=False)
     """The log's, by which deadlines hold."""
 
     graphs: Graphs = field(init=False)

@@ -20,10 +20,10 @@ from amends.core.words.errors import AmendsError, LogDamaged
 from amends.engine.engine import Engine
 from amends.engine.lanes import Standing
 from amends.engine.load import bare_record, record_of
-from amends.observers.alerts import GATHER_SECONDS, Alert, AlertBook, Links, log_line, waiting_for
+from amends.observers.alerts import GATHER_SECONDS, Alert, AlertBook, AlertLinks, log_line, waiting_for
 from amends.observers.deliveries import Deliveries, Webhook, body_of
 from amends.observers.posting import Poster
-from amends.ports.clock import Clock, SystemClock
+from amends.ports.clock import SystemClock, TimeSource
 from amends.ports.log import Find, SagaKey, StoredRun
 from amends.ports.rows import UNREADABLE
 from amends.views.stored import Graphs, stored_view
@@ -43,7 +43,11 @@ class Observing:
     """Watches one engine. Enter it once the engine is open; leaving it gives what is on its way a moment."""
 
     def __init__(
-        self, engine: Engine, webhooks: Sequence[Webhook] = (), links: Links | None = None, clock: Clock | None = None
+        self,
+        engine: Engine,
+        webhooks: Sequence[Webhook] = (),
+        links: AlertLinks | None = None,
+        clock: TimeSource | None = None,
     ) -> None:
         self._engine = engine
         self._graphs = Graphs(engine.log, engine.events)

@@ -6,7 +6,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from amends.core.run.answers import Answered, Came, Cause, Halt, Outcome, Pending, SaidNo, Succeeded, Unknown
+from amends.core.run.answers import CallResponse, Came, Cause, Halt, Outcome, Pending, SaidNo, Succeeded, Unknown
 from amends.engine.visits import Probed
 from amends.server.access import Caller
 from amends.server.context import Context
@@ -89,4 +89,4 @@ def _read(outcome: Outcome) -> tuple[str, str | None, str | None, bytes | None]:
 
 
 def _status(came: Came) -> int | None:
-    return came.status if isinstance(came, Answered) else None
+    return came.status if isinstance(came, CallResponse) else None

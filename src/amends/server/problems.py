@@ -74,7 +74,7 @@ class Problem:
         return Response(msgspec.json.encode(body), self.status, self.headers, MEDIA_TYPE)
 
 
-class Faulty(Exception):
+class ProblemRaised(Exception):
     """A request that is answered by this problem."""
 
     def __init__(self, problem: Problem) -> None:
@@ -82,19 +82,19 @@ class Faulty(Exception):
         self.problem = problem
 
 
-def bad_request(detail: str, *, where: str | None = None, remedy: str | None = None) -> Faulty:
+def bad_request(detail: str, *, where: str | None = None, remedy: str | None = None) -> ProblemRaised:
     """A request that isn't one of this API."""
-    return Faulty(Problem(400, "bad-request", "The request isn't as this API takes it", detail, where, remedy))
+    return ProblemRaised(Problem(400, "bad-request", "The request isn't as this API takes it", detail, where, remedy))
 
 
-def overloaded(detail: str) -> Faulty:
+def overloaded(detail: str) -> ProblemRaised:
     """Too much at once: nothing was done, and the same request may come again."""
-    return Faulty(_overloaded(Overloaded(detail, retry_after=timedelta(seconds=1))))
+    return ProblemRaised(_overloaded(Overloaded(detail, retry_after=timedelta(seconds=1))))
 
 
 def problem_of(error: Exception) -> Problem:
     """What the caller is told of an exception."""
-    if isinstance(error, Faulty):
+    if isinstance(error, ProblemRaised):
         return error.problem
     step = _step_of_builder(error)
     if step is not None:
@@ -190,9 +190,11 @@ def _overloaded(error: Overloaded) -> Problem:
     )
 
 
-def too_much(detail: str, *, where: str) -> Faulty:
+def too_much(detail: str, *, where: str) -> ProblemRaised:
     """A filter that asks for more than one may: nothing was looked for."""
-    return Faulty(Problem(422, "input-invalid", "The filter holds too much", detail, where, "Ask for less at a time."))
+    return ProblemRaised(
+        Problem(422, "input-invalid", "The filter holds too much", detail, where, "Ask for less at a time.")
+    )
 
 
 def _too_slow(error: LogTooSlow) -> Problem:

@@ -32,14 +32,14 @@ from amends.orchestrator import Orchestrator
 from amends.ports.log import TransactionLog
 from amends.server.app import application
 from amends.server.callback_tokens import CallbackTokens, calling_back
-from amends.server.connections import Acceptor, Connections, places
+from amends.server.connections import Acceptor, ListenerConnections, places
 from amends.server.context import Context
 from amends.server.garbage import collect_seldom
 from amends.server.listen import listen_on, url_of
 from amends.server.notifications import Observing
 from amends.server.protocol import guarded, too_many_connections
 from amends.server.retention import Keeping
-from amends.server.setup import Setup, access_of, tls_context
+from amends.server.setup import ServerSetup, access_of, tls_context
 from amends.server.shutdown import AFTER_SECONDS, BEYOND_SECONDS, Ending
 from amends.server.supervisor import inherited
 from amends.system.forks import keep_from_children
@@ -57,7 +57,7 @@ _LOGGER = logging.getLogger("amends.server")
 
 def serve(
     sagas: Iterable[Saga[Any]],
-    setup: Setup,
+    setup: ServerSetup,
     *,
     log: TransactionLog,
     ready: Callable[[str], None],
@@ -81,7 +81,7 @@ def serve(
 
 async def serve_until_stopped(
     sagas: Iterable[Saga[Any]],
-    setup: Setup,
+    setup: ServerSetup,
     log: TransactionLog,
     ready: Callable[[str], None],
     ending: Ending | None = None,
@@ -108,7 +108,7 @@ async def serve_until_stopped(
                 sagas=settings.sagas,
             )
             url = url_of(listening, setup.scheme)
-            server = _Server(application(context), context, setup, lambda: ready(url))
+            server = _UvicornServer(application(context), context, setup, lambda: ready(url))
             reloading = _Reloading(setup, runs, observing, context, server)
             loop = asyncio.get_running_loop()
             for each in STOPPING:
@@ -153,7 +153,7 @@ def _at_work(runs: Orchestrator) -> list[str]:
     return runs.outlasted
 
 
-async def _stop_when_broken(broken: asyncio.Event, server: "_Server") -> None:
+async def _stop_when_broken(broken: asyncio.Event, server: "_UvicornServer") -> None:
     await broken.wait()
     server.stop()
 
@@ -166,7 +166,7 @@ class _Reloading:
     """
 
     def __init__(
-        self, setup: Setup, runs: Orchestrator, observing: Observing, context: Context, server: "_Server"
+        self, setup: ServerSetup, runs: Orchestrator, observing: Observing, context: Context, server: "_UvicornServer"
     ) -> None:
         self._setup = setup
         self._runs = runs
@@ -213,12 +213,12 @@ class _Reloading:
         return wrong
 
 
-class _Server(uvicorn.Server):
+class _UvicornServer(uvicorn.Server):
     """Leaves signals to us: uvicorn would raise them again, and end the process before the log is closed."""
 
-    def __init__(self, app: Starlette, context: Context, setup: Setup, ready: Callable[[], None]) -> None:
+    def __init__(self, app: Starlette, context: Context, setup: ServerSetup, ready: Callable[[], None]) -> None:
         limits = setup.limits
-        self._connections = Connections(places(limits.connections))
+        self._connections = ListenerConnections(places(limits.connections))
         protocol = guarded(
             self._connections,
             head_bytes=limits.head_bytes,

@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from amends.server.connections import CONNECTIONS_MAX, Connections
+from amends.server.connections import CONNECTIONS_MAX, ListenerConnections
 from amends.server.problems import MEDIA_TYPE, Problem
 from amends.system.forks import keep_from_children
 
@@ -51,7 +51,7 @@ class GuardedProtocol(HttpToolsProtocol):
     head_seconds: float = HEAD_SECONDS
     body_seconds: float = BODY_SECONDS
     write_seconds: float = WRITE_SECONDS
-    places: Connections = Connections(CONNECTIONS_MAX)
+    places: ListenerConnections = ListenerConnections(CONNECTIONS_MAX)
     unread: "dict[GuardedProtocol, int]"
     """Connections whose answers aren't read, and how many bytes they hold: shared by all of a listener."""
 
@@ -198,7 +198,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
 
 def guarded(
-    connections: Connections,
+    connections: ListenerConnections,
     *,
     head_bytes: int = HEAD_BYTES_MAX,
     head_seconds: float = HEAD_SECONDS,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Final
 
-from amends.server.problems import Faulty, Problem
+from amends.server.problems import Problem, ProblemRaised
 
 CALLERS_MAX: Final = 10_000
 """Callers kept in mind; the one that was away longest is forgotten first, which is to its advantage."""
@@ -85,7 +85,7 @@ class Shares:
                 del self._held[name]
 
 
-class Failures:
+class WrongTokens:
     """Wrong tokens, by address. A token has 256 bits, so nobody guesses one; this keeps whoever tries from being work.
 
     A right token is never turned away for the wrong ones of others behind the same proxy.
@@ -102,10 +102,10 @@ class Failures:
         self._buckets.take(client)
 
 
-def too_many(detail: str, wait: float) -> Faulty:
+def too_many(detail: str, wait: float) -> ProblemRaised:
     """429, and when to come again."""
     seconds = max(1, math.ceil(wait))
-    return Faulty(
+    return ProblemRaised(
         Problem(
             429,
             "too-many-requests",

@@ -14,8 +14,8 @@ import msgspec
 from starlette.requests import ClientDisconnect, Request
 
 from amends.core.words.keys import RUN_ID
-from amends.server.context import Limits
-from amends.server.problems import Faulty, Problem, bad_request
+from amends.server.context import ServerLimits
+from amends.server.problems import Problem, ProblemRaised, bad_request
 from amends.views.stored import no_such_run
 
 T = TypeVar("T")
@@ -31,13 +31,13 @@ _ETAG: Final = re.compile(r'"(\d{1,18})"')
 _BOOLEANS: Final[Mapping[str, bool]] = {"true": True, "1": True, "false": False, "0": False}
 
 
-async def read_body(request: Request, limits: Limits) -> bytes:
+async def read_body(request: Request, limits: ServerLimits) -> bytes:
     """The JSON body; refused while it is read once it is too large or takes too long."""
     _check_media_type(request)
     return await read_bytes(request, limits)
 
 
-async def read_bytes(request: Request, limits: Limits) -> bytes:
+async def read_bytes(request: Request, limits: ServerLimits) -> bytes:
     """A body of any type."""
     announced = request.headers.get("content-length")
     if announced is not None and announced.isdecimal() and int(announced) > limits.body_bytes:
@@ -46,7 +46,7 @@ async def read_bytes(request: Request, limits: Limits) -> bytes:
         async with asyncio.timeout(limits.body_seconds):
             return await _read(request, limits)
     except TimeoutError as error:
-        raise Faulty(
+        raise ProblemRaised(
             Problem(
                 408,
                 "request-timeout",
@@ -60,7 +60,7 @@ async def read_bytes(request: Request, limits: Limits) -> bytes:
         raise bad_request("The connection was closed before the body was there.") from error
 
 
-async def _read(request: Request, limits: Limits) -> bytes:
+async def _read(request: Request, limits: ServerLimits) -> bytes:
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.stream():
@@ -182,7 +182,7 @@ def check_host(request: Request) -> None:
     """Refuse requests for other names: a web page may make its own name lead here, and would act for its reader."""
     host = request.headers.get("host", "")
     if host and not names_loopback(host):
-        raise Faulty(
+        raise ProblemRaised(
             Problem(
                 421,
                 "misdirected",
@@ -216,7 +216,7 @@ def _check_media_type(request: Request) -> None:
     """Only JSON: a form or plain text can be sent by any web page without asking first, JSON can't."""
     given = request.headers.get("content-type", "")
     if given.partition(";")[0].strip().lower() != "application/json":
-        raise Faulty(
+        raise ProblemRaised(
             Problem(
                 415,
                 "unsupported-media-type",
@@ -228,8 +228,8 @@ def _check_media_type(request: Request) -> None:
         )
 
 
-def _too_large(limits: Limits) -> Faulty:
-    return Faulty(
+def _too_large(limits: ServerLimits) -> ProblemRaised:
+    return ProblemRaised(
         Problem(
             413,
             "too-large",

@@ -13,7 +13,7 @@ from typing import Final, Self
 from amends.config.values import Seconds
 from amends.core.words.errors import LogBroken, LogUnavailable
 from amends.core.words.retry import MICROSECONDS
-from amends.ports.clock import Clock, SystemClock
+from amends.ports.clock import SystemClock, TimeSource
 from amends.ports.log import Find, TransactionLog
 
 SLICE: Final = 200
@@ -35,7 +35,7 @@ class Keeping:
     seconds); what ended in another state is kept.
     """
 
-    def __init__(self, log: TransactionLog, keep: Mapping[str, float], clock: Clock | None = None) -> None:
+    def __init__(self, log: TransactionLog, keep: Mapping[str, float], clock: TimeSource | None = None) -> None:
         self._log = log
         self._keep = {state: round(seconds * MICROSECONDS) for state, seconds in keep.items()}
         self._clock = clock or SystemClock()

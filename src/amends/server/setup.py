@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from amends.config.routes import Routes, routes_of
-from amends.config.settings import ServerTls, Settings
+from amends.config.settings import ServerTlsSettings, Settings
 from amends.config.values import BadSetting
 from amends.server.access import Access, Role, Token
-from amends.server.context import Limits
+from amends.server.context import ServerLimits
 from amends.server.listen import parse_address
 
 HTTP: Final = "http"
@@ -20,13 +20,13 @@ HTTPS: Final = "https"
 
 
 @dataclass(frozen=True, slots=True)
-class Setup:
+class ServerSetup:
     """A server as its settings have it. Without `tls` it speaks plain HTTP; `again` reads the settings once more."""
 
     settings: Settings
     address: tuple[str, int]
     access: Access
-    limits: Limits
+    limits: ServerLimits
     routes: Routes
     tls: ssl.SSLContext | None = None
     again: Callable[[], Settings] | None = None
@@ -37,12 +37,12 @@ class Setup:
         return HTTP if self.tls is None else HTTPS
 
 
-def set_up(settings: Settings, again: Callable[[], Settings] | None = None) -> Setup:
+def set_up(settings: Settings, again: Callable[[], Settings] | None = None) -> ServerSetup:
     """What these settings come to; `BadSetting`, `BadToken`, `BadAddress` and `NotLoopback` say what is wrong."""
     access = access_of(settings)
     server = settings.server
     tls = None if server.tls is None else tls_context(server.tls)
-    return Setup(
+    return ServerSetup(
         settings=settings,
         address=parse_address(server.listen, anybody=access.is_open),
         access=access,
@@ -58,10 +58,10 @@ def access_of(settings: Settings) -> Access:
     return Access([Token(each.name, Role(each.role), each.hash, each.sagas) for each in settings.tokens])
 
 
-def limits_of(settings: Settings) -> Limits:
+def limits_of(settings: Settings) -> ServerLimits:
     """What the server takes."""
     server = settings.server
-    return Limits(
+    return ServerLimits(
         body_bytes=server.body_max,
         body_seconds=server.body_timeout,
         requests=server.requests_max,
@@ -74,7 +74,7 @@ def limits_of(settings: Settings) -> Limits:
     )
 
 
-def tls_context(tls: ServerTls) -> ssl.SSLContext:
+def tls_context(tls: ServerTlsSettings) -> ssl.SSLContext:
     """A context with the server's certificates and the clients' authority; `BadSetting` names files that can't be used.
 
     Read again, they make a new one: authorities can only be added to a context, and sessions made under it could be

@@ -50,7 +50,7 @@ class WorkersFailed(AmendsError):
     """No worker could begin; what each said is on the standard error."""
 
 
-class Place:
+class WorkerSlot:
     """One worker process, and those that came before it in its place."""
 
     def __init__(self, command: Sequence[str], numbers: tuple[int, int]) -> None:
@@ -113,7 +113,7 @@ def supervise(
 
     before = {each: signal.signal(each, stop) for each in STOPPING}
     theirs, ours = os.pipe()
-    places = [Place(command, (listening.fileno(), theirs)) for _ in range(count)]
+    places = [WorkerSlot(command, (listening.fileno(), theirs)) for _ in range(count)]
     signal.signal(signal.SIGHUP, lambda number, _: _tell(places, number))  # each reads its secrets again
     try:
         while not asked:
@@ -141,13 +141,13 @@ def _how(code: int) -> str:
     return f"was ended by {signal.Signals(-code).name if -code in set(signal.Signals) else f'signal {-code}'}"
 
 
-def _tell(places: Sequence[Place], number: int) -> None:
+def _tell(places: Sequence[WorkerSlot], number: int) -> None:
     for each in places:
         if each.process is not None and each.process.poll() is None:
             each.process.send_signal(number)
 
 
-def _end(places: Sequence[Place], grace_seconds: float) -> None:
+def _end(places: Sequence[WorkerSlot], grace_seconds: float) -> None:
     """Tell all at once; who doesn't end in time is killed, and others take its runs when its lease is over."""
     _tell(places, signal.SIGTERM)
     until = time.monotonic() + grace_seconds + KILL_SECONDS

@@ -19,7 +19,7 @@ from amends.core.words.keys import STEP_NAME
 from amends.engine.visits import Ask, Preview
 from amends.server.access import Caller
 from amends.server.context import Context
-from amends.server.problems import Faulty, Problem
+from amends.server.problems import Problem, ProblemRaised
 from amends.server.requests import decoded, decoder_of, flag, if_match, read_body, run_id
 from amends.server.runs import check_sees, shown
 from amends.views.event import EventViews, PreviewView, send_view
@@ -78,7 +78,7 @@ RunVerb = Literal["cancel", "compensate", "retry", "abandon"]
 RUN_VERBS: Final[Mapping[RunVerb, Callable[[Who], Ask]]] = {
     "cancel": lambda who: lambda at, epoch: c.Cancel(at, epoch, who),
     "compensate": lambda who: lambda at, epoch: c.Cancel(at, epoch, who, "compensate"),
-    "retry": lambda who: lambda at, epoch: c.Retry(at, epoch, who),
+    "retry": lambda who: lambda at, epoch: c.RetryStep(at, epoch, who),
     "abandon": lambda who: lambda at, epoch: c.Abandon(at, epoch, who),
 }
 
@@ -116,7 +116,7 @@ async def retry_step(context: Context, request: Request, caller: Caller) -> Resp
     step = step_name(request)
     asked = decoded(await read_body(request, context.limits), _ON_STEP, _STEP_TAKES)
     signed = who(caller, asked.reason, asked.by)
-    return await _done(context, request, caller, lambda at, epoch: c.Retry(at, epoch, signed, step, asked.item))
+    return await _done(context, request, caller, lambda at, epoch: c.RetryStep(at, epoch, signed, step, asked.item))
 
 
 async def skip(context: Context, request: Request, caller: Caller) -> Response:
@@ -159,7 +159,9 @@ async def answer(context: Context, request: Request, caller: Caller) -> Response
         msg = "an answer has a reply, a refusal has none"
         raise InputInvalid(msg, path="reply")
     signed = who(caller, "answered" if asked.reason is None else asked.reason, asked.by)
-    return await _done(context, request, caller, lambda at, epoch: c.Answer(at, epoch, signed, step, reply, asked.item))
+    return await _done(
+        context, request, caller, lambda at, epoch: c.AnswerQuestion(at, epoch, signed, step, reply, asked.item)
+    )
 
 
 def who(caller: Caller, reason: str, claimed: str | None) -> Who:
@@ -174,7 +176,7 @@ def step_name(request: Request) -> str:
     """The step in the path."""
     step: str = request.path_params["step"]
     if STEP_NAME.fullmatch(step) is None:
-        raise Faulty(
+        raise ProblemRaised(
             Problem(
                 404,
                 "no-such-step",

@@ -26,7 +26,7 @@ from amends.participant import Service
 from amends.shop import inventory, payment, shipping
 from amends.shop.catalogue import Catalogue
 from amends.shop.database import Database
-from amends.shop.faults import Break, Faults, Fired, Plan, call_of, cannot_break
+from amends.shop.faults import Break, FaultMiddleware, Fired, Plan, call_of, cannot_break
 from amends.shop.records import stamp
 
 ROWS_DEFAULT: Final = 200
@@ -34,7 +34,7 @@ ROWS_MAX: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ServiceKind:
     """What distinguishes one service from another."""
 
     base: type[DeclarativeBase]
@@ -43,10 +43,12 @@ class Kind:
     tables: tuple[str, ...]
 
 
-KINDS: Final[Mapping[str, Kind]] = {
-    "inventory": Kind(inventory.Base, inventory.opening, inventory.service, ("stock", "reservations")),
-    "payment": Kind(payment.Base, payment.opening, payment.service, ("accounts", "charges", "holds")),
-    "shipping": Kind(shipping.Base, shipping.opening, shipping.service, ("shipments", "carriers", "towns", "days")),
+KINDS: Final[Mapping[str, ServiceKind]] = {
+    "inventory": ServiceKind(inventory.InventoryBase, inventory.opening, inventory.service, ("stock", "reservations")),
+    "payment": ServiceKind(payment.PaymentBase, payment.opening, payment.service, ("accounts", "charges", "holds")),
+    "shipping": ServiceKind(
+        shipping.ShippingBase, shipping.opening, shipping.service, ("shipments", "carriers", "towns", "days")
+    ),
 }
 """The three services by name."""
 
@@ -79,7 +81,7 @@ def application(
     saga: ASGIApp = kind.service(database).asgi()
     if work_ms:
         saga = TakesTime(saga, work_ms, note_work)
-    saga = Faults(saga, plan, note_fault, break_connection)
+    saga = FaultMiddleware(saga, plan, note_fault, break_connection)
 
     async def healthz(_: Request) -> Response:
         async with database.reading() as session:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from amends.shop.books import Books, Effect, Everything, LoggedRun, read_everything
+from amends.shop.books import Books, EffectLine, Everything, LoggedRun, read_everything
 from amends.shop.records import ACTIVE
 from amends.shop.saga import Order, place_held_order
 
@@ -23,7 +23,7 @@ CAPTURED = "captured"
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class AuditReport:
     """What was found. `runs` by state, `effects` made and `undone` by kind, `faults_fired` by kind; violations are
     sentences.
     """
@@ -57,18 +57,18 @@ class Report:
         )
 
 
-async def audit(*, log: str, inventory: str, payment: str, shipping: str) -> Report:
+async def audit(*, log: str, inventory: str, payment: str, shipping: str) -> AuditReport:
     """Read everything (all four by URL) and judge it. May be asked at any time; ended runs are judged."""
     return judge(await read_everything(log=log, inventory=inventory, payment=payment, shipping=shipping))
 
 
-def judge(everything: Everything) -> Report:
+def judge(everything: Everything) -> AuditReport:
     """Judge what was read."""
     effects = [effect for books in everything.books for effect in books.effects]
     faults: Counter[str] = Counter()
     for books in everything.books:
         faults.update(books.faults)
-    return Report(
+    return AuditReport(
         runs=Counter(run.state for run in everything.runs),
         effects=Counter(effect.kind for effect in effects),
         undone=Counter(effect.kind for effect in effects if effect.undone),
@@ -153,7 +153,7 @@ def left_behind(run: LoggedRun, all_books: Sequence[Books]) -> Iterator[str]:
         yield f"{how}, but {wrong}."
 
 
-def _all_of_it(run: LoggedRun, order: Order, made: Sequence[tuple[str, Effect]]) -> Iterator[str]:
+def _all_of_it(run: LoggedRun, order: Order, made: Sequence[tuple[str, EffectLine]]) -> Iterator[str]:
     expected = {("inventory", "reservation", line.sku, line.quantity): ACTIVE for line in order.lines}
     expected["payment", "charge", order.customer, order.cents] = ACTIVE
     expected["shipping", "shipment", "", 1] = ACTIVE
@@ -178,7 +178,7 @@ def _all_of_it(run: LoggedRun, order: Order, made: Sequence[tuple[str, Effect]])
             yield f"{service} has {standing[what]} {state} {kind}s{of} for it, not 1"
 
 
-def _none_of_it(made: Sequence[tuple[str, Effect]]) -> Iterator[str]:
+def _none_of_it(made: Sequence[tuple[str, EffectLine]]) -> Iterator[str]:
     for service, effect in made:
         if not effect.undone:
             yield f"{effect} is still {effect.state} in {service}"

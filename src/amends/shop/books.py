@@ -37,7 +37,7 @@ class Holding:
 
 
 @dataclass(frozen=True, slots=True)
-class Effect:
+class EffectLine:
     """Something an action made: `amount` of `subject`."""
 
     kind: str
@@ -54,7 +54,7 @@ class Effect:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class BookLine:
     """One line of a journal."""
 
     run: str
@@ -69,8 +69,8 @@ class Books:
 
     service: str
     holdings: Sequence[Holding]
-    effects: Sequence[Effect]
-    journal: Sequence[Line]
+    effects: Sequence[EffectLine]
+    journal: Sequence[BookLine]
     faults: Mapping[str, int]
 
 
@@ -113,8 +113,8 @@ async def read_inventory(url: str) -> Books:
             "inventory",
             [Holding(*row) for row in (await db.execute(select(stock.sku, stock.opening, stock.free)))],
             await _effects(db, "reservation", made, made.sku, made.quantity),
-            await _journal(db, inventory.Journal),
-            await _faults(db, inventory.Fault),
+            await _journal(db, inventory.InventoryJournal),
+            await _faults(db, inventory.InventoryFault),
         )
 
 
@@ -129,8 +129,8 @@ async def read_payment(url: str) -> Books:
                 *await _effects(db, "charge", charge, charge.customer, charge.cents),
                 *await _effects(db, "hold", hold, hold.customer, hold.cents),
             ],
-            await _journal(db, payment.Journal),
-            await _faults(db, payment.Fault),
+            await _journal(db, payment.PaymentJournal),
+            await _faults(db, payment.PaymentFault),
         )
 
 
@@ -143,25 +143,25 @@ async def read_shipping(url: str) -> Books:
             "shipping",
             [Holding(*row) for row in days],
             await _effects(db, "shipment", made, made.carrier + " " + made.day, literal(1)),
-            await _journal(db, shipping.Journal),
-            await _faults(db, shipping.Fault),
+            await _journal(db, shipping.ShippingJournal),
+            await _faults(db, shipping.ShippingFault),
         )
 
 
 async def _effects(
     db: AsyncConnection,
     kind: str,
-    of: type[records.Effect],
+    of: type[records.EffectRecord],
     subject: SQLColumnExpression[str],
     amount: SQLColumnExpression[int],
-) -> list[Effect]:
+) -> list[EffectLine]:
     rows = await db.execute(select(of.id, of.run, of.key, of.state, of.undone, subject, amount).order_by(of.id))
-    return [Effect(kind, *row) for row in rows]
+    return [EffectLine(kind, *row) for row in rows]
 
 
-async def _journal(db: AsyncConnection, of: type[records.JournalLine]) -> list[Line]:
+async def _journal(db: AsyncConnection, of: type[records.JournalLine]) -> list[BookLine]:
     rows = await db.execute(select(of.run, of.key, of.subject, of.amount).order_by(of.id))
-    return [Line(*row) for row in rows]
+    return [BookLine(*row) for row in rows]
 
 
 async def _faults(db: AsyncConnection, of: type[records.FaultRecord]) -> dict[str, int]:
@@ -192,7 +192,7 @@ async def read_ids(url: str) -> frozenset[str]:
 
 def _run(*, id: str, saga: str, state: str, by_hand: object, steps: str | bytes, body: str | bytes) -> LoggedRun:
     order = msgspec.json.decode(body, type=_Started).input if saga in SAGAS else None
-    states = {step.name: step.state for step in msgspec.json.decode(steps, type=list[_Step])}
+    states = {step.name: step.state for step in msgspec.json.decode(steps, type=list[_StepRow])}
     return LoggedRun(id, saga, state, bool(by_hand), states, order)
 
 
@@ -202,7 +202,7 @@ class _Started(msgspec.Struct):
     input: Order
 
 
-class _Step(msgspec.Struct):
+class _StepRow(msgspec.Struct):
     """What is needed of a step's summary."""
 
     name: str

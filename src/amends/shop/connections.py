@@ -8,7 +8,7 @@ from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 
-class Connections:
+class OpenConnections:
     """The open connections of one server, found by the address of who opened them."""
 
     def __init__(self) -> None:

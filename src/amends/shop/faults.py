@@ -24,7 +24,7 @@ BODY_MAX_BYTES: Final = 4 << 20
 """More than any request may have; the service refuses it, nobody keeps it twice."""
 
 
-class Kind(StrEnum):
+class CallFault(StrEnum):
     """What goes wrong. `before` and `after` say whether the work is done when it does."""
 
     ERROR_BEFORE = "error-before"
@@ -60,9 +60,9 @@ class Plan:
     seed: int = 0
     rate: float = 0.0
     hang_seconds: float = 3.0
-    kinds: tuple[Kind, ...] = tuple(Kind)
+    kinds: tuple[CallFault, ...] = tuple(CallFault)
 
-    def draw(self, key: str, attempt: int) -> Kind | None:
+    def draw(self, key: str, attempt: int) -> CallFault | None:
         """The fault of this attempt of this key, if it has one."""
         if attempt > FAULTY_ATTEMPTS:
             return None
@@ -76,7 +76,7 @@ class Plan:
 class Fired:
     """A fault that is about to happen."""
 
-    kind: Kind
+    kind: CallFault
     key: str
     attempt: int
 
@@ -90,7 +90,7 @@ def cannot_break(scope: Scope) -> None:
     raise ConnectionResetError(f"{scope['path']}: the connection broke on purpose")
 
 
-class Faults:
+class FaultMiddleware:
     """The middleware. `note` is awaited with every fault before it is fired; `break_connection` does what it says."""
 
     def __init__(
@@ -124,38 +124,38 @@ class Faults:
             ] != "http.disconnect":  # the server learns of it with the next turn of the loop
                 pass
 
-    async def _fire(self, kind: Kind, request: "_Request", send: Send) -> bool:
+    async def _fire(self, kind: CallFault, request: "_Request", send: Send) -> bool:
         """Do what is done before the connection breaks; whether it breaks then."""
         match kind:
-            case Kind.ERROR_BEFORE:
+            case CallFault.ERROR_BEFORE:
                 await _server_error(send)
-            case Kind.ERROR_AFTER:
+            case CallFault.ERROR_AFTER:
                 await request.handle()
                 await _server_error(send)
-            case Kind.HANG_BEFORE:
+            case CallFault.HANG_BEFORE:
                 await asyncio.sleep(self.plan.hang_seconds)
                 await _answer(await request.handle(), send)
-            case Kind.HANG_AFTER:
+            case CallFault.HANG_AFTER:
                 answer = await request.handle()
                 await asyncio.sleep(self.plan.hang_seconds)
                 await _answer(answer, send)
-            case Kind.DROP_BEFORE:
+            case CallFault.DROP_BEFORE:
                 return True
-            case Kind.DROP_AFTER:
+            case CallFault.DROP_AFTER:
                 await request.handle()
                 return True
-            case Kind.CUT_ANSWER:
+            case CallFault.CUT_ANSWER:
                 await _cut(await request.handle(), send)
                 return True
-            case Kind.TWICE_AT_ONCE:
+            case CallFault.TWICE_AT_ONCE:
                 copies = [asyncio.create_task(request.handle()) for _ in range(2)]
                 done, _ = await asyncio.wait(copies, return_when=asyncio.FIRST_COMPLETED)
                 await _answer(done.pop().result(), send)
                 await asyncio.gather(*copies)
-            case Kind.TWICE_IN_TURN:
+            case CallFault.TWICE_IN_TURN:
                 await request.handle()
                 await _answer(await request.handle(), send)
-            case Kind.LATE_COPY:
+            case CallFault.LATE_COPY:
                 await _answer(await request.handle(), send)
                 await asyncio.sleep(self.plan.hang_seconds)
                 await request.handle()

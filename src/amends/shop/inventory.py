@@ -15,14 +15,14 @@ from amends.participant import Service
 from amends.shop.catalogue import SCARCE, Catalogue
 from amends.shop.contract import Inventory, Reserved, ReserveItems
 from amends.shop.database import Database
-from amends.shop.records import CallRecord, Effect, FaultRecord, JournalLine, stamp
+from amends.shop.records import CallRecord, EffectRecord, FaultRecord, JournalLine, stamp
 
 
-class Base(DeclarativeBase):
+class InventoryBase(DeclarativeBase):
     """The tables of this service."""
 
 
-class Stock(Base):
+class Stock(InventoryBase):
     """One product: what there was at the start, and what is free now."""
 
     __tablename__ = "stock"
@@ -31,7 +31,7 @@ class Stock(Base):
     free: Mapped[int]
 
 
-class Reservation(Effect, Base):
+class Reservation(EffectRecord, InventoryBase):
     """Units set aside: `active` or `released`."""
 
     __tablename__ = "reservations"
@@ -39,25 +39,25 @@ class Reservation(Effect, Base):
     quantity: Mapped[int]
 
 
-class Journal(JournalLine, Base):
+class InventoryJournal(JournalLine, InventoryBase):
     """`reserve` and `release`; the subject is the product, the amount is units."""
 
     __tablename__ = "journal"
 
 
-class Fault(FaultRecord, Base):
+class InventoryFault(FaultRecord, InventoryBase):
     """See `FaultRecord`."""
 
     __tablename__ = "faults"
 
 
-class Worked(CallRecord, Base):
+class InventoryCall(CallRecord, InventoryBase):
     """See `CallRecord`."""
 
     __tablename__ = "calls"
 
 
-barrier_table(Base.metadata)
+barrier_table(InventoryBase.metadata)
 
 
 async def reserve(request: ReserveItems, db: AsyncSession) -> Reserved:
@@ -78,7 +78,7 @@ async def reserve(request: ReserveItems, db: AsyncSession) -> Reserved:
         raise Rejected(f"{quantity} of {sku} wanted, {stock.free} there", code="out-of-stock")
     call = this_call()
     made = Reservation(run=call.run, key=call.key, sku=sku, quantity=quantity)
-    db.add_all([made, Journal(run=call.run, key=call.key, what="reserve", subject=sku, amount=-quantity)])
+    db.add_all([made, InventoryJournal(run=call.run, key=call.key, what="reserve", subject=sku, amount=-quantity)])
     await db.flush()
     return Reserved(made.id, sku, quantity)
 
@@ -97,10 +97,10 @@ async def release(undo: Undo[ReserveItems, Reserved], db: AsyncSession) -> None:
         raise CannotCompensate(f"there is no reservation {undo.made.reservation}", code="no-such-reservation")
     sku, quantity = row
     await db.execute(update(Stock).where(Stock.sku == sku).values(free=Stock.free + quantity))
-    db.add(Journal(run=call.run, key=call.key, what="release", subject=sku, amount=quantity))
+    db.add(InventoryJournal(run=call.run, key=call.key, what="release", subject=sku, amount=quantity))
 
 
-def opening(catalogue: Catalogue) -> Iterable[Base]:
+def opening(catalogue: Catalogue) -> Iterable[InventoryBase]:
     """The shelves at the start."""
     units = dict.fromkeys(catalogue.products(), catalogue.stock) | {SCARCE: catalogue.scarce}
     return [Stock(sku=sku, opening=count, free=count) for sku, count in units.items()]

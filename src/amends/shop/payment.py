@@ -16,14 +16,14 @@ from amends.participant import Service
 from amends.shop.catalogue import PENNILESS, PENNILESS_CENTS, Catalogue
 from amends.shop.contract import CaptureHold, Charged, Held, Payment, TakeMoney
 from amends.shop.database import Database
-from amends.shop.records import ACTIVE, CallRecord, Effect, FaultRecord, JournalLine, stamp
+from amends.shop.records import ACTIVE, CallRecord, EffectRecord, FaultRecord, JournalLine, stamp
 
 
-class Base(DeclarativeBase):
+class PaymentBase(DeclarativeBase):
     """The tables of this service."""
 
 
-class Account(Base):
+class Account(PaymentBase):
     """One customer: what they had at the start, and what they can spend now."""
 
     __tablename__ = "accounts"
@@ -32,7 +32,7 @@ class Account(Base):
     balance: Mapped[int]
 
 
-class Charge(Effect, Base):
+class Charge(EffectRecord, PaymentBase):
     """Money taken: `active` or `refunded`. `hold`: the hold it was captured from."""
 
     __tablename__ = "charges"
@@ -41,7 +41,7 @@ class Charge(Effect, Base):
     hold: Mapped[int | None] = mapped_column(default=None)
 
 
-class Hold(Effect, Base):
+class Hold(EffectRecord, PaymentBase):
     """Money held back: `active`, `released` or `captured`."""
 
     __tablename__ = "holds"
@@ -49,25 +49,25 @@ class Hold(Effect, Base):
     cents: Mapped[int]
 
 
-class Journal(JournalLine, Base):
+class PaymentJournal(JournalLine, PaymentBase):
     """The ledger: `charge`, `refund`, `hold`, `unhold`, `capture`; the subject is the customer, the amount is cents."""
 
     __tablename__ = "journal"
 
 
-class Fault(FaultRecord, Base):
+class PaymentFault(FaultRecord, PaymentBase):
     """See `FaultRecord`."""
 
     __tablename__ = "faults"
 
 
-class Worked(CallRecord, Base):
+class PaymentCall(CallRecord, PaymentBase):
     """See `CallRecord`."""
 
     __tablename__ = "calls"
 
 
-barrier_table(Base.metadata)
+barrier_table(PaymentBase.metadata)
 
 
 async def charge(request: TakeMoney, db: AsyncSession) -> Charged:
@@ -162,12 +162,12 @@ async def _credit(what: str, customer: str, cents: int, db: AsyncSession) -> Non
     db.add(_entry(what, customer, cents))
 
 
-def _entry(what: str, customer: str, cents: int) -> Journal:
+def _entry(what: str, customer: str, cents: int) -> PaymentJournal:
     call = this_call()
-    return Journal(run=call.run, key=call.key, what=what, subject=customer, amount=cents)
+    return PaymentJournal(run=call.run, key=call.key, what=what, subject=customer, amount=cents)
 
 
-def opening(catalogue: Catalogue) -> Iterable[Base]:
+def opening(catalogue: Catalogue) -> Iterable[PaymentBase]:
     """The accounts at the start."""
     cents = dict.fromkeys(catalogue.people(), catalogue.balance) | {PENNILESS: PENNILESS_CENTS}
     return [Account(customer=customer, opening=amount, balance=amount) for customer, amount in cents.items()]

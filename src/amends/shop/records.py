@@ -21,7 +21,7 @@ def stamp() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
-class Effect:
+class EffectRecord:
     """What an action did. `undone` counts its undos: 0 or 1, or something is wrong."""
 
     id: Mapped[int] = mapped_column(primary_key=True)

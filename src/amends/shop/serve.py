@@ -19,9 +19,9 @@ from typing_extensions import override
 
 from amends.shop.app import KINDS, application, prepare
 from amends.shop.catalogue import Catalogue
-from amends.shop.connections import Connections
+from amends.shop.connections import OpenConnections
 from amends.shop.database import Database
-from amends.shop.faults import PROFILES, Kind, Plan
+from amends.shop.faults import PROFILES, CallFault, Plan
 
 GRACE_SECONDS: Final = 5
 """How long calls in flight may take to finish when the process is asked to stop."""
@@ -48,7 +48,7 @@ def parser() -> ArgumentParser:
     broken = made.add_argument_group("faults, a function of seed, key and attempt")
     broken.add_argument("--faults", choices=sorted(PROFILES), default="none")
     broken.add_argument("--fault-rate", type=float, help="instead of a profile: 0 to 1")
-    broken.add_argument("--fault-kinds", nargs="+", choices=[kind.value for kind in Kind], help="only these")
+    broken.add_argument("--fault-kinds", nargs="+", choices=[kind.value for kind in CallFault], help="only these")
     broken.add_argument("--seed", type=int, default=0)
     broken.add_argument("--hang-ms", type=int, default=3000)
     start = made.add_argument_group("what a new database holds")
@@ -59,7 +59,7 @@ def parser() -> ArgumentParser:
 
 async def serve(told: Namespace) -> None:
     """Serve one service as told on the command line."""
-    connections = Connections()
+    connections = OpenConnections()
     catalogue = Catalogue(**{each.name: getattr(told, each.name) for each in fields(Catalogue)})
     database = Database(told.database or f"sqlite:///{told.service}.db")
     await prepare(told.service, database, catalogue)  # a server that can't start would only log why
@@ -71,7 +71,7 @@ async def serve(told: Namespace) -> None:
             seed=told.seed,
             rate=PROFILES[told.faults] if told.fault_rate is None else told.fault_rate,
             hang_seconds=told.hang_ms / 1000,
-            kinds=tuple(map(Kind, told.fault_kinds)) if told.fault_kinds else tuple(Kind),
+            kinds=tuple(map(CallFault, told.fault_kinds)) if told.fault_kinds else tuple(CallFault),
         ),
         work_ms=told.work_ms,
         break_connection=connections.break_off,

@@ -18,14 +18,14 @@ from amends.shop import contract
 from amends.shop.catalogue import FERRY, TOWNS, Catalogue
 from amends.shop.contract import AskRoute, DeliveryRoute, SendParcel, Shipping
 from amends.shop.database import Database
-from amends.shop.records import CallRecord, Effect, FaultRecord, JournalLine, stamp
+from amends.shop.records import CallRecord, EffectRecord, FaultRecord, JournalLine, stamp
 
 
-class Base(DeclarativeBase):
+class ShippingBase(DeclarativeBase):
     """The tables of this service."""
 
 
-class Carrier(Base):
+class Carrier(ShippingBase):
     """Who delivers; `usual` is its room on a day that is opened when all others are full."""
 
     __tablename__ = "carriers"
@@ -33,7 +33,7 @@ class Carrier(Base):
     usual: Mapped[int]
 
 
-class Town(Base):
+class Town(ShippingBase):
     """Where somebody delivers; anywhere else is undeliverable."""
 
     __tablename__ = "towns"
@@ -41,7 +41,7 @@ class Town(Base):
     carrier: Mapped[str]
 
 
-class Day(Base):
+class Day(ShippingBase):
     """A carrier's room on one day. A day that isn't `on_sale` is open to parcels that must go only."""
 
     __tablename__ = "days"
@@ -52,7 +52,7 @@ class Day(Base):
     on_sale: Mapped[bool] = mapped_column(default=True)
 
 
-class Parcel(Effect, Base):
+class Parcel(EffectRecord, ShippingBase):
     """A booked place: `active` or `cancelled`. Its number is the tracking number."""
 
     __tablename__ = "shipments"
@@ -61,25 +61,25 @@ class Parcel(Effect, Base):
     day: Mapped[str]
 
 
-class Journal(JournalLine, Base):
+class ShippingJournal(JournalLine, ShippingBase):
     """`schedule`, `ship` and `cancel`; the subject is `carrier day`, the amount is free places."""
 
     __tablename__ = "journal"
 
 
-class Fault(FaultRecord, Base):
+class ShippingFault(FaultRecord, ShippingBase):
     """See `FaultRecord`."""
 
     __tablename__ = "faults"
 
 
-class Worked(CallRecord, Base):
+class ShippingCall(CallRecord, ShippingBase):
     """See `CallRecord`."""
 
     __tablename__ = "calls"
 
 
-barrier_table(Base.metadata)
+barrier_table(ShippingBase.metadata)
 
 
 async def route(request: AskRoute, db: AsyncSession) -> DeliveryRoute:
@@ -117,7 +117,7 @@ async def cancel(undo: Undo[SendParcel, contract.Shipment], db: AsyncSession) ->
         raise CannotCompensate(f"there is no shipment {undo.made.tracking}", code="no-such-shipment")
     carrier, day = row
     await db.execute(update(Day).where(Day.carrier == carrier, Day.day == day).values(booked=Day.booked - 1))
-    db.add(Journal(run=call.run, key=call.key, what="cancel", subject=f"{carrier} {day}", amount=1))
+    db.add(ShippingJournal(run=call.run, key=call.key, what="cancel", subject=f"{carrier} {day}", amount=1))
 
 
 async def _carrier_for(address: str, db: AsyncSession) -> str:
@@ -162,15 +162,15 @@ async def _book_further_day(carrier: str, db: AsyncSession) -> str:
 async def _booked(what: str, address: str, carrier: str, day: str, db: AsyncSession) -> contract.Shipment:
     call = this_call()
     made = Parcel(run=call.run, key=call.key, address=address, carrier=carrier, day=day)
-    db.add_all([made, Journal(run=call.run, key=call.key, what=what, subject=f"{carrier} {day}", amount=-1)])
+    db.add_all([made, ShippingJournal(run=call.run, key=call.key, what=what, subject=f"{carrier} {day}", amount=-1)])
     await db.flush()
     return contract.Shipment(made.id, carrier, day)
 
 
-def opening(catalogue: Catalogue) -> Iterable[Base]:
+def opening(catalogue: Catalogue) -> Iterable[ShippingBase]:
     """Carriers, the towns they serve, and the days on sale, from tomorrow on. The ferry sails once."""
     tomorrow = datetime.now(UTC).date() + timedelta(days=1)
-    rows: list[Base] = [Town(name=town, carrier=carrier) for town, carrier in TOWNS.items()]
+    rows: list[ShippingBase] = [Town(name=town, carrier=carrier) for town, carrier in TOWNS.items()]
     for carrier in sorted(set(TOWNS.values())):
         room, days = (catalogue.ferry, 1) if carrier == FERRY else (catalogue.capacity, catalogue.days)
         rows.append(Carrier(name=carrier, usual=max(1, room)))

@@ -18,7 +18,7 @@ from amends.core.words.codec import Codec, TypeForm, Undecodable
 from amends.core.words.errors import AmendsError
 from amends.core.words.keys import Phase
 from amends.inboxes.memory import MemoryInbox
-from amends.participant.barrier import Call, program
+from amends.participant.barrier import BarrierCall, program
 from amends.participant.driver import drive_async
 from amends.participant.handlers import Handler
 from amends.participant.request import BadHeaders, read_headers
@@ -206,7 +206,7 @@ class MadeUp:
             replies={},
             undoes=undoes,
         )
-        call = Call(incoming, incoming.print_of(body))
+        call = BarrierCall(incoming, incoming.print_of(body))
         work = handler.work_async(incoming, body)
         return await drive_async(self._inbox, partial(program, call), work, f"{self.name}, made up")
 

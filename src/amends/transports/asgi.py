@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Final, TypeAlias, cast
 from urllib.parse import quote, unquote
 
-from amends.core.run.answers import OUTCOME_HEADER, Answered, Cause, Lost, NoRoom, NotSent
+from amends.core.run.answers import OUTCOME_HEADER, CallResponse, Cause, Lost, NoRoom, NotSent
 from amends.core.words.error_texts import told
 from amends.core.words.limits import REPLY_BYTES_MAX
 from amends.ports.transport import Outgoing
@@ -37,7 +37,7 @@ class AsgiTransport:
         self._lifespan: _Lifespan | None = None
         self._calls: set[asyncio.Task[None]] = set()
 
-    async def send(self, call: Outgoing) -> Answered | NotSent | NoRoom | Lost:
+    async def send(self, call: Outgoing) -> CallResponse | NotSent | NoRoom | Lost:
         shown = f"asgi:{call.participant}{self._base}/{call.operation}"
         if self._lifespan is None:
             self._lifespan = _Lifespan(self._app)
@@ -120,7 +120,7 @@ class _Exchange:
         finally:
             self._over.set()
 
-    async def answer(self, shown: str) -> Answered | Lost:
+    async def answer(self, shown: str) -> CallResponse | Lost:
         await self._over.wait()
         if not self._complete or self._status is None:
             why = "nothing" if self._error is None else told(self._error)
@@ -129,7 +129,7 @@ class _Exchange:
             return Lost(Cause.LOST, f"{ours}: {why}", f"{ours}: {raised}")
         outcomes = sum(name == OUTCOME_HEADER for name, _ in self._headers)
         repeated = frozenset({OUTCOME_HEADER} if outcomes > 1 else ())
-        return Answered(self._status, dict(self._headers), bytes(self._said), shown, repeated)
+        return CallResponse(self._status, dict(self._headers), bytes(self._said), shown, repeated)
 
     async def _receive(self) -> Message:
         body, self._body = self._body, None

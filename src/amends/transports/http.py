@@ -21,14 +21,14 @@ from typing import Final
 from aiohappyeyeballs import start_connection  # pyright: ignore[reportUnknownVariableType] - bare tuples in its alias
 from yarl import URL
 
-from amends.core.run.answers import Answered, Cause, Lost, NoRoom, NotSent
+from amends.core.run.answers import CallResponse, Cause, Lost, NoRoom, NotSent
 from amends.core.saga.operation import Tls
 from amends.core.words.error_texts import told
 from amends.core.words.errors import NoRoute
 from amends.ports.transport import Outgoing
 from amends.system.forks import keep_from_children
 from amends.transports.http_connection import ExchangeFailed, HttpConnection
-from amends.transports.limits import Limits
+from amends.transports.limits import CallTimeouts
 from amends.transports.room import not_sent
 from amends.wire.call import CALL_HEADERS, call_head
 
@@ -74,7 +74,7 @@ class HttpTransport:
         self._places: dict[str, tuple[str, str]] = {}
         self._pool: _Pool | None = None
 
-    async def send(self, call: Outgoing) -> Answered | NotSent | NoRoom | Lost:
+    async def send(self, call: Outgoing) -> CallResponse | NotSent | NoRoom | Lost:
         line, shown = self._place(call.operation)
         try:
             request = self._request(line, call)
@@ -161,14 +161,14 @@ class _Pool:
         self._outdated: set[HttpConnection] = set()
         self._idle: dict[HttpConnection, float] = {}
         self._sweeping: asyncio.TimerHandle | None = None
-        self._limits: dict[float, Limits] = {}
+        self._limits: dict[float, CallTimeouts] = {}
         self._closed = False
 
-    def limits(self, seconds: float) -> Limits:
+    def limits(self, seconds: float) -> CallTimeouts:
         """The queue of the calls with this time-out."""
         found = self._limits.get(seconds)
         if found is None:
-            found = self._limits[seconds] = Limits(seconds)
+            found = self._limits[seconds] = CallTimeouts(seconds)
         return found
 
     async def connect(self) -> HttpConnection:

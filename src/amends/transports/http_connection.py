@@ -11,7 +11,7 @@ from typing import Final, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from amends.core.run.answers import OUTCOME_HEADER, Answered
+from amends.core.run.answers import OUTCOME_HEADER, CallResponse
 from amends.core.words.limits import REPLY_BYTES_MAX
 
 HEAD_BYTES_MAX: Final = 65_536
@@ -53,7 +53,7 @@ class HttpConnection(asyncio.Protocol):
         self._size = 0
         self._until_closed = False
 
-    async def exchange(self, request: bytes, shown: str) -> Answered:
+    async def exchange(self, request: bytes, shown: str) -> CallResponse:
         """Write the request and read the whole answer; of a body over the limit one byte more, by which readers know.
 
         `ExchangeFailed` or `OSError` where none came. After a cancellation the connection isn't free any more.
@@ -69,7 +69,7 @@ class HttpConnection(asyncio.Protocol):
         transport.write(request)
         await waiter
         body, self._pieces = b"".join(self._pieces), []  # not kept while nobody calls
-        return Answered(self._status, self._headers, body[: REPLY_BYTES_MAX + 1], shown, self._repeated)
+        return CallResponse(self._status, self._headers, body[: REPLY_BYTES_MAX + 1], shown, self._repeated)
 
     def close(self) -> None:
         """Let go of it. What is still to be sent isn't."""

@@ -20,7 +20,7 @@ from typing import Any, Final, Protocol, TypeAlias, cast
 
 import msgspec
 
-from amends.core.run.answers import NULL, OUTCOME_HEADER, Answered, Came, Cause, Faulty, Lost, NoRoom
+from amends.core.run.answers import NULL, OUTCOME_HEADER, CallResponse, Came, Cause, CodeMismatch, Lost, NoRoom
 from amends.core.saga.operation import AT_ONCE_DEFAULT, Blocking
 from amends.core.words.codec import Codec, Undecodable
 from amends.core.words.error_texts import clean, no_of, told
@@ -140,11 +140,11 @@ class LocalTransport:
         if attempt is None:
             work = self._find(call.operation, call.phase)
             if work is None:
-                return Faulty(f"no work for {call.operation}, {call.phase.value}, is loaded in this process")
+                return CodeMismatch(f"no work for {call.operation}, {call.phase.value}, is loaded in this process")
             try:
                 arguments = work.arguments(call.body)
             except Undecodable as error:
-                return Faulty(f"what is logged for {_named(call)} can't be read: {error.detail} at {error.path}")
+                return CodeMismatch(f"what is logged for {_named(call)} can't be read: {error.detail} at {error.path}")
             if not _blocks(work.function):
                 return await _do_here(call, work, arguments)
             started = self._start(call, work, arguments)
@@ -297,7 +297,7 @@ def _done(call: Outgoing, work: LocalWork, value: object) -> Came:
     try:
         return _answer(call, 200, _SUCCEEDED, work.reply(value))
     except Undecodable as error:
-        return Faulty(f"the work was done, but its reply can't be written: {error.detail} at {error.path}")
+        return CodeMismatch(f"the work was done, but its reply can't be written: {error.detail} at {error.path}")
 
 
 def _raised(call: Outgoing, work: LocalWork, function: object, error: BaseException) -> Came:
@@ -331,8 +331,8 @@ def _failed(call: Outgoing, cause: Cause, function: object, error: BaseException
 _SUCCEEDED: Final[Mapping[str, str]] = {OUTCOME_HEADER: "succeeded"}
 
 
-def _answer(call: Outgoing, status: int, headers: Mapping[str, str], body: bytes = NULL) -> Answered:
-    return Answered(status, headers, body, f"local:{call.step}", own=True)
+def _answer(call: Outgoing, status: int, headers: Mapping[str, str], body: bytes = NULL) -> CallResponse:
+    return CallResponse(status, headers, body, f"local:{call.step}", own=True)
 
 
 def _named(call: Outgoing) -> str:
@@ -429,7 +429,7 @@ class ServiceTransport:
             return Lost(
                 failed.cause, f"no answer from {shown}: {failed.detail}", f"no answer from {shown}: {failed.ours}"
             )
-        return Answered(said.status, said.headers, said.body[: REPLY_BYTES_MAX + 1], shown, own=True)
+        return CallResponse(said.status, said.headers, said.body[: REPLY_BYTES_MAX + 1], shown, own=True)
 
     async def close(self) -> None:
         """The service belongs to whoever made it."""

@@ -22,7 +22,7 @@ class Limit:
         return self.expired and self.task.uncancel() <= self.cancelling
 
 
-class Limits:
+class CallTimeouts:
     """The calls of one event loop that may take so many seconds."""
 
     def __init__(self, seconds: float) -> None:

@@ -21,14 +21,14 @@ class _Types(msgspec.Struct):
     reply: dict[str, Any] | None = None
 
 
-class _Step(msgspec.Struct):
+class _GraphStep(msgspec.Struct):
     name: str
     kind: Kind
     schemas: dict[str, _Types] = {}
 
 
-class _Stored(msgspec.Struct):
-    steps: list[_Step]
+class _GraphBody(msgspec.Struct):
+    steps: list[_GraphStep]
     input: dict[str, Any]
 
 
@@ -37,7 +37,7 @@ class Graph:
 
     def __init__(self, graph: bytes, policies: Mapping[str, ResolvedPolicy] | None = None) -> None:
         self._policies = policies or {}
-        known = msgspec.json.decode(graph, type=_Stored)
+        known = msgspec.json.decode(graph, type=_GraphBody)
         self.kinds: Mapping[str, Kind] = {step.name: step.kind for step in known.steps}
         self.input = Redaction(known.input)
         self._requests: dict[tuple[str, str], Redaction] = {}

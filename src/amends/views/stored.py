@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from amends.codecs.events import EventCodec as PlainEvents
+from amends.codecs.events import JsonEventCodec as PlainEvents
 from amends.core.run.definition import Definition
 from amends.core.run.offers import Offer
 from amends.core.run.record import RunRecord

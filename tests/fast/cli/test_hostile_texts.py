@@ -16,7 +16,7 @@ from amends.cli.main import run
 from amends.cli.output import as_json, say
 from amends.cli.texts.bodies import body_lines, curl_lines
 from amends.cli.texts.causes import causes_lines
-from amends.cli.texts.facts import Fact, History, event_lines
+from amends.cli.texts.facts import Fact, FactHistory, event_lines
 from amends.cli.texts.listing import Listed, listing
 from amends.cli.texts.story import Around, story
 from amends.cli.top import Snapshot, top_lines
@@ -126,10 +126,10 @@ FIELDS: Final = {
 KINDS: Final = [*(each.__name__ for each in get_args(Event)), "SomethingNew"]
 
 
-def a_history() -> History:
+def a_history() -> FactHistory:
     at = datetime(2026, 3, 2, 10, tzinfo=UTC)
     facts = [{"version": i, "at": at, "epoch": 1, "kind": kind, "data": FIELDS} for i, kind in enumerate(KINDS, 1)]
-    return History(msgspec.convert(facts, list[Fact], strict=False))
+    return FactHistory(msgspec.convert(facts, list[Fact], strict=False))
 
 
 DOWN: Final = msgspec.convert(

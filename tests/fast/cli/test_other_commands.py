@@ -11,7 +11,7 @@ import pytest
 from amends import Orchestrator
 from amends.cli.purge import age
 from amends.codecs.encrypted import key_name
-from amends.config.settings import Privacy, Settings
+from amends.config.settings import PrivacySettings, Settings
 from amends.config.values import Secret
 from amends.observers.signing import KEY_BYTES, key_of
 from amends.server.app import application
@@ -164,7 +164,11 @@ async def test_rekey_says_which_key_can_go_and_changes_nothing(tmp_path: Path) -
     log = f"sqlite:///{tmp_path}/shop.db"
     settings = tmp_path / "amends.toml"
     for number, keys in enumerate(([], KEYS[:1], KEYS[::-1]), start=1):
-        privacy = Privacy(encrypt=Secret(keys[0]), decrypt=tuple(map(Secret, keys[1:]))) if keys else Privacy()
+        privacy = (
+            PrivacySettings(encrypt=Secret(keys[0]), decrypt=tuple(map(Secret, keys[1:])))
+            if keys
+            else PrivacySettings()
+        )
         async with Orchestrator([basket], log=log, settings=Settings(privacy=privacy)) as runs:
             run = await runs.start(basket, 1_000, id=f"b-{number}")
             if number == 2:

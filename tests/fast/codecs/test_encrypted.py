@@ -9,8 +9,8 @@ import pytest
 from amends import Orchestrator, Rejected, Saga
 from amends.cli.main import run as amends
 from amends.codecs.encrypted import BadEncryptionKey, EncryptedEvents, new_key
-from amends.codecs.events import EventCodec
-from amends.config.settings import Privacy, Settings
+from amends.codecs.events import JsonEventCodec
+from amends.config.settings import PrivacySettings, Settings
 from amends.config.values import Secret
 from amends.core.run.events import Aborted, ActionSucceeded, Event
 from amends.core.words.codec import Undecodable
@@ -43,7 +43,7 @@ def opened(codec: EncryptedEvents, event: Event) -> Event:
 
 
 def test_what_is_written_is_read_again_and_says_nothing() -> None:
-    codec = EncryptedEvents(EventCodec(), [new_key()])
+    codec = EncryptedEvents(JsonEventCodec(), [new_key()])
     kind, body = codec.encode(EVENT)
     assert SECRET.encode() not in body
     assert codec.decode(kind, body, 5, 1) == EVENT
@@ -52,23 +52,23 @@ def test_what_is_written_is_read_again_and_says_nothing() -> None:
 
 def test_a_new_key_writes_and_the_old_one_still_reads() -> None:
     old, new = new_key(), new_key()
-    kind, body = EncryptedEvents(EventCodec(), [old]).encode(EVENT)
-    both = EncryptedEvents(EventCodec(), [new, old])
+    kind, body = EncryptedEvents(JsonEventCodec(), [old]).encode(EVENT)
+    both = EncryptedEvents(JsonEventCodec(), [new, old])
     assert both.decode(kind, body, 5, 1) == EVENT
     kind, body = both.encode(EVENT)
-    assert EncryptedEvents(EventCodec(), [new]).decode(kind, body, 5, 1) == EVENT
+    assert EncryptedEvents(JsonEventCodec(), [new]).decode(kind, body, 5, 1) == EVENT
     with pytest.raises(Undecodable, match=r"a key \([0-9a-f]{8}\) that isn't here: add it to privacy\.decrypt"):
-        EncryptedEvents(EventCodec(), [old]).decode(kind, body, 5, 1)
+        EncryptedEvents(JsonEventCodec(), [old]).decode(kind, body, 5, 1)
 
 
 def test_what_was_written_before_is_still_read() -> None:
-    kind, body = EventCodec().encode(EVENT)
-    assert EncryptedEvents(EventCodec(), [new_key()]).decode(kind, body, 5, 1) == EVENT
+    kind, body = JsonEventCodec().encode(EVENT)
+    assert EncryptedEvents(JsonEventCodec(), [new_key()]).decode(kind, body, 5, 1) == EVENT
 
 
 @pytest.mark.parametrize("where", [12, 40, -12])
 def test_a_changed_body_is_noticed(where: int) -> None:
-    codec = EncryptedEvents(EventCodec(), [new_key()])
+    codec = EncryptedEvents(JsonEventCodec(), [new_key()])
     kind, body = codec.encode(EVENT)
     other = b"A" if body[where : where + 1] != b"A" else b"B"
     changed = body[:where] + other + body[where + 1 :] if where != -1 else body
@@ -78,7 +78,7 @@ def test_a_changed_body_is_noticed(where: int) -> None:
 
 
 def test_a_body_is_of_its_kind_alone() -> None:
-    codec = EncryptedEvents(EventCodec(), [new_key()])
+    codec = EncryptedEvents(JsonEventCodec(), [new_key()])
     _, body = codec.encode(Aborted(5, 1, None, None, "cancelled: x"))
     with pytest.raises(Undecodable, match="or is another kind's"):
         codec.decode("AbortRequested", body, 5, 1)
@@ -87,7 +87,7 @@ def test_a_body_is_of_its_kind_alone() -> None:
 @pytest.mark.parametrize("text", ["", "short", "x" * 44, new_key()[:-4]], ids=["none", "short", "no key", "cut off"])
 def test_a_key_is_what_it_must_be(text: str) -> None:
     with pytest.raises(BadEncryptionKey, match="32 bytes in base64"):
-        EncryptedEvents(EventCodec(), [text])
+        EncryptedEvents(JsonEventCodec(), [text])
 
 
 def files_in(folder: Path) -> bytes:
@@ -99,7 +99,7 @@ async def test_a_run_lives_and_is_resumed_and_its_log_says_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     log, key = "sqlite:///runs.db", Secret(new_key())
-    settings = Settings(privacy=Privacy(encrypt=key))
+    settings = Settings(privacy=PrivacySettings(encrypt=key))
     async with Orchestrator([pay], log=log, settings=settings) as runs:
         started = await runs.start(pay, SECRET, id="p-1")
         assert f"{SECRET} is declined" in str(await started.outcome())
@@ -109,7 +109,9 @@ async def test_a_run_lives_and_is_resumed_and_its_log_says_nothing(
     async with Orchestrator([pay], log=log, settings=settings) as runs:
         assert "declined" in str(await runs.get("p-1").outcome())
     with pytest.raises(LogDamaged, match=r"privacy\.decrypt"):
-        async with Orchestrator([pay], log=log, settings=Settings(privacy=Privacy(encrypt=Secret(new_key())))) as runs:
+        async with Orchestrator(
+            [pay], log=log, settings=Settings(privacy=PrivacySettings(encrypt=Secret(new_key())))
+        ) as runs:
             await runs.get("p-1").outcome()
 
 
@@ -117,13 +119,13 @@ def test_a_key_is_made_once_and_printed(capsys: pytest.CaptureFixture[str]) -> N
     assert amends(["token", "key"]) == 0
     made = capsys.readouterr().out.strip()
     assert re.fullmatch(r"[A-Za-z0-9_-]{43}=", made)
-    assert opened(EncryptedEvents(EventCodec(), [made]), EVENT) == EVENT
+    assert opened(EncryptedEvents(JsonEventCodec(), [made]), EVENT) == EVENT
 
 
 def test_without_the_key_it_is_said_what_is_missing() -> None:
-    kind, body = EncryptedEvents(EventCodec(), [new_key()]).encode(EVENT)
+    kind, body = EncryptedEvents(JsonEventCodec(), [new_key()]).encode(EVENT)
     with pytest.raises(Undecodable, match=r"is encrypted, and its key isn't here: \[privacy\] encrypt in amends\.toml"):
-        EventCodec().decode(kind, body, 5, 1)
+        JsonEventCodec().decode(kind, body, 5, 1)
 
 
 async def test_looking_without_the_key_is_an_answer_and_no_traceback(
@@ -133,7 +135,7 @@ async def test_looking_without_the_key_is_an_answer_and_no_traceback(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    settings = Settings(privacy=Privacy(encrypt=Secret(new_key())))
+    settings = Settings(privacy=PrivacySettings(encrypt=Secret(new_key())))
     async with Orchestrator([pay], log="sqlite:///runs.db", settings=settings) as runs:
         await (await runs.start(pay, SECRET, id="p-1")).outcome()
     code = await asyncio.to_thread(amends, ["show", "p-1", "--log", "sqlite:///runs.db"])

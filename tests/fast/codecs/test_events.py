@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amends.codecs.events import EventCodec
+from amends.codecs.events import JsonEventCodec
 from amends.core.run.events import EVENT_TYPES, ActionSucceeded, Event, RunEnded, StepSkipped
 from amends.core.words.codec import Undecodable
 
-CODEC = EventCodec()
+CODEC = JsonEventCodec()
 Annotation: TypeAlias = Any
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=8)

@@ -14,10 +14,10 @@ from typing import Any, Literal
 import pytest
 
 from amends.client.events import EventsRead
-from amends.client.protocol import Said, refusal
+from amends.client.protocol import ServerResponse, refusal
 from amends.codecs.json import JsonCodec, canonical
 from amends.config.values import Seconds, Size, looked_up
-from amends.core.run.answers import Answered, read_answer
+from amends.core.run.answers import CallResponse, read_answer
 from amends.core.words.error_texts import clean
 from amends.core.words.keys import Phase, encode_item, parse_key
 from amends.participant.access import ServiceAccess
@@ -92,11 +92,11 @@ def text(body: bytes) -> str:
     return body.decode("latin-1")
 
 
-def answer(body: bytes, **headers: str) -> Answered:
-    return Answered(500, {"content-type": "application/problem+json", **headers}, body)
+def answer(body: bytes, **headers: str) -> CallResponse:
+    return CallResponse(500, {"content-type": "application/problem+json", **headers}, body)
 
 
-def read(came: Answered) -> object:
+def read(came: CallResponse) -> object:
     return read_answer(came, phase=Phase.ACTION, retriable=False, decode=CODEC.decoder(Order), now=0)
 
 
@@ -140,7 +140,7 @@ READERS: dict[str, Callable[[bytes], object]] = {
     "Saga-Callback": lambda body: ACCESS.callback(text(body)),
     "a callback token": lambda body: TOKENS.key(text(body)),
     "a stream of events": stream,
-    "a refusal": lambda body: refusal(Said(400, {}, body)),
+    "a refusal": lambda body: refusal(ServerResponse(400, {}, body)),
     "a text to be shown": lambda body: clean(text(body)),
     "a duration": lambda body: Seconds.parse(text(body)),
     "a size": lambda body: Size.parse(text(body)),

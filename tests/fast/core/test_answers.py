@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from amends.codecs.json import JsonCodec
 from amends.core.run.answers import (
     CONTRACT,
-    Answered,
+    CallResponse,
     Came,
     Cause,
+    CodeMismatch,
     Decoder,
-    Faulty,
     Halt,
     Lost,
     NotSent,
@@ -62,11 +62,11 @@ def answer(
     repeated: frozenset[str] = frozenset(),
     own: bool = False,
     **headers: str,
-) -> Answered:
+) -> CallResponse:
     given = {name.replace("_", "-"): value for name, value in headers.items()}
     if word is not None:
         given["saga-outcome"] = word
-    return Answered(status, given, body, URL, repeated, own)
+    return CallResponse(status, given, body, URL, repeated, own)
 
 
 def problem(name: str, **fields: object) -> bytes:
@@ -108,7 +108,7 @@ def same(row: str, came: Came, outcome: str) -> Case:
 
 TABLE = [
     same("1 not sent", NotSent("refused"), "unknown not-sent"),
-    same("1 own code and the call don't fit", Faulty("no such field"), "halt author-error"),
+    same("1 own code and the call don't fit", CodeMismatch("no such field"), "halt author-error"),
     same("own request", answer(400, None, problem("urn:amends:request-invalid"), own=True), "halt author-error"),
     same("own reply", answer(422, None, problem("urn:amends:reply-invalid"), own=True), "halt author-error"),
     Case(
@@ -194,7 +194,7 @@ def test_every_row_of_the_table_is_met_by_a_case() -> None:
 
     met: set[str] = set()
     for case in TABLE:
-        if isinstance(case.came, Answered):
+        if isinstance(case.came, CallResponse):
             seen = Seen(case.came, retriable=False, decode=None, now=0)
             met.add(next(row.name for row in CONTRACT if row.matches(seen)))
     assert met == {row.name for row in CONTRACT}
@@ -330,7 +330,7 @@ NOW = 1_772_420_400 * MICROSECONDS  # the same moment
 )
 def test_patience_is_asked_for_in_seconds_or_by_date(headers: Mapping[str, str], expected: int) -> None:
     for status in (503, 429):
-        outcome = read(Answered(status, headers, b""), now=NOW)
+        outcome = read(CallResponse(status, headers, b""), now=NOW)
         assert isinstance(outcome, Unknown)
         assert outcome.retry_after == expected
 
@@ -356,7 +356,7 @@ BODIES = (
     ).map(lambda each: json.dumps(each).encode())
 )
 ANSWERS = st.builds(
-    Answered,
+    CallResponse,
     st.integers(-1, 700) | st.sampled_from([200, 202, 409, 410, 412, 503]),
     st.dictionaries(NAMES, TEXTS),
     BODIES,
@@ -365,7 +365,7 @@ ANSWERS = st.builds(
 )
 
 
-OTHERS = st.builds(NotSent, TEXTS) | st.builds(Faulty, TEXTS) | st.builds(Lost, st.sampled_from(Cause), TEXTS)
+OTHERS = st.builds(NotSent, TEXTS) | st.builds(CodeMismatch, TEXTS) | st.builds(Lost, st.sampled_from(Cause), TEXTS)
 
 
 @given(
@@ -381,18 +381,18 @@ def test_every_answer_has_an_outcome_and_success_only_by_the_header(
     outcome = read(came, phase, retriable=retriable, decode=decode, now=now)
     match outcome:
         case Succeeded(reply, word):
-            assert isinstance(came, Answered)
+            assert isinstance(came, CallResponse)
             assert came.headers["saga-outcome"] == word
             assert "saga-outcome" not in came.repeated
             assert 200 <= came.status < 500
             assert word == "succeeded" or phase is COMPENSATION
             json.loads(reply)
         case SaidNo(word=word):
-            assert isinstance(came, Answered)
+            assert isinstance(came, CallResponse)
             assert came.headers["saga-outcome"] == word
             assert phase is not COMPENSATION
         case Pending():
-            assert isinstance(came, Answered)
+            assert isinstance(came, CallResponse)
             assert came.headers["saga-outcome"] == "pending"
         case Unknown(detail=detail, retry_after=patience):
             assert 0 <= patience <= HOUR
@@ -412,6 +412,6 @@ def test_what_is_read_without_the_table_is_what_the_table_says(
     for status in (199, 200, 201, 204, 409, 503):
         for word in ("succeeded", "succeeded ", "Succeeded", "noop", None):
             for body in (BODY, b" " + BODY + b"\n", b"{}", b"", b"x", BODY + b" " * REPLY_BYTES_MAX):
-                came = Answered(status, {} if word is None else {"saga-outcome": word}, body, URL, repeated)
+                came = CallResponse(status, {} if word is None else {"saga-outcome": word}, body, URL, repeated)
                 plain = read_answer(came, phase=phase, retriable=False, decode=decode, now=0)
                 assert plain == read_answer(came, phase=phase, retriable=False, decode=decode, now=0, table=CONTRACT)

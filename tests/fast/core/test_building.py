@@ -211,7 +211,7 @@ def test_a_question_that_got_lost_is_told_as_it_was_asked() -> None:
         ask(str, "second?", within=timedelta(hours=1))
         return {"x": Barrier.act("third")}
 
-    assert "so a call got lost: Asked(reply_type=<class 'str'>, question='first?'" in error_of(builds)
+    assert "so a call got lost: Question(reply_type=<class 'str'>, question='first?'" in error_of(builds)
 
 
 @dataclass

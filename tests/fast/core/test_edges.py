@@ -14,12 +14,12 @@ from amends.codecs.json import JsonCodec
 from amends.core.run import answers
 from amends.core.run.answers import (
     NULL,
-    Answered,
+    AnswerRule,
+    CallResponse,
     Cause,
     Halt,
     Outcome,
     Pending,
-    Row,
     SaidNo,
     Succeeded,
     Unknown,
@@ -54,24 +54,24 @@ from tests.support.stories import Ask, Asked, Barrier, Once, Plain, Story, c, gi
 # -- answers
 
 
-def read(came: Answered, phase: Phase = Phase.ACTION, **more: Any) -> Outcome:  # noqa: ANN401 - as `read_answer`
+def read(came: CallResponse, phase: Phase = Phase.ACTION, **more: Any) -> Outcome:  # noqa: ANN401 - as `read_answer`
     asked: dict[str, Any] = {"retriable": False, "decode": None, "now": 0, **more}
     return read_answer(came, phase=phase, **asked)
 
 
-def answer(status: int, body: bytes = b"", **headers: str) -> Answered:
-    return Answered(status, {name.replace("_", "-"): each for name, each in headers.items()}, body)
+def answer(status: int, body: bytes = b"", **headers: str) -> CallResponse:
+    return CallResponse(status, {name.replace("_", "-"): each for name, each in headers.items()}, body)
 
 
 def test_a_table_of_an_apis_own_is_asked_also_where_the_answer_is_a_plain_yes() -> None:
-    busy = (Row("rest", lambda _: True, answers.every(answers.again(Cause.BUSY))),)
+    busy = (AnswerRule("rest", lambda _: True, answers.every(answers.again(Cause.BUSY))),)
     yes = answer(200, b"1", saga_outcome="succeeded")
     assert read(yes, decode=JsonCodec().decoder(int)) == Succeeded(b"1")
     assert isinstance(read(yes, decode=JsonCodec().decoder(int), table=busy), Unknown)
 
 
 def test_a_reply_at_the_limit_is_whole_by_an_apis_own_table_too() -> None:
-    table = (Row("rest", lambda _: True, answers.every(answers.succeeded)),)
+    table = (AnswerRule("rest", lambda _: True, answers.every(answers.succeeded)),)
     decode = JsonCodec().decoder(str)
     body = b'"' + b"x" * (REPLY_BYTES_MAX - 2) + b'"'
     assert read(answer(200, body), decode=decode, table=table) == Succeeded(body)
@@ -80,11 +80,11 @@ def test_a_reply_at_the_limit_is_whole_by_an_apis_own_table_too() -> None:
 
 def test_a_table_of_an_apis_own_is_made_of_the_same_verdicts() -> None:
     table = (
-        Row("gone", answers.status(404, 410), answers.every(answers.undone("noop"))),
-        Row("known", answers.problem("no-stock"), answers.every(answers.said_no("rejected", "none left"))),
-        Row("by word", answers.word("succeeded"), answers.every(answers.succeeded)),
-        Row("mixed", answers.status(202), answers.phases(*map(answers.halt, "acps", "acps"))),
-        Row("rest", lambda _: True, answers.every(answers.again(Cause.BUSY, ", busy", counted=False))),
+        AnswerRule("gone", answers.status(404, 410), answers.every(answers.undone("noop"))),
+        AnswerRule("known", answers.problem("no-stock"), answers.every(answers.said_no("rejected", "none left"))),
+        AnswerRule("by word", answers.word("succeeded"), answers.every(answers.succeeded)),
+        AnswerRule("mixed", answers.status(202), answers.phases(*map(answers.halt, "acps", "acps"))),
+        AnswerRule("rest", lambda _: True, answers.every(answers.again(Cause.BUSY, ", busy", counted=False))),
     )
     for phase in Phase:
         assert read(answer(410), phase, table=table) == Succeeded(NULL, "noop")
@@ -95,11 +95,11 @@ def test_a_table_of_an_apis_own_is_made_of_the_same_verdicts() -> None:
 
 
 def test_a_word_that_came_twice_is_no_word() -> None:
-    twice = Answered(200, {"saga-outcome": "succeeded"}, b"", "", frozenset({"saga-outcome"}))
+    twice = CallResponse(200, {"saga-outcome": "succeeded"}, b"", "", frozenset({"saga-outcome"}))
     assert read(twice) == Unknown(Cause.PROTOCOL, "200 with Saga-Outcome more than once")
-    other = Answered(200, {"saga-outcome": "done"}, b"")
+    other = CallResponse(200, {"saga-outcome": "done"}, b"")
     assert read(other) == Unknown(Cause.PROTOCOL, "200 with Saga-Outcome 'done', no word of the contract")
-    assert read(Answered(200, {"saga-outcome": "pending"}, b"")) == Pending()
+    assert read(CallResponse(200, {"saga-outcome": "pending"}, b"")) == Pending()
 
 
 @pytest.mark.parametrize("status", [400, 401])

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from amends.core.run import events as e
-from amends.core.run.answers import CONTRACT, Answered, read_answer
-from amends.core.run.commands import Begin, Refusal, Start
+from amends.core.run.answers import CONTRACT, CallResponse, read_answer
+from amends.core.run.commands import Begin, Refusal, StartRun
 from amends.core.run.decide import decide
 from amends.core.run.evolve import evolve, fold
 from amends.core.run.owed import deadline_of, withdrawable
@@ -47,7 +47,7 @@ def test_a_fact_about_what_was_never_requested_is_refused() -> None:
 def test_a_run_begins_once() -> None:
     story = Story(c("a"))
     with pytest.raises(TypeError, match="run-1 has begun already"):
-        decide(story.definition, story.record, Start(story.now, 1, "run-1", b'"x"', None))
+        decide(story.definition, story.record, StartRun(story.now, 1, "run-1", b'"x"', None))
 
 
 def test_a_quarantined_run_is_stuck_and_says_why() -> None:
@@ -154,6 +154,6 @@ def test_refusals_carry_what_a_program_needs() -> None:
 
 
 def test_a_table_that_leaves_an_answer_out_is_no_table() -> None:
-    came, short = Answered(500, {}, b""), CONTRACT[:1]
+    came, short = CallResponse(500, {}, b""), CONTRACT[:1]
     with pytest.raises(AssertionError, match="the last row of a table matches everything"):
         read_answer(came, phase=Phase.ACTION, retriable=False, decode=None, now=0, table=short)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from amends.core.run.answers import Cause, Halt, SaidNo, Succeeded, Unknown
-from amends.core.run.commands import Adopted, Begin, Cancel, Command, Reply, Start
+from amends.core.run.commands import Adopted, Begin, Cancel, Command, Reply, StartRun
 from amends.core.run.decide import Decision, decide, start
 from amends.core.run.definition import Definition
 from amends.core.run.record import RunRecord, RunState
@@ -33,7 +33,7 @@ class Run:
         first, then = c("m", many(*self.items, does=does)), c("k", many(*self.items, does=does), reads="m")
         self.definition: Definition = definition_of(c("a"), first, then)
         self.epoch = 1
-        self.record: RunRecord = start(self.definition, Start(BEGIN, 1, "run-1", b'"x"')).record
+        self.record: RunRecord = start(self.definition, StartRun(BEGIN, 1, "run-1", b'"x"')).record
 
     def do(self, command: Command) -> None:
         decided = decide(self.definition, self.record, command)

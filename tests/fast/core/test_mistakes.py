@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from amends.codecs.events import EventCodec
+from amends.codecs.events import JsonEventCodec
 from amends.core.run.decide import BuilderFailed
 from amends.core.run.events import NoticeFailed
 from amends.core.saga.operation import Participant, operation
@@ -56,7 +56,7 @@ ODD: list[BaseException] = [
 
 def logged(story: Story) -> str:
     """All its events, written and read again."""
-    codec = EventCodec()
+    codec = JsonEventCodec()
     for event in story.events:
         kind, body = codec.encode(event)
         assert codec.decode(kind, body, event.at, event.epoch) == event

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from amends.core.run.commands import Abandon, Answer, Cancel, Refusal, Resolve, Retry, Skip, Verb
+from amends.core.run.commands import Abandon, AnswerQuestion, Cancel, Refusal, Resolve, RetryStep, Skip, Verb
 from amends.core.run.decide import decide
 from amends.core.run.definition import Definition
 from amends.core.run.offers import OFFERED_MARKS_MAX, Offer, offers
@@ -28,15 +28,15 @@ def verb_of(offer: Offer, at: int, reply: bytes | None = None) -> Verb:
     step, item = offer.step, offer.item or None
     match offer.verb, offer.outcome:
         case "retry", None:
-            return Retry(at, 0, ANN, step or None, item)
+            return RetryStep(at, 0, ANN, step or None, item)
         case "skip", None:
             return Skip(at, 0, ANN, step, item)
         case "resolve", "succeeded" | "rejected" | "undone" as outcome:
             return Resolve(at, 0, ANN, step, outcome, reply, item)
         case "answer", "succeeded":
-            return Answer(at, 0, ANN, step, reply or b"null", item)
+            return AnswerQuestion(at, 0, ANN, step, reply or b"null", item)
         case "answer", "rejected":
-            return Answer(at, 0, ANN, step, None, item)
+            return AnswerQuestion(at, 0, ANN, step, None, item)
         case "cancel" | "compensate" as verb, None:
             return Cancel(at, 0, ANN, verb)
         case "abandon", None:

@@ -22,7 +22,7 @@ from typing_extensions import override
 
 from amends import orchestrator as compose
 from amends.codecs.json import JsonCodec
-from amends.core.run.answers import Answered, Came, Cause, Lost, NotSent
+from amends.core.run.answers import CallResponse, Came, Cause, Lost, NotSent
 from amends.core.run.definition import Definition
 from amends.core.saga.operation import AT_ONCE_DEFAULT, Call, Participant, Rest, Route, operation
 from amends.core.saga.saga import Saga
@@ -94,17 +94,17 @@ def seconds() -> float:
 # -- participants
 
 
-def yes(reply: bytes = b'"done"') -> Answered:
-    return Answered(200, {"saga-outcome": "succeeded"}, reply, "pretend")
+def yes(reply: bytes = b'"done"') -> CallResponse:
+    return CallResponse(200, {"saga-outcome": "succeeded"}, reply, "pretend")
 
 
-def no(code: str = "sold-out") -> Answered:
+def no(code: str = "sold-out") -> CallResponse:
     body = f'{{"type":"urn:amends:rejected","code":"{code}","detail":"no"}}'.encode()
-    return Answered(409, {"saga-outcome": "rejected"}, body, "pretend")
+    return CallResponse(409, {"saga-outcome": "rejected"}, body, "pretend")
 
 
-def busy(retry_after: str | None = None) -> Answered:
-    return Answered(503, {} if retry_after is None else {"retry-after": retry_after}, b"", "pretend")
+def busy(retry_after: str | None = None) -> CallResponse:
+    return CallResponse(503, {} if retry_after is None else {"retry-after": retry_after}, b"", "pretend")
 
 
 LOST: Final = Lost(Cause.TIMED_OUT, "no answer")

@@ -9,8 +9,8 @@ from typing import Final
 
 import pytest
 
-from amends.core.run.answers import Answered, Came, Cause, Halt, Lost, NotSent, SaidNo, Succeeded, Unknown
-from amends.core.run.commands import Retry as RetryVerb
+from amends.core.run.answers import CallResponse, Came, Cause, Halt, Lost, NotSent, SaidNo, Succeeded, Unknown
+from amends.core.run.commands import RetryStep as RetryVerb
 from amends.core.run.events import RetryAsked, Who
 from amends.core.saga.operation import Call, CircuitLimits, Participant, operation
 from amends.core.saga.outcomes import Compensated, Completed, Unfinished
@@ -268,7 +268,7 @@ def test_closing_ends_the_trials() -> None:
 
 def test_what_the_answers_were_is_told() -> None:
     order = order_saga()
-    shop = Pretend(lambda _: Answered(503, {}, b"", "http://inventory:8001/saga/reserve"))
+    shop = Pretend(lambda _: CallResponse(503, {}, b"", "http://inventory:8001/saga/reserve"))
 
     async def test() -> None:
         async with opened([order], shop=shop) as runs:

@@ -10,12 +10,12 @@ import pytest
 
 from amends import Call, Policy, Redacted, Retry, Saga, run
 from amends.core.run import events as e
-from amends.core.run.answers import Answered, Cause
+from amends.core.run.answers import CallResponse, Cause
 from amends.core.run.decision import failed
 from amends.core.saga.outcomes import Compensated, Completed
 from amends.core.words.keys import Phase
 from amends.core.words.limits import REASON_CHARACTERS_MAX
-from amends.engine.failure_log import LINES_MAX, WITHIN_SECONDS, Failures
+from amends.engine.failure_log import LINES_MAX, WITHIN_SECONDS, FailureLog
 from tests.fast.engine.support import UNREACHED, Pretend, Script, Shop, opened, order_saga, virtually, yes
 from tests.support.stories import Story, c
 
@@ -29,7 +29,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 def test_a_503_is_told_as_an_answer_with_its_own_words(caplog: pytest.LogCaptureFixture) -> None:
     body = json.dumps({"detail": "the disk is full"}).encode()
-    broken = Answered(503, {"content-type": "application/json"}, body, "http://shop/act")
+    broken = CallResponse(503, {"content-type": "application/json"}, body, "http://shop/act")
     shop = Pretend(Script(reserve=broken))
 
     async def test() -> None:
@@ -48,7 +48,7 @@ def test_a_503_is_told_as_an_answer_with_its_own_words(caplog: pytest.LogCapture
 
 def test_a_compensation_that_fails_is_told_too(caplog: pytest.LogCaptureFixture) -> None:
     shop = Pretend(
-        Script(pay=Answered(409, {"saga-outcome": "rejected"}, b"{}", "x"), reserve_compensation=[UNREACHED, yes()])
+        Script(pay=CallResponse(409, {"saga-outcome": "rejected"}, b"{}", "x"), reserve_compensation=[UNREACHED, yes()])
     )
 
     async def test() -> None:
@@ -92,7 +92,7 @@ def test_run_says_that_a_step_is_tried_again_and_where_it_failed(caplog: pytest.
 
 def test_an_outage_is_told_in_a_few_lines_and_the_rest_is_counted(caplog: pytest.LogCaptureFixture) -> None:
     now = [0.0]
-    failures = Failures(lambda: now[0])
+    failures = FailureLog(lambda: now[0])
     story = Story(c("a"))
     over = e.AttemptFailed(0, 1, "a", "", Phase.ACTION, Cause.LOST, "cut off", 1_000_000, counted=True)
     failures.tell(story.definition, story.record, [over] * (LINES_MAX + 7))
@@ -105,7 +105,7 @@ def test_an_outage_is_told_in_a_few_lines_and_the_rest_is_counted(caplog: pytest
 @pytest.mark.parametrize("cause", [Cause.PENDING, Cause.IN_PROGRESS, Cause.WITHDRAWN])
 def test_work_that_goes_on_is_no_failure(cause: Cause, caplog: pytest.LogCaptureFixture) -> None:
     over = e.AttemptFailed(0, 1, "a", "", Phase.ACTION, cause, "still at work", 1_000_000, counted=False)
-    Failures(lambda: 0.0).tell(Story(c("a")).definition, Story(c("a")).record, [over])
+    FailureLog(lambda: 0.0).tell(Story(c("a")).definition, Story(c("a")).record, [over])
     assert not lines(caplog)
 
 
@@ -127,7 +127,7 @@ def test_an_error_that_may_repeat_a_hidden_value_is_not_written_to_the_log(caplo
     def reserve(payer: Payer) -> Call[str]:
         return Shop.act(payer.card)
 
-    refused = Answered(503, {"content-type": "text/plain"}, b"no money on 4111-7351", "http://shop/act")
+    refused = CallResponse(503, {"content-type": "text/plain"}, b"no money on 4111-7351", "http://shop/act")
 
     async def test() -> None:
         async with opened([saga], shop=Pretend(Script(reserve=refused))) as runs:

@@ -14,7 +14,7 @@ from datetime import timedelta
 
 import pytest
 
-from amends.core.run.answers import Answered, Came, Cause, Halt, Outcome, Pending, SaidNo, Succeeded, Unknown
+from amends.core.run.answers import CallResponse, Came, Cause, Halt, Outcome, Pending, SaidNo, Succeeded, Unknown
 from amends.core.run.commands import Reply
 from amends.core.saga.operation import Call
 from amends.core.saga.outcomes import Completed, Stuck
@@ -43,7 +43,7 @@ from tests.fast.engine.support import (
     yes,
 )
 
-STALE = Answered(412, {"content-type": "application/problem+json"}, b'{"type":"urn:amends:stale-epoch"}', "pretend")
+STALE = CallResponse(412, {"content-type": "application/problem+json"}, b'{"type":"urn:amends:stale-epoch"}', "pretend")
 
 
 class Two:

@@ -10,7 +10,7 @@ from amends.core.saga.outcomes import Compensated, Completed
 from amends.core.saga.saga import Saga
 from amends.core.words.errors import AmendsError
 from amends.core.words.keys import Phase
-from amends.engine.lanes import Lane, Waiting
+from amends.engine.lanes import Lane, QueuedCall
 from amends.orchestrator import Orchestrator
 from amends.ports.transport import Outgoing
 from tests.fast.engine.support import (
@@ -156,15 +156,15 @@ def test_a_log_that_cannot_be_closed_cleanly_still_lets_go_of_the_rest() -> None
 
 
 def test_a_lane_forgets_who_left_the_queue() -> None:
-    lane: Lane[Waiting] = Lane("p", Pretend(), at_once=1)
-    calls = [Waiting(urgent=i % 3 == 0) for i in range(100)]
+    lane: Lane[QueuedCall] = Lane("p", Pretend(), at_once=1)
+    calls = [QueuedCall(urgent=i % 3 == 0) for i in range(100)]
     assert [lane.enter(each) for each in calls].count(True) == 1
     assert lane.waiting == 99
     for each in calls[1:50]:
         each.gone = True
         assert lane.leave(each) is None
     assert lane.waiting == 50
-    order: list[Waiting] = []
+    order: list[QueuedCall] = []
     following = lane.leave(calls[0])
     while following is not None:
         order.append(following)

@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 
 from amends.core.words.errors import LogBroken, LogUnavailable, LogUnclear
-from amends.engine.group_commit import BATCH_BYTES_MAX, HALVED_MIN, HELD_SECONDS, Writer
+from amends.engine.group_commit import BATCH_BYTES_MAX, HALVED_MIN, HELD_SECONDS, GroupCommit
 from amends.ports.log import Append, RunRow, Start, StoredEvent, TransactionLog, Written
 from tests.fast.engine.support import virtually
 
@@ -64,7 +64,7 @@ class Office:
     def __init__(self, log: Elsewhere) -> None:
         self.log = log
         self.broke: list[LogBroken] = []
-        self.writer = Writer(cast("TransactionLog", log), self.broke.append)
+        self.writer = GroupCommit(cast("TransactionLog", log), self.broke.append)
         self.then: Callable[[str], object] = str  # what whoever was told does next
         self.writer.start()
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from amends.logs.sqlite.log import SqliteLog
-from amends.logs.sqlite.writer import Writer
+from amends.logs.sqlite.writer import SqliteWriter
 from amends.ports.log import Append, Start, Written
 from amends.testing.contracts.log_entries import append, start
 
@@ -16,13 +16,13 @@ ONE_BY_ONE = "_append_one_by_one"
 def separately(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How large the batches were that had to be written one by one."""
     sizes: list[int] = []
-    real = getattr(Writer, ONE_BY_ONE)
+    real = getattr(SqliteWriter, ONE_BY_ONE)
 
-    def counted(self: Writer, batch: list[Start | Append]) -> object:
+    def counted(self: SqliteWriter, batch: list[Start | Append]) -> object:
         sizes.append(len(batch))
         return real(self, batch)
 
-    monkeypatch.setattr(Writer, ONE_BY_ONE, counted)
+    monkeypatch.setattr(SqliteWriter, ONE_BY_ONE, counted)
     return sizes
 
 

@@ -22,11 +22,11 @@ from amends.logs.memory import MemoryLog
 from amends.logs.sqlite import log as log_module
 from amends.logs.sqlite import opening, pace
 from amends.logs.sqlite import reader as reader_module
-from amends.logs.sqlite.lane import Lane
+from amends.logs.sqlite.lane import SqliteThread
 from amends.logs.sqlite.lock import LockFile
 from amends.logs.sqlite.log import ReadingThread, SqliteLog, check_place, open_readonly
 from amends.logs.sqlite.reader import Reader
-from amends.logs.sqlite.writer import Writer
+from amends.logs.sqlite.writer import SqliteWriter
 from amends.ports.log import ACCEPTED, Find
 from amends.testing.contracts.log_entries import ORDERS, append, row, start, write
 from tests.fast.logs.test_sqlite_faults import sqlite_error
@@ -189,7 +189,7 @@ def test_a_log_is_its_users_alone(path: Path) -> None:
     lock = LockFile(path)
     try:
         lock.take()
-        writer = Writer(path, "me")
+        writer = SqliteWriter(path, "me")
         writer.append([start("a")])
     finally:
         os.umask(before)
@@ -204,9 +204,9 @@ def test_a_log_is_its_users_alone(path: Path) -> None:
 def test_a_log_that_every_user_can_read_is_told_of_and_left_as_it_is(
     path: Path, mode: int, *, warned: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    Writer(path, "me").close()
+    SqliteWriter(path, "me").close()
     path.chmod(mode)
-    Writer(path, "me").close()
+    SqliteWriter(path, "me").close()
     assert stat.S_IMODE(path.stat().st_mode) == mode
     assert ("Every user of this machine can read" in caplog.text) is warned
 
@@ -404,18 +404,18 @@ def test_what_sqlite_can_not_do_just_now_is_no_damage(path: Path, monkeypatch: p
 
 
 def test_a_writer_that_can_not_say_it_is_there_lets_go_of_the_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(_writer: Writer) -> None:
+    def fails(_writer: SqliteWriter) -> None:
         raise IO_ERROR
 
-    monkeypatch.setattr(Writer, "_begin_work", fails)
+    monkeypatch.setattr(SqliteWriter, "_begin_work", fails)
     with pytest.raises(LogUnavailable, match="SQLITE_IOERR"):
-        Writer(path, "me")
+        SqliteWriter(path, "me")
     monkeypatch.undo()
-    Writer(path, "me").close()
+    SqliteWriter(path, "me").close()
 
 
 def test_a_writer_that_can_not_say_goodbye_closes_all_the_same(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    writer = Writer(path, "me")
+    writer = SqliteWriter(path, "me")
 
     def fails() -> None:
         raise IO_ERROR
@@ -427,7 +427,7 @@ def test_a_writer_that_can_not_say_goodbye_closes_all_the_same(path: Path, monke
 
 
 def test_a_checkpoint_that_fails_ends_the_writing_and_is_not_tried_again(path: Path) -> None:
-    writer = Writer(path, "me")
+    writer = SqliteWriter(path, "me")
     breaking: Any = Breaking(writer.connection, "PRAGMA wal_checkpoint", IO_ERROR)
     writer.connection = breaking
     writer.checkpoint()
@@ -443,7 +443,7 @@ def test_a_checkpoint_that_fails_ends_the_writing_and_is_not_tried_again(path: P
 def test_a_checkpoint_without_room_is_made_later_and_the_log_goes_on(
     path: Path, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    writer = Writer(path, "me")
+    writer = SqliteWriter(path, "me")
     real = writer.connection
     breaking: Any = Breaking(real, "PRAGMA wal_checkpoint", sqlite_error(getattr(sqlite3, name), name))
     writer.connection = breaking
@@ -466,13 +466,13 @@ def test_waits_of_a_log_from_the_future_last_as_long_as_they_were_to(path: Path)
     """The clock was set back by an hour while the log was closed; a run that wasn't written then keeps its moment."""
     now = time.time_ns() // 1_000
     hour, wait = 3_600_000_000, 90_000_000
-    writer = Writer(path, "me")
+    writer = SqliteWriter(path, "me")
     writer.append([start("future"), start("past")])
     set_row = "UPDATE runs SET owner = NULL, updated_at = ?, due_at = ? WHERE id = ?"
     writer.connection.execute(set_row, (now + hour, now + hour + wait, "future"))
     writer.connection.execute(set_row, (now - hour, now + hour, "past"))
     writer.close()
-    writer = Writer(path, "me too")
+    writer = SqliteWriter(path, "me too")
     due = dict(writer.connection.execute("SELECT id, due_at FROM runs"))
     writer.close()
     assert 0 <= due["future"] - (now + wait) < hour / 2
@@ -480,7 +480,7 @@ def test_waits_of_a_log_from_the_future_last_as_long_as_they_were_to(path: Path)
 
 
 def test_a_rollback_that_fails_ends_the_writing(path: Path) -> None:
-    writer = Writer(path, "me")
+    writer = SqliteWriter(path, "me")
     breaking: Any = Breaking(writer.connection, "ROLLBACK", IO_ERROR)
     writer.connection = breaking
 
@@ -494,7 +494,7 @@ def test_a_rollback_that_fails_ends_the_writing(path: Path) -> None:
 
 
 def test_a_value_that_sqlite_can_not_take_is_the_callers_mistake_and_the_log_goes_on(path: Path) -> None:
-    writer = Writer(path, "me")
+    writer = SqliteWriter(path, "me")
 
     def mistaken() -> None:
         writer.connection.execute("SELECT ?", (object(),))
@@ -507,7 +507,7 @@ def test_a_value_that_sqlite_can_not_take_is_the_callers_mistake_and_the_log_goe
 
 
 def test_a_transaction_that_can_not_begin_for_another_reason_is_not_waited_for(path: Path) -> None:
-    writer = Writer(path, "me")
+    writer = SqliteWriter(path, "me")
     error = sqlite3.OperationalError("disk I/O error")
     error.sqlite_errorcode, error.sqlite_errorname = sqlite3.SQLITE_IOERR, "SQLITE_IOERR"
     breaking: Any = Breaking(writer.connection, "BEGIN IMMEDIATE", error)
@@ -545,7 +545,7 @@ async def test_a_sqlite_that_can_not_change_threads_writes_on_its_own(
 
 
 def test_an_answer_to_a_loop_that_is_closed_is_nobodys() -> None:
-    lane = Lane("lane")
+    lane = SqliteThread("lane")
     loop = asyncio.new_event_loop()
     answer: asyncio.Future[None] = loop.create_future()
     loop.close()

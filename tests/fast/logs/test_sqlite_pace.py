@@ -8,7 +8,7 @@ import pytest
 from amends.logs.sqlite import log as log_module
 from amends.logs.sqlite.log import SqliteLog
 from amends.logs.sqlite.pace import LOOK_AGAIN_EVERY, QUICK_SECONDS, Pace
-from amends.logs.sqlite.writer import Writer
+from amends.logs.sqlite.writer import SqliteWriter
 from amends.testing.contracts.log_entries import append, start, write
 
 
@@ -36,13 +36,13 @@ async def test_the_write_ahead_log_is_carried_over_on_the_thread(
 ) -> None:
     monkeypatch.setattr(log_module, "CHECKPOINT_ENTRIES", 10)
     carried: list[int] = []
-    real = Writer.checkpoint
+    real = SqliteWriter.checkpoint
 
-    def checkpoint(writer: Writer) -> None:
+    def checkpoint(writer: SqliteWriter) -> None:
         carried.append(get_ident())
         real(writer)
 
-    monkeypatch.setattr(Writer, "checkpoint", checkpoint)
+    monkeypatch.setattr(SqliteWriter, "checkpoint", checkpoint)
     log = SqliteLog(tmp_path / "orders.db")
     await log.open()
     size = (tmp_path / "orders.db").stat().st_size

@@ -18,7 +18,7 @@ from aiohttp import web
 
 from amends import Abandoned, CircuitLimits, Compensated, Stuck
 from amends.core.run.record import RunRecord
-from amends.observers.alerts import Alert, AlertBook, Links, StuckMark, Waiting, down_alert, waiting_for
+from amends.observers.alerts import Alert, AlertBook, AlertLinks, StuckMark, WaitingRuns, down_alert, waiting_for
 from amends.observers.deliveries import Webhook
 from amends.observers.signing import is_genuine, new_secret
 from amends.server import notifications as observing
@@ -107,7 +107,7 @@ async def test_a_cause_is_over_once_no_run_is_stuck_by_it(tmp_path: Path) -> Non
 
 def test_the_text_says_what_who_since_when_and_where_to_look() -> None:
     told: list[Alert] = []
-    links = Links("https://amends.example", (("place-order", "https://wiki.example/amends"),))
+    links = AlertLinks("https://amends.example", (("place-order", "https://wiki.example/amends"),))
     book = AlertBook(told.append, links)
     book.take([mark("order-42"), mark("order-43")])
     book.flush()
@@ -124,8 +124,8 @@ Book:   https://wiki.example/amends#reserve-compensation
 
 def test_an_outage_is_told_once_after_a_while_and_its_end_too() -> None:
     told: list[Alert] = []
-    book = AlertBook(told.append, Links("https://amends.example"))
-    waiting = Waiting("503 from x", 5.0, 29, (("reserve", 12),), (("hold", 6),), 0, NOON + 1_800_000_000)
+    book = AlertBook(told.append, AlertLinks("https://amends.example"))
+    waiting = WaitingRuns("503 from x", 5.0, 29, (("reserve", 12),), (("hold", 6),), 0, NOON + 1_800_000_000)
 
     def at(minutes: int, down: int | None = NOON) -> None:
         book.stands("inventory", down, NOON + minutes * 60_000_000, lambda: waiting)
@@ -150,7 +150,7 @@ Look:   amends ls --waiting-for inventory                    https://amends.exam
     at(11, NOON + 600_000_000)
     at(10, None)
     assert len(told) == 2, "back before anybody heard of it"
-    assert down_alert("x", NOON, Waiting("", 5.0, 0, (), (), 0, None), Links()).fields["count"] == 0
+    assert down_alert("x", NOON, WaitingRuns("", 5.0, 0, (), (), 0, None), AlertLinks()).fields["count"] == 0
 
 
 # -- in a server

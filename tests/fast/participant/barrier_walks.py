@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from amends.core.words.errors import Rejected
 from amends.core.words.keys import Key, Phase
 from amends.core.words.retry import Kind
-from amends.participant.barrier import Call, answer_pending, program
+from amends.participant.barrier import BarrierCall, answer_pending, program
 from amends.participant.effects import Asking, Ended, Verdict
 from amends.participant.request import Incoming
 from amends.participant.response import Answer
@@ -48,7 +48,7 @@ BY_HAND = replace(SUCCEEDED, state=RowState.COMPENSATED)
 
 def call(
     phase: str, *, kind: Kind = Kind.COMPENSABLE, seal: str | None = None, epoch: int = 5, since: int = SINCE
-) -> Call:
+) -> BarrierCall:
     incoming = Incoming(
         key=Key("run-1", "reserve", "", Phase(phase)),
         operation="reserve",
@@ -60,7 +60,7 @@ def call(
         deadline=None,
         callback=None,
     )
-    return Call(incoming, PRINT)
+    return BarrierCall(incoming, PRINT)
 
 
 @dataclass
@@ -101,7 +101,7 @@ class Database:
             given = self.perform(step)
 
 
-def judged(database: Database, asked: Call) -> tuple[Verdict, list[Step]]:
+def judged(database: Database, asked: BarrierCall) -> tuple[Verdict, list[Step]]:
     verdict, steps = database.walk(program(asked))
     assert isinstance(verdict, Verdict)
     return verdict, steps

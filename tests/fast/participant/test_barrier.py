@@ -13,7 +13,7 @@ from amends.core.words.errors import CannotCompensate
 from amends.core.words.keys import Phase
 from amends.core.words.retry import Kind
 from amends.participant.barrier import LATE_MICROSECONDS, Blocked
-from amends.participant.effects import Done, Ended, Postponed, Refused, TooMuch
+from amends.participant.effects import Done, Ended, HandlerRefused, Postponed, TooMuch
 from amends.participant.response import Answer
 from amends.ports.inbox import (
     Busy,
@@ -80,7 +80,7 @@ def test_an_action_that_answers_later_is_stored_as_pending_without_a_reply() -> 
 
 
 def test_a_no_keeps_the_row_and_nothing_of_what_the_handler_wrote() -> None:
-    verdict, steps = judged(Database(ended=Refused(NO)), call("action"))
+    verdict, steps = judged(Database(ended=HandlerRefused(NO)), call("action"))
     assert said_of(verdict.answer) == (409, "rejected", "sold-out")
     assert detail(verdict.answer) == "sold out"
     stored = replace(
@@ -104,14 +104,14 @@ def test_a_reply_over_the_limit_is_a_no_that_names_both_sizes() -> None:
     assert (verdict.outcome, verdict.commit) == ("rejected", True)
 
 
-@pytest.mark.parametrize("ended", [Refused(NO), TooMuch(2_000_000)])
+@pytest.mark.parametrize("ended", [HandlerRefused(NO), TooMuch(2_000_000)])
 def test_a_retriables_no_is_forgotten_with_everything_else(ended: Ended) -> None:
     verdict, steps = judged(Database(ended=ended), call("action", kind=Kind.RETRIABLE))
     assert (verdict.outcome, verdict.commit) == ("rejected", False)
     assert steps == [Insert(replace(NEW, kind=Kind.RETRIABLE)), PURGED, Savepoint(), Work(None)]
 
 
-@pytest.mark.parametrize("ended", [Done(REPLY), Postponed(), Refused(NO), TooMuch(2_000_000)])
+@pytest.mark.parametrize("ended", [Done(REPLY), Postponed(), HandlerRefused(NO), TooMuch(2_000_000)])
 def test_an_action_that_ended_the_transaction_itself_is_not_stored_however_it_ended(ended: Ended) -> None:
     verdict, steps = judged(Database(ended=ended, keeps=False), call("action"))
     assert (verdict.outcome, verdict.commit) == (None, False)
@@ -226,8 +226,8 @@ def test_an_undo_that_takes_time_is_stored_without_a_reply_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("ended", "said"),
     [
-        (Refused(NO), (409, "cannot-compensate", "sold-out")),
-        (Refused(CannotCompensate("shipped", code="gone")), (409, "cannot-compensate", "gone")),
+        (HandlerRefused(NO), (409, "cannot-compensate", "sold-out")),
+        (HandlerRefused(CannotCompensate("shipped", code="gone")), (409, "cannot-compensate", "gone")),
         (TooMuch(2_000_000), (409, "reply-too-large", "reply-too-large")),
     ],
 )

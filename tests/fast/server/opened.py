@@ -12,7 +12,7 @@ from amends.ports.log import TransactionLog
 from amends.server.access import Access
 from amends.server.app import application
 from amends.server.callback_tokens import CallbackTokens, calling_back
-from amends.server.context import Context, Limits
+from amends.server.context import Context, ServerLimits
 from tests.fast.server.asgi import Answer, Caller
 from tests.fast.server.sagas import Inventory, Line, Reservation, broken, orders, other, quick, waits
 
@@ -40,7 +40,7 @@ async def api(
     log: str | TransactionLog = "memory:",
     service: Service[Any] | None = None,
     access: Access | None = None,
-    limits: Limits | None = None,
+    limits: ServerLimits | None = None,
     routes: Sequence[Route] | None = None,
     leave: Sequence[str] = (),
 ) -> AsyncGenerator[tuple[Caller, Context]]:
@@ -51,7 +51,11 @@ async def api(
     async with Orchestrator(loaded, log=log, routes=routes, around=around, leave=leave) as runs:
         await callbacks.open(runs.engine.log)
         context = Context(
-            runs.engine, access=access or Access(), limits=limits or Limits(), callbacks=callbacks, lanes=runs.lanes
+            runs.engine,
+            access=access or Access(),
+            limits=limits or ServerLimits(),
+            callbacks=callbacks,
+            lanes=runs.lanes,
         )
         yield Caller(application(context)), context
 

@@ -7,7 +7,7 @@ import pytest
 
 from amends.core.words.errors import AmendsError
 from amends.server.access import Access, BadToken, Role, Token, new_token
-from amends.server.context import Limits
+from amends.server.context import ServerLimits
 from amends.server.paths import ENDPOINTS
 from amends.server.rate_limit import CALLERS_MAX, FAILURES_MAX, Buckets
 from tests.fast.server.asgi import JSON, Caller
@@ -128,7 +128,7 @@ async def test_many_wrong_tokens_have_to_wait_and_right_ones_do_not(caller: Call
 
 
 async def test_a_token_that_asks_too_often_has_to_wait_and_others_do_not() -> None:
-    async with api(quick, access=ACCESS, limits=Limits(per_second=2)) as (caller, _):
+    async with api(quick, access=ACCESS, limits=ServerLimits(per_second=2)) as (caller, _):
         statuses = [(await caller.get("/v1/runs", bearer("viewer"))).status for _ in range(5)]
         assert statuses[:2] == [200, 200]
         assert 429 in statuses
@@ -137,7 +137,7 @@ async def test_a_token_that_asks_too_often_has_to_wait_and_others_do_not() -> No
 
 
 async def test_more_than_can_be_answered_are_told_to_come_again() -> None:
-    async with api(quick, limits=Limits(requests=1)) as (caller, context):
+    async with api(quick, limits=ServerLimits(requests=1)) as (caller, context):
         context.requests = 1
         answer = await caller.get("/v1/runs")
         problem(answer, 503, "overloaded")
@@ -148,7 +148,7 @@ async def test_more_than_can_be_answered_are_told_to_come_again() -> None:
 
 
 async def test_one_token_leaves_requests_for_the_others() -> None:
-    async with api(quick, access=ACCESS, limits=Limits(requests=4)) as (caller, context):
+    async with api(quick, access=ACCESS, limits=ServerLimits(requests=4)) as (caller, context):
         with ExitStack() as held:
             for _ in range(3):
                 held.enter_context(context.requests_of.held("token viewer"))

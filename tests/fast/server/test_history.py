@@ -12,7 +12,7 @@ import pytest
 from amends.core.run.commands import Cancel
 from amends.core.run.events import Who
 from amends.server.access import Access, Role, Token, new_token
-from amends.server.context import SHARE, Context, Limits
+from amends.server.context import SHARE, Context, ServerLimits
 from tests.fast.server.asgi import Caller, Stream
 from tests.fast.server.opened import api, problem
 from tests.fast.server.sagas import orders, quick
@@ -126,7 +126,7 @@ async def test_a_reader_that_is_gone_is_not_streamed_to(opened: tuple[Caller, Co
 
 
 async def test_so_many_streams_and_no_more() -> None:
-    async with api(staged, limits=Limits(streams=1)) as (caller, context):
+    async with api(staged, limits=ServerLimits(streams=1)) as (caller, context):
         await bring(caller, "running", "r-1")
         stream = Stream(caller, "/v1/runs/r-1/events", LIVE)
         async with stream:
@@ -142,7 +142,7 @@ async def test_so_many_streams_and_no_more() -> None:
 async def test_one_token_leaves_streams_for_the_others() -> None:
     tokens = [Token(name, Role.VIEWER, f"sha256:{sha256(name.encode()).hexdigest()}") for name in ("one", "two")]
     access = Access([*tokens, Token("op", Role.OPERATOR, f"sha256:{sha256(b'op').hexdigest()}")])
-    async with api(staged, access=access, limits=Limits(streams=SHARE)) as (caller, context):
+    async with api(staged, access=access, limits=ServerLimits(streams=SHARE)) as (caller, context):
         asked = {"saga": "staged", "input": STAGES["running"][0], "id": "r-1"}
         assert (await caller.ask("/v1/runs", asked, {"authorization": "Bearer op"})).status == 201
         one, two = ({**LIVE, "authorization": f"Bearer {name}"} for name in ("one", "two"))

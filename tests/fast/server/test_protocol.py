@@ -25,7 +25,7 @@ from uvicorn.server import ServerState
 
 from amends.server import connections as module
 from amends.server import protocol as protocols
-from amends.server.connections import OWN_DESCRIPTORS, Acceptor, Connections, places
+from amends.server.connections import OWN_DESCRIPTORS, Acceptor, ListenerConnections, places
 from amends.server.protocol import PIPELINED_MAX, GuardedProtocol, guarded, too_many_connections
 from tests.fast.server.certificates import Authority
 from tests.fast.server.processes import SECONDS, until
@@ -36,7 +36,7 @@ App = Callable[[Any, Any, Any], Awaitable[None]]
 @dataclass
 class Listening:
     address: tuple[str, int]
-    connections: Connections
+    connections: ListenerConnections
     kind: type[GuardedProtocol]
     clients: list[asyncio.StreamWriter] = field(default_factory=list[asyncio.StreamWriter])
 
@@ -67,7 +67,7 @@ async def hello(_: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 - ASGI
 async def listening(
     app: App = hello, most: int = 4, tls: ssl.SSLContext | None = None, write_seconds: float = 30.0
 ) -> AsyncGenerator[Listening]:
-    connections = Connections(most)
+    connections = ListenerConnections(most)
     kind = guarded(connections, write_seconds=write_seconds)
     config = uvicorn.Config(app, http=kind, lifespan="off", log_config=None, ws="none")
     config.load()

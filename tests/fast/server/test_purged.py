@@ -22,7 +22,7 @@ from amends import (
     Refused,
     RunExists,
 )
-from amends.core.run.answers import Answered
+from amends.core.run.answers import CallResponse
 from amends.core.run.callback import Heard
 from amends.core.run.summary import PURGED
 from amends.core.words.keys import parse_key
@@ -122,7 +122,7 @@ async def test_nothing_is_probed_and_an_answer_comes_too_late() -> None:
     async with purged() as (caller, context, _before):
         with pytest.raises(Refused, match=PURGED):
             await context.engine.visits.probe("completed", "reserve", None)
-        came = Answered(200, {"saga-outcome": "succeeded"}, b"1")
+        came = CallResponse(200, {"saga-outcome": "succeeded"}, b"1")
         assert await context.engine.visits.hear(parse_key("completed:reserve:action"), came) is Heard.OVER
         problem(await caller.ask("/v1/runs/nobody/retry", WHY), 404, "no-such-run")
 

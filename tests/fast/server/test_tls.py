@@ -16,7 +16,7 @@ from aiohttp import web
 
 from amends import AsyncClient, Client
 from amends.cli.main import run
-from amends.core.run.answers import Answered, NotSent
+from amends.core.run.answers import CallResponse, NotSent
 from amends.core.saga.operation import Tls
 from amends.core.words.errors import AmendsError, NoRoute, NoSuchRun, ServerUnavailable
 from amends.server.access import new_token
@@ -74,13 +74,13 @@ async def test_a_participant_and_we_know_each_other_by_certificate(tmp_path: Pat
 
     async with participant(yes, knows_only(ours, cert, key)) as url:
         known = await sent(url, Tls(str(ours.ca), str(client), str(client_key)))
-        assert isinstance(known, Answered), known
+        assert isinstance(known, CallResponse), known
         assert known.status == 200
         unknown_server = await sent(url, Tls(str(theirs.ca), str(client), str(client_key)))
         assert isinstance(unknown_server, NotSent), "its certificate is of an authority that we don't know"
         assert isinstance(await sent(url, None), NotSent), "nor does the system"
         for tls in (Tls(str(ours.ca)), Tls(str(ours.ca), str(stranger), str(stranger_key))):
-            assert not isinstance(await sent(url, tls), Answered), "we are nobody to it"
+            assert not isinstance(await sent(url, tls), CallResponse), "we are nobody to it"
 
 
 def test_certificates_that_cannot_be_read_are_named(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ async def test_a_renewed_certificate_is_used_for_new_connections(tmp_path: Path)
     client, client_key = theirs.sign("amends")
     async with participant(yes, knows_only(ours, cert, key)) as url:
         transport = HttpTransport(url, tls=Tls(str(ours.ca), str(client), str(client_key)))
-        assert not isinstance(await transport.send(CALL), Answered)
+        assert not isinstance(await transport.send(CALL), CallResponse)
         broken = client.read_bytes()
         client.write_text("no certificate")
         with pytest.raises(NoRoute):
@@ -102,7 +102,7 @@ async def test_a_renewed_certificate_is_used_for_new_connections(tmp_path: Path)
         client.write_bytes(broken)
         assert ours.sign("amends") == (client, client_key)
         transport.reload()
-        assert isinstance(await transport.send(CALL), Answered)
+        assert isinstance(await transport.send(CALL), CallResponse)
         await transport.close()
 
 
@@ -127,11 +127,11 @@ async def test_an_authority_that_was_taken_away_is_not_trusted_any_more(tmp_path
         trusted.write_bytes(theirs.ca.read_bytes())
         transport.reload()
         go_on.set()
-        assert isinstance(await busy, Answered), "what is under way is finished"
+        assert isinstance(await busy, CallResponse), "what is under way is finished"
         assert isinstance(await transport.send(CALL), NotSent), "its connection isn't used again"
         trusted.write_bytes(ours.ca.read_bytes())
         transport.reload()
-        assert isinstance(await transport.send(CALL), Answered)
+        assert isinstance(await transport.send(CALL), CallResponse)
         trusted.write_bytes(theirs.ca.read_bytes())
         transport.reload()
         assert isinstance(await transport.send(CALL), NotSent), "nor is one that is idle"

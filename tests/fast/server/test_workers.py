@@ -99,7 +99,7 @@ def test_a_worker_that_takes_all_the_time_it_may_hands_over_before_it_is_killed(
 def test_a_machine_that_has_no_room_for_a_process_now_is_asked_again_later(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    place = supervisor.Place([sys.executable, "-c", ""], (0, 1))
+    place = supervisor.WorkerSlot([sys.executable, "-c", ""], (0, 1))
 
     def runs_at(now: float) -> bool:
         assert place.look(now) is None

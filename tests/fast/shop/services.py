@@ -14,10 +14,10 @@ import msgspec
 import uvicorn
 from typing_extensions import override
 
-from amends.core.saga.operation import Asks, Call
+from amends.core.saga.operation import Call, RequestCall
 from amends.shop.app import application
 from amends.shop.catalogue import Catalogue
-from amends.shop.connections import Connections
+from amends.shop.connections import OpenConnections
 from amends.shop.database import Database
 from amends.shop.faults import Plan
 
@@ -62,7 +62,7 @@ class Opened:
         within: float = PATIENCE_SECONDS,
     ) -> Answer:
         asks = call.what
-        assert isinstance(asks, Asks)
+        assert isinstance(asks, RequestCall)
         body = msgspec.json.encode(asks.request)
         return await self.send(asks.operation.name, body, f"{key}:action", attempt=attempt, kind=kind, within=within)
 
@@ -70,7 +70,7 @@ class Opened:
         self, call: Call[Any], key: str, reply: Json = None, *, attempt: int = 1, within: float = PATIENCE_SECONDS
     ) -> Answer:
         asks = call.what
-        assert isinstance(asks, Asks)
+        assert isinstance(asks, RequestCall)
         name = asks.operation.compensation
         assert isinstance(name, str)
         said = {"request": asks.request, "reply": reply, "reply_known": reply is not None, "reason": "a test"}
@@ -119,7 +119,7 @@ async def serving(
     name: str, folder: Path, *, catalogue: Catalogue = SMALL, plan: Plan | None = None, work_ms: int = 0
 ) -> AsyncGenerator[Opened]:
     """Serve until left; leaving waits for every call that is still worked on."""
-    connections = Connections()
+    connections = OpenConnections()
     app = application(
         name,
         Database(url_of(name, folder)),

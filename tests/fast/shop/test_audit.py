@@ -12,12 +12,12 @@ import msgspec
 import pytest
 
 from amends import Call, Undo
-from amends.codecs.events import EventCodec
+from amends.codecs.events import JsonEventCodec
 from amends.core.run.events import Event, RunEnded, RunStarted
 from amends.core.words.keys import Phase
 from amends.logs.sqlite.log import SqliteLog
 from amends.ports.log import RunRow, Start, StoredEvent, Written
-from amends.shop.audit import Report, audit
+from amends.shop.audit import AuditReport, audit
 from amends.shop.books import NothingToAudit
 from amends.shop.catalogue import NOWHERE
 from amends.shop.contract import Charged, Inventory, Payment, Shipping, TakeMoney
@@ -106,7 +106,7 @@ RUNS: Sequence[tuple[Order, str, str, dict[str, str]]] = [
 
 async def write_log(path: Path) -> None:
     """The log as an orchestrator would have left it."""
-    log, events = SqliteLog(path), EventCodec()
+    log, events = SqliteLog(path), JsonEventCodec()
     await log.open()
     try:
         for number, (order, saga, state, steps) in enumerate(RUNS):
@@ -147,7 +147,7 @@ def folder(clean: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(clean, tmp_path / "shop"))
 
 
-async def audited(folder: Path) -> Report:
+async def audited(folder: Path) -> AuditReport:
     log, inventory, payment, shipping = (url_of(name, folder) for name in ("log", "inventory", "payment", "shipping"))
     return await audit(log=log, inventory=inventory, payment=payment, shipping=shipping)
 

@@ -9,7 +9,7 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from amends.shop.contract import Inventory
-from amends.shop.faults import FAULTY_ATTEMPTS, PROFILES, Faults, Fired, Kind, Plan
+from amends.shop.faults import FAULTY_ATTEMPTS, PROFILES, CallFault, FaultMiddleware, Fired, Plan
 from tests.fast.shop.services import Opened, serving
 
 RESERVE = Inventory.reserve(sku="sku-1", quantity=3)
@@ -18,7 +18,7 @@ HANG_SECONDS = 0.6
 CALLER_WAITS = 0.2
 
 
-def only(kind: Kind) -> Plan:
+def only(kind: CallFault) -> Plan:
     return Plan(seed=7, rate=1.0, hang_seconds=HANG_SECONDS, kinds=(kind,))
 
 
@@ -35,8 +35,10 @@ async def made_and_free(service: Opened) -> tuple[int, int]:
 NOTHING, ONCE = (0, 10), (1, 7)
 
 
-@pytest.mark.parametrize(("kind", "left"), [(Kind.ERROR_BEFORE, NOTHING), (Kind.ERROR_AFTER, ONCE)])
-async def test_an_error_says_nothing_of_whether_the_work_was_done(kind: Kind, left: object, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "left"), [(CallFault.ERROR_BEFORE, NOTHING), (CallFault.ERROR_AFTER, ONCE)])
+async def test_an_error_says_nothing_of_whether_the_work_was_done(
+    kind: CallFault, left: object, tmp_path: Path
+) -> None:
     async with serving("inventory", tmp_path, plan=only(kind)) as inventory:
         said = await inventory.act(RESERVE, KEY)
         assert (said.status, said.outcome) == (500, None)
@@ -44,8 +46,8 @@ async def test_an_error_says_nothing_of_whether_the_work_was_done(kind: Kind, le
         assert await fired(inventory) == {kind.value: 1}
 
 
-@pytest.mark.parametrize(("kind", "left"), [(Kind.DROP_BEFORE, NOTHING), (Kind.DROP_AFTER, ONCE)])
-async def test_a_broken_connection_gives_no_answer_at_all(kind: Kind, left: object, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "left"), [(CallFault.DROP_BEFORE, NOTHING), (CallFault.DROP_AFTER, ONCE)])
+async def test_a_broken_connection_gives_no_answer_at_all(kind: CallFault, left: object, tmp_path: Path) -> None:
     async with serving("inventory", tmp_path, plan=only(kind)) as inventory:
         with pytest.raises((aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)):
             await inventory.act(RESERVE, KEY)
@@ -54,7 +56,7 @@ async def test_a_broken_connection_gives_no_answer_at_all(kind: Kind, left: obje
 
 
 async def test_a_cut_answer_has_a_head_and_half_a_body(tmp_path: Path) -> None:
-    async with serving("inventory", tmp_path, plan=only(Kind.CUT_ANSWER)) as inventory:
+    async with serving("inventory", tmp_path, plan=only(CallFault.CUT_ANSWER)) as inventory:
         with pytest.raises((aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)):
             await inventory.act(RESERVE, KEY)
         assert await made_and_free(inventory) == ONCE
@@ -62,7 +64,7 @@ async def test_a_cut_answer_has_a_head_and_half_a_body(tmp_path: Path) -> None:
 
 
 async def test_a_hang_after_the_work_looks_like_one_before_it(tmp_path: Path) -> None:
-    async with serving("inventory", tmp_path, plan=only(Kind.HANG_AFTER)) as inventory:
+    async with serving("inventory", tmp_path, plan=only(CallFault.HANG_AFTER)) as inventory:
         with pytest.raises(TimeoutError):
             await inventory.act(RESERVE, KEY, within=CALLER_WAITS)
         assert await made_and_free(inventory) == ONCE
@@ -70,7 +72,7 @@ async def test_a_hang_after_the_work_looks_like_one_before_it(tmp_path: Path) ->
 
 
 async def test_work_after_a_hang_does_nothing_where_the_undo_came_first(tmp_path: Path) -> None:
-    async with serving("inventory", tmp_path, plan=only(Kind.HANG_BEFORE)) as inventory:
+    async with serving("inventory", tmp_path, plan=only(CallFault.HANG_BEFORE)) as inventory:
         with pytest.raises(TimeoutError):
             await inventory.act(RESERVE, KEY, within=CALLER_WAITS)
         assert await fired(inventory) == {"hang-before": 1}
@@ -81,15 +83,15 @@ async def test_work_after_a_hang_does_nothing_where_the_undo_came_first(tmp_path
 
 
 async def test_work_after_a_hang_is_done_all_the_same(tmp_path: Path) -> None:
-    async with serving("inventory", tmp_path, plan=only(Kind.HANG_BEFORE)) as inventory:
+    async with serving("inventory", tmp_path, plan=only(CallFault.HANG_BEFORE)) as inventory:
         with pytest.raises(TimeoutError):
             await inventory.act(RESERVE, KEY, within=CALLER_WAITS)
     async with serving("inventory", tmp_path) as inventory:
         assert await made_and_free(inventory) == ONCE
 
 
-@pytest.mark.parametrize("kind", [Kind.TWICE_AT_ONCE, Kind.TWICE_IN_TURN, Kind.LATE_COPY])
-async def test_a_request_that_arrives_twice_acts_once(kind: Kind, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [CallFault.TWICE_AT_ONCE, CallFault.TWICE_IN_TURN, CallFault.LATE_COPY])
+async def test_a_request_that_arrives_twice_acts_once(kind: CallFault, tmp_path: Path) -> None:
     async with serving("inventory", tmp_path, plan=only(kind)) as inventory:
         said = await inventory.act(RESERVE, KEY)
         assert (said.status, said.outcome) == (200, "succeeded")
@@ -101,7 +103,7 @@ async def test_a_request_that_arrives_twice_acts_once(kind: Kind, tmp_path: Path
 
 
 async def test_a_copy_that_arrives_after_the_undo_does_nothing(tmp_path: Path) -> None:
-    async with serving("inventory", tmp_path, plan=only(Kind.LATE_COPY)) as inventory:
+    async with serving("inventory", tmp_path, plan=only(CallFault.LATE_COPY)) as inventory:
         said = await inventory.act(RESERVE, KEY)
         assert (await inventory.undo(RESERVE, KEY, said.json, attempt=FAULTY_ATTEMPTS + 1)).outcome == "succeeded"
         assert await fired(inventory) == {"late-copy": 1}
@@ -110,7 +112,7 @@ async def test_a_copy_that_arrives_after_the_undo_does_nothing(tmp_path: Path) -
 
 
 async def test_undos_are_hit_like_actions(tmp_path: Path) -> None:
-    async with serving("inventory", tmp_path, plan=only(Kind.ERROR_AFTER)) as inventory:
+    async with serving("inventory", tmp_path, plan=only(CallFault.ERROR_AFTER)) as inventory:
         made = await inventory.act(RESERVE, KEY, attempt=FAULTY_ATTEMPTS + 1)
         lost = await inventory.undo(RESERVE, KEY, made.json)
         again = await inventory.undo(RESERVE, KEY, made.json, attempt=FAULTY_ATTEMPTS + 1)
@@ -159,7 +161,7 @@ def test_the_same_seed_breaks_the_same_calls() -> None:
 def test_every_kind_of_fault_comes_up_about_as_often_as_its_profile_says() -> None:
     calls = [f"run-{n}:charge:action" for n in range(4_000)]
     drawn = Counter(Plan(seed=3, rate=PROFILES["many"]).draw(key, 1) for key in calls)
-    assert set(drawn) == {None, *Kind}
+    assert set(drawn) == {None, *CallFault}
     assert 0.62 < drawn[None] / len(calls) < 0.68
     assert all(Plan(seed=3, rate=PROFILES["none"]).draw(key, 1) is None for key in calls)
 
@@ -170,7 +172,7 @@ def test_after_some_attempts_a_call_is_left_in_peace() -> None:
 
 
 async def test_reads_by_people_are_never_hit(tmp_path: Path) -> None:
-    async with serving("inventory", tmp_path, plan=only(Kind.ERROR_BEFORE)) as inventory:
+    async with serving("inventory", tmp_path, plan=only(CallFault.ERROR_BEFORE)) as inventory:
         assert len(await inventory.rows("stock")) == 3
         assert await fired(inventory) == {}
 
@@ -206,6 +208,6 @@ async def test_a_request_whose_sender_is_gone_before_it_was_read_is_not_carried_
         done.append("answer")
 
     scope = {"type": "http", "path": "/reserve", "headers": [(b"idempotency-key", f'"{KEY}:action"'.encode())]}
-    await Faults(work, only(Kind.TWICE_IN_TURN), note)(scope, receive, send)
+    await FaultMiddleware(work, only(CallFault.TWICE_IN_TURN), note)(scope, receive, send)
     assert arriving == []
     assert done == []

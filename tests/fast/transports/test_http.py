@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from aiohttp import web
 
-from amends.core.run.answers import Answered, NotSent
+from amends.core.run.answers import CallResponse, NotSent
 from amends.core.words.limits import REPLY_BYTES_MAX
 from amends.testing.contracts.transport import CALL
 from tests.support.raw_server import OK, Serve, answer_with, transport
@@ -133,7 +133,7 @@ async def test_headers_that_cannot_be_had_or_sent_are_not_sent(serve: Serve, hea
 
 async def test_an_answer_comes_whole(serve: Serve) -> None:
     came, raw = await answer_with(serve, OK[:30], OK[30:])
-    assert isinstance(came, Answered)
+    assert isinstance(came, CallResponse)
     assert (came.status, came.body, came.headers["saga-outcome"]) == (200, b"{}", "succeeded")
     assert came.url == f"{raw.url}/reserve"
     assert not came.repeated
@@ -146,14 +146,14 @@ async def test_chunks_are_put_together_and_interim_answers_passed_over(serve: Se
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nsaga-outcome: succeeded\r\n\r\n",
         b'4\r\n{"a"\r\n3\r\n:1}\r\n0\r\n\r\n',
     )
-    assert isinstance(came, Answered)
+    assert isinstance(came, CallResponse)
     assert came.body == b'{"a":1}'
 
 
 async def test_a_word_that_came_twice_is_named(serve: Serve) -> None:
     twice = b"HTTP/1.1 200 OK\r\nSaga-Outcome: succeeded\r\nsaga-outcome: succeeded\r\nContent-Length: 0\r\n\r\n"
     came, _ = await answer_with(serve, twice)
-    assert isinstance(came, Answered)
+    assert isinstance(came, CallResponse)
     assert came.repeated == {"saga-outcome"}
 
 
@@ -161,7 +161,7 @@ async def test_a_word_that_came_twice_is_named(serve: Serve) -> None:
 async def test_redirects_are_not_followed(serve: Serve, status: int) -> None:
     answer = f"HTTP/1.1 {status} X\r\nLocation: /elsewhere\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     came, raw = await answer_with(serve, answer.encode())
-    assert isinstance(came, Answered)
+    assert isinstance(came, CallResponse)
     assert came.status == status
     assert raw.connections == 1
 
@@ -183,13 +183,13 @@ async def test_proxies_of_the_environment_are_not_used(serve: Serve, monkeypatch
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     came, _ = await answer_with(serve, OK)
-    assert isinstance(came, Answered)
+    assert isinstance(came, CallResponse)
 
 
 async def test_what_was_packed_is_not_unpacked(serve: Serve) -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\n"
     came, _ = await answer_with(serve, head + b"\x1f\x8b\x08")
-    assert isinstance(came, Answered)
+    assert isinstance(came, CallResponse)
     assert came.body == b"\x1f\x8b\x08"
 
 
@@ -212,7 +212,7 @@ async def test_a_huge_answer_is_read_no_further_than_the_limit(serve: Serve, how
     raw = await serve(talk)
     async with transport(raw.url) as http:
         came = await http.send(CALL)
-    assert isinstance(came, Answered)
+    assert isinstance(came, CallResponse)
     assert len(came.body) == REPLY_BYTES_MAX + 1
     assert REPLY_BYTES_MAX < written < 32 * REPLY_BYTES_MAX
 
@@ -220,7 +220,7 @@ async def test_a_huge_answer_is_read_no_further_than_the_limit(serve: Serve, how
 async def test_an_answer_at_the_limit_is_whole(serve: Serve) -> None:
     body = b"1" * REPLY_BYTES_MAX
     came, _ = await answer_with(serve, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body), body)
-    assert isinstance(came, Answered)
+    assert isinstance(came, CallResponse)
     assert came.body == body
 
 
@@ -242,7 +242,7 @@ async def test_a_large_request_arrives_whole() -> None:
         body = b"x" * (3 << 20)
         async with transport(f"http://127.0.0.1:{port}/saga/") as http:
             came = await http.send(replace(CALL, body=body))
-        assert isinstance(came, Answered)
+        assert isinstance(came, CallResponse)
         assert seen == [body]
     finally:
         await runner.cleanup()

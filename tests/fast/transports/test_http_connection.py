@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from amends.core.run.answers import Answered, Cause, Lost
+from amends.core.run.answers import CallResponse, Cause, Lost
 from amends.testing.contracts.transport import CALL
 from amends.transports.http import HttpTransport
 from amends.transports.http_connection import HttpConnection
@@ -47,7 +47,7 @@ FREE = {
 @pytest.mark.parametrize("said", FREE.values(), ids=FREE.keys())
 async def test_after_a_whole_answer_the_connection_is_used_again(serve: Serve, said: bytes) -> None:
     came, raw = await connections_for_two_calls(serve, said)
-    assert all(isinstance(each, Answered) for each in came), came
+    assert all(isinstance(each, CallResponse) for each in came), came
     assert raw.connections == 1
 
 
@@ -63,7 +63,7 @@ SPENT = {
 @pytest.mark.parametrize("said", SPENT.values(), ids=SPENT.keys())
 async def test_after_anything_else_it_never_is(serve: Serve, said: bytes) -> None:
     came, raw = await connections_for_two_calls(serve, said)
-    assert all(isinstance(each, Answered) for each in came), came
+    assert all(isinstance(each, CallResponse) for each in came), came
     assert raw.connections == 2
 
 
@@ -78,7 +78,7 @@ async def test_an_answer_may_end_with_its_connection(serve: Serve) -> None:
     async with transport(raw.url) as http:
         for _ in range(2):
             came = await http.send(CALL)
-            assert isinstance(came, Answered)
+            assert isinstance(came, CallResponse)
             assert came.body == b'{"a":1}'
     assert raw.connections == 2
 
@@ -95,7 +95,7 @@ async def test_an_answer_may_come_byte_by_byte(serve: Serve) -> None:
     async with transport(raw.url) as http:
         for _ in range(2):
             came = await http.send(CALL)
-            assert isinstance(came, Answered)
+            assert isinstance(came, CallResponse)
             assert (came.headers["saga-outcome"], came.body) == ("succeeded", b"{}")
     assert raw.connections == 1
 
@@ -115,12 +115,12 @@ async def test_what_is_said_unasked_ends_the_connection(serve: Serve) -> None:
     answered = asyncio.Event()
     raw = await serve(talk)
     async with transport(raw.url) as http:
-        assert isinstance(await http.send(CALL), Answered)
+        assert isinstance(await http.send(CALL), CallResponse)
         answered.set()
         await gone.wait()
         gone.clear()
         came = await http.send(CALL)
-        assert isinstance(came, Answered)
+        assert isinstance(came, CallResponse)
         assert came.status == 200, "and not what was said before it was asked"
     assert raw.connections == 2
 
@@ -171,7 +171,7 @@ async def test_a_name_with_several_addresses_is_reached_by_the_one_that_answers(
 
     raw = await serve(talk)  # on 127.0.0.1 alone, while `localhost` may be ::1 first
     async with transport(f"http://localhost:{raw.port}/saga") as http:
-        assert isinstance(await http.send(CALL), Answered)
+        assert isinstance(await http.send(CALL), CallResponse)
 
 
 class Listening(HttpConnection):

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from amends.core.run.answers import Answered, Cause, Lost
+from amends.core.run.answers import CallResponse, Cause, Lost
 from amends.core.words.limits import REPLY_BYTES_MAX
 from amends.testing.contracts.transport import CALL
 from tests.support.raw_server import OK, Serve, answer_with, transport
@@ -29,7 +29,7 @@ WORDS = {
 @pytest.mark.parametrize(("said", "word"), WORDS.values(), ids=WORDS.keys())
 async def test_the_word_is_the_one_in_the_head(serve: Serve, said: bytes, word: str | None) -> None:
     came, _ = await answer_with(serve, said, close=False)
-    assert isinstance(came, Answered)
+    assert isinstance(came, CallResponse)
     assert came.body == b"{}"
     assert came.headers.get("saga-outcome") == word
     assert not came.repeated
@@ -65,7 +65,7 @@ async def test_another_protocol_is_no_error_of_ours(serve: Serve) -> None:
     came, _ = await answer_with(
         serve, b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nmore", close=False
     )
-    assert isinstance(came, Answered)
+    assert isinstance(came, CallResponse)
     assert came.status == 101
     assert not told
 
@@ -104,5 +104,5 @@ async def test_a_long_body_may_come_in_chunks_of_a_byte(serve: Serve) -> None:
     body = b"[" + b"1," * (REPLY_BYTES_MAX // 8) + b"1]"
     said = b"".join(b"1\r\n%c\r\n" % each for each in body)
     came, _ = await answer_with(serve, HEAD + b"Transfer-Encoding: chunked\r\n\r\n", said, b"0\r\n\r\n")
-    assert isinstance(came, Answered)
+    assert isinstance(came, CallResponse)
     assert came.body == body

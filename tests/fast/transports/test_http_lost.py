@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from amends.core.run.answers import Answered, Cause, Lost, NotSent
+from amends.core.run.answers import CallResponse, Cause, Lost, NotSent
 from amends.core.words.errors import NoRoute
 from amends.testing.contracts.transport import CALL
 from amends.transports.http import HttpTransport
@@ -61,7 +61,7 @@ async def test_a_dead_kept_alive_connection_is_lost_and_nothing_is_sent_again(se
 
     raw = await serve(talk)
     async with transport(raw.url) as http:
-        assert isinstance(await http.send(CALL), Answered)
+        assert isinstance(await http.send(CALL), CallResponse)
         came = await http.send(CALL)
     assert second.is_set()
     assert isinstance(came, Lost)
@@ -95,7 +95,7 @@ async def test_a_connection_answered_before_it_was_listened_to_is_not_used_again
     raw = await serve(talk)
     async with transport(raw.url) as http:
         for _ in range(2):
-            assert isinstance(await http.send(replace(CALL, body=b"x" * (32 << 20))), Answered)
+            assert isinstance(await http.send(replace(CALL, body=b"x" * (32 << 20))), CallResponse)
         assert raw.connections == 2
         released.set()
 
@@ -107,7 +107,7 @@ async def test_a_route_may_name_the_host(serve: Serve) -> None:
 
     raw = await serve(talk)
     async with transport(raw.url, {"Host": "inventory.example"}) as http:
-        assert isinstance(await http.send(CALL), Answered)
+        assert isinstance(await http.send(CALL), CallResponse)
     assert raw.requests[0].lower().count(b"host:") == 1
     assert b"host: inventory.example\r\n" in raw.requests[0]
 
@@ -129,7 +129,7 @@ async def test_a_cancelled_call_leaves_a_transport_that_works(serve: Serve) -> N
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert isinstance(await http.send(CALL), Answered)
+        assert isinstance(await http.send(CALL), CallResponse)
     assert raw.connections == 2, "the abandoned connection isn't used again"
 
 
@@ -199,7 +199,7 @@ async def test_a_closed_transport_opens_anew(serve: Serve) -> None:
     raw = await serve(talk)
     http = HttpTransport(raw.url)
     for _ in range(2):
-        assert isinstance(await http.send(CALL), Answered)
+        assert isinstance(await http.send(CALL), CallResponse)
         await http.close()
     await http.close()
 
@@ -212,7 +212,7 @@ async def test_a_password_in_the_address_is_sent_and_never_shown(serve: Serve) -
     raw = await serve(talk)
     async with transport(f"http://me:secret@127.0.0.1:{raw.port}/saga") as http:
         came = await http.send(CALL)
-    assert isinstance(came, Answered)
+    assert isinstance(came, CallResponse)
     assert came.url == f"{raw.url}/reserve"
     assert b"authorization: basic" in raw.requests[0].lower()
     async with transport(f"http://me:secret@127.0.0.1:{free_port()}/saga") as http:

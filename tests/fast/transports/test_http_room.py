@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from typing_extensions import override
 
-from amends.core.run.answers import Answered, Cause, NoRoom, NotSent, Unknown, read_answer
+from amends.core.run.answers import CallResponse, Cause, NoRoom, NotSent, Unknown, read_answer
 from amends.core.words.keys import Phase
 from amends.testing.contracts.transport import CALL
 from amends.transports.http import HttpTransport
@@ -57,9 +57,9 @@ async def test_a_kept_connection_needs_no_descriptor(serve: Serve) -> None:
 
     raw = await serve(talk)
     async with transport(raw.url) as http:
-        assert isinstance(await http.send(CALL), Answered)
+        assert isinstance(await http.send(CALL), CallResponse)
         with without_descriptors():
-            assert isinstance(await http.send(CALL), Answered)
+            assert isinstance(await http.send(CALL), CallResponse)
 
 
 async def test_headers_that_can_not_be_read_for_want_of_a_descriptor_are_no_attempt() -> None:

@@ -11,7 +11,7 @@ from typing import cast
 
 import pytest
 
-from amends.core.run.answers import Answered, Cause, Lost, NotSent
+from amends.core.run.answers import CallResponse, Cause, Lost, NotSent
 from amends.core.saga.operation import Tls
 from amends.testing.contracts.transport import CALL
 from amends.transports.http import HttpTransport
@@ -103,7 +103,7 @@ async def test_a_call_that_timed_out_keeps_no_socket(serve_tls: ServeTls) -> Non
 @needs_proc
 async def test_a_closed_transport_keeps_no_socket(serve_tls: ServeTls) -> None:
     server, raw, http = await deaf(serve_tls, OK)
-    assert isinstance(await http.send(CALL), Answered)
+    assert isinstance(await http.send(CALL), CallResponse)
     assert sockets_to(raw.port) == 1, "kept for the next call"
     await http.close()
     await none_left(raw.port)
@@ -130,7 +130,7 @@ async def test_the_other_end_is_told_that_it_was_left(serve_tls: ServeTls) -> No
         left.set_result(await reader.read())  # a connection that just breaks off would be an error here
 
     raw, http = await serve_tls(talk)
-    assert isinstance(await http.send(CALL), Answered)
+    assert isinstance(await http.send(CALL), CallResponse)
     await http.close()
     assert await asyncio.wait_for(left, 10) == b""
 

@@ -13,10 +13,10 @@ from aiohttp import web
 
 from amends.codecs.json import NESTING_MAX, JsonCodec
 from amends.core.run.answers import (
-    Answered,
+    CallResponse,
     Came,
     Cause,
-    Faulty,
+    CodeMismatch,
     Halt,
     Lost,
     NoRoom,
@@ -30,7 +30,7 @@ from amends.core.saga.operation import blocking
 from amends.core.words.errors import CannotCompensate, Later, Rejected
 from amends.core.words.keys import Phase
 from amends.ports.transport import Transport
-from amends.testing.contracts.transport import CALL, Handle, Said, TransportContract
+from amends.testing.contracts.transport import CALL, Handle, ScriptedResponse, TransportContract
 from amends.transports.asgi import AsgiTransport, Receive, Send
 from amends.transports.http import HttpTransport
 from amends.transports.in_process import LocalTransport, LocalWork, ServiceTransport, local_action, local_compensation
@@ -236,9 +236,9 @@ async def test_arguments_that_cannot_be_read_are_the_authors_error_and_no_work_b
         called = True
 
     async with local(book) as transport:
-        assert isinstance(await transport.send(replace(ACT, body=body)), Faulty)
-        assert isinstance(await transport.send(replace(ACT, operation="other")), Faulty)
-        assert isinstance(await transport.send(UNDO), Faulty)
+        assert isinstance(await transport.send(replace(ACT, body=body)), CodeMismatch)
+        assert isinstance(await transport.send(replace(ACT, operation="other")), CodeMismatch)
+        assert isinstance(await transport.send(UNDO), CodeMismatch)
     assert not called
 
 
@@ -251,8 +251,8 @@ async def test_arguments_may_be_as_deep_as_any_value() -> None:
     async with local(book, (Any, int)) as transport:
         assert meaning(await transport.send(replace(ACT, body=b"[" + deepest + b",2]"))) == Succeeded(deepest)
         said = await transport.send(replace(ACT, body=b"[" + deepest + b',"x"]'))
-        assert said == Faulty("what is logged for book can't be read: Expected `int`, got `str` at $[1]")
-        assert isinstance(await transport.send(replace(ACT, body=b"[[" + deepest + b"],2]")), Faulty)
+        assert said == CodeMismatch("what is logged for book can't be read: Expected `int`, got `str` at $[1]")
+        assert isinstance(await transport.send(replace(ACT, body=b"[[" + deepest + b"],2]")), CodeMismatch)
 
 
 def envelope(request: object, reply: object, *, known: bool) -> bytes:
@@ -271,7 +271,7 @@ async def test_a_compensation_is_told_the_input_and_the_reply_if_it_is_known() -
             came = await transport.send(replace(UNDO, body=envelope([{"city": "Rome"}, 2], reply, known=known)))
             assert meaning(came, Phase.COMPENSATION) == Succeeded(b"null")
         for bad in (envelope([], None, known=False), envelope([{"city": "R"}], "x", known=True), b"[]", b"\xff"):
-            assert isinstance(await transport.send(replace(UNDO, body=bad)), Faulty)
+            assert isinstance(await transport.send(replace(UNDO, body=bad)), CodeMismatch)
     assert told == [(Trip("Rome"), 17), (Trip("Rome"), None)]
 
 
@@ -282,7 +282,7 @@ async def test_a_compensation_that_says_no_needs_a_person(error: Exception) -> N
 
     async with local(refuse_async, undo=undo) as transport:
         came = await transport.send(replace(UNDO, body=envelope([{"city": "Rome"}], None, known=False)))
-    assert isinstance(came, Answered)
+    assert isinstance(came, CallResponse)
     assert came.headers["saga-outcome"] == "cannot-compensate"
     assert json.loads(came.body)["code"] == "left"
 
@@ -368,7 +368,7 @@ async def test_blocking_work_for_which_no_thread_can_be_started_is_not_done_behi
         if holding is not None:
             await holding
         before = len(begun)
-        assert isinstance(await transport.send(ACT), Answered)
+        assert isinstance(await transport.send(ACT), CallResponse)
     assert before == busy
     assert begun.count(ACT.key) == 1
 
@@ -414,7 +414,7 @@ class PlainService:
     def __init__(self, handle: Handle) -> None:
         self._handle = handle
 
-    async def handle(self, headers: Mapping[str, str], operation: str, body: bytes) -> Said:
+    async def handle(self, headers: Mapping[str, str], operation: str, body: bytes) -> ScriptedResponse:
         return await self._handle(headers, operation, body)
 
 
@@ -492,7 +492,7 @@ async def test_an_application_is_started_before_its_first_call_and_shut_down_at_
 
     transport = AsgiTransport(app, "/saga")
     came = await transport.send(CALL)
-    assert isinstance(came, Answered)
+    assert isinstance(came, CallResponse)
     assert came.repeated == {"saga-outcome"}
     await asyncio.sleep(0)
     await transport.close()
@@ -513,9 +513,9 @@ async def test_an_application_that_does_not_start_is_never_called() -> None:
 
 
 async def test_a_service_is_shown_by_name() -> None:
-    async def handle(*_: object) -> Said:
-        return Said()
+    async def handle(*_: object) -> ScriptedResponse:
+        return ScriptedResponse()
 
     came = await ServiceTransport(PlainService(handle)).send(CALL)
-    assert isinstance(came, Answered)
+    assert isinstance(came, CallResponse)
     assert came.url == "python:inventory/reserve"

@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Callable
 
-from amends.transports.limits import Limits
+from amends.transports.limits import CallTimeouts
 
 
-async def waits(limits: Limits, ended: list[str], name: str, until: asyncio.Event) -> None:
+async def waits(limits: CallTimeouts, ended: list[str], name: str, until: asyncio.Event) -> None:
     limit = limits.begin()
     try:
         await until.wait()
@@ -20,7 +20,7 @@ async def waits(limits: Limits, ended: list[str], name: str, until: asyncio.Even
 
 
 async def test_each_call_runs_out_by_itself_and_in_order() -> None:
-    limits, ended, never, soon = Limits(0.02), list[str](), asyncio.Event(), asyncio.Event()
+    limits, ended, never, soon = CallTimeouts(0.02), list[str](), asyncio.Event(), asyncio.Event()
     first = asyncio.create_task(waits(limits, ended, "first", never))
     second = asyncio.create_task(waits(limits, ended, "second", soon))
     third = asyncio.create_task(waits(limits, ended, "third", never))
@@ -32,7 +32,7 @@ async def test_each_call_runs_out_by_itself_and_in_order() -> None:
 
 
 async def test_somebody_elses_cancellation_is_no_time_out() -> None:
-    limits, ended = Limits(60), list[str]()
+    limits, ended = CallTimeouts(60), list[str]()
     task = asyncio.create_task(waits(limits, ended, "it", asyncio.Event()))
     await asyncio.sleep(0)
     task.cancel()
@@ -42,7 +42,7 @@ async def test_somebody_elses_cancellation_is_no_time_out() -> None:
 
 
 async def test_a_wish_to_stop_that_comes_with_the_time_out_is_obeyed() -> None:
-    limits, ended = Limits(0.0), list[str]()
+    limits, ended = CallTimeouts(0.0), list[str]()
     loop = asyncio.get_running_loop()
     task = asyncio.create_task(waits(limits, ended, "it", asyncio.Event()))
     await asyncio.sleep(0)
@@ -56,7 +56,7 @@ async def test_a_wish_to_stop_that_comes_with_the_time_out_is_obeyed() -> None:
 
 
 async def test_who_still_waits_when_it_is_closed_keeps_the_limit() -> None:
-    limits, ended = Limits(0.01), list[str]()
+    limits, ended = CallTimeouts(0.01), list[str]()
     task = asyncio.create_task(waits(limits, ended, "it", asyncio.Event()))
     await asyncio.sleep(0)
     limits.close()
@@ -65,7 +65,7 @@ async def test_who_still_waits_when_it_is_closed_keeps_the_limit() -> None:
 
 
 async def test_no_timer_stays_behind_when_nobody_waits() -> None:
-    limits, ended, soon = Limits(60), list[str](), asyncio.Event()
+    limits, ended, soon = CallTimeouts(60), list[str](), asyncio.Event()
     soon.set()
     await waits(limits, ended, "it", soon)
     timer = limits._timer  # pyright: ignore[reportPrivateUsage] - the loop doesn't say which timers it has

@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import replace
 
-from amends.core.run.answers import Answered
+from amends.core.run.answers import CallResponse
 from amends.ports.transport import Outgoing
 from amends.testing.contracts.transport import CALL
 from amends.transports.paced import Paced
@@ -15,9 +15,9 @@ class Noting:
         self.sent: list[float] = []
         self.closed = False
 
-    async def send(self, call: Outgoing) -> Answered:
+    async def send(self, call: Outgoing) -> CallResponse:
         self.sent.append(seconds())
-        return Answered(200, {}, b"", "")
+        return CallResponse(200, {}, b"", "")
 
     async def close(self) -> None:
         self.closed = True

@@ -17,7 +17,7 @@ from amends.core.run.callback import heard
 from amends.core.run.commands import (
     Abandon,
     Adopted,
-    Answer,
+    AnswerQuestion,
     Begin,
     Cancel,
     Command,
@@ -25,9 +25,9 @@ from amends.core.run.commands import (
     Refusal,
     Reply,
     Resolve,
-    Retry,
+    RetryStep,
     Skip,
-    Start,
+    StartRun,
 )
 from amends.core.run.decide import decide, start
 from amends.core.run.definition import Definition
@@ -106,7 +106,7 @@ class Moment:
         return Moment(self.definition, now, record, events, owes, flat), told
 
     def _decide(self, command: Command) -> Refusal | tuple[Event, ...]:
-        if isinstance(command, Start):
+        if isinstance(command, StartRun):
             return start(self.definition, command).events
         assert self.record is not None
         decided = decide(self.definition, self.record, command)
@@ -126,7 +126,7 @@ def command_of(asked: Asked, now: int) -> Command:
     match verb:
         case "start":
             limit = int(rest.removeprefix("deadline=")) if rest else None
-            return Start(at, epoch, "run-1", b'"x"', None if limit is None else at + limit * MICROSECONDS)
+            return StartRun(at, epoch, "run-1", b'"x"', None if limit is None else at + limit * MICROSECONDS)
         case "due":
             return Due(at, epoch)
         case "adopted":
@@ -151,13 +151,13 @@ def _verb(at: int, epoch: int, verb: str, rest: str) -> Command:
     step, item = _unit(unit)
     match verb:
         case "retry":
-            return Retry(at, epoch, ANN, step or None, item)
+            return RetryStep(at, epoch, ANN, step or None, item)
         case "skip":
             return Skip(at, epoch, ANN, step, item)
         case "decline":
-            return Answer(at, epoch, ANN, step, None, item)
+            return AnswerQuestion(at, epoch, ANN, step, None, item)
         case "answer":
-            return Answer(at, epoch, ANN, step, more.encode(), item)
+            return AnswerQuestion(at, epoch, ANN, step, more.encode(), item)
         case _:
             how, _, reply = more.partition(" ")
             known = cast("Literal['succeeded', 'rejected', 'undone']", how)

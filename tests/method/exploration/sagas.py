@@ -11,7 +11,7 @@ from amends.core.saga.operation import Call, Operation, Participant, Rest, ask, 
 from amends.core.saga.saga import Saga
 from amends.core.words.retry import Guard, Policy, Retry
 from amends.testing.explore.given import Given
-from amends.testing.explore.moment import Setup
+from amends.testing.explore.moment import WorldSetup
 from amends.testing.explore.moves import EVERY_FAULT, Budget, FaultKind
 from amends.testing.explore.small import with_little_patience
 
@@ -378,6 +378,6 @@ def setup(
     kinds: frozenset[FaultKind] = EVERY_FAULT,
     *,
     services: Guard = Guard.BARRIER,
-) -> Setup:
+) -> WorldSetup:
     """A world's setting: everything that happens in it is in `kinds` and in `budget`."""
-    return Setup(Given(with_little_patience(definition_of(name)), INPUT), budget, kinds, services)
+    return WorldSetup(Given(with_little_patience(definition_of(name)), INPUT), budget, kinds, services)

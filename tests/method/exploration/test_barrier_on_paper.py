@@ -17,9 +17,18 @@ from amends.participant.response import Answer
 from amends.ports.inbox import Row as RealRow
 from amends.ports.inbox import RowState
 from amends.testing.explore.given import Given
-from amends.testing.explore.moment import Setup
+from amends.testing.explore.moment import WorldSetup
 from amends.testing.explore.moves import Budget, FaultKind
-from amends.testing.explore.participants import PENDING_PHASES, Answers, Barrier, Called, Row, Said, State, Wants
+from amends.testing.explore.participants import (
+    PENDING_PHASES,
+    Answers,
+    Barrier,
+    Called,
+    PaperAnswer,
+    PaperRow,
+    State,
+    Wants,
+)
 from amends.testing.explore.search import search
 from amends.testing.explore.small import with_little_patience
 from tests.method.exploration.planting import plant_in_the_barrier
@@ -41,7 +50,7 @@ def calls(kind: Kind) -> Iterator[Called]:
         yield Called("s", "", phase, kind, (b"u" if phase is Phase.COMPENSATION else b"a") + body, epoch, seal)
 
 
-def after(row: Row | None, kind: Kind) -> Iterator[Said]:
+def after(row: PaperRow | None, kind: Kind) -> Iterator[PaperAnswer]:
     for call, wants in itertools.product(calls(kind), Wants):
         yield Barrier.answer(row, call, wants, ANSWERS)
     if row is not None:
@@ -51,10 +60,10 @@ def after(row: Row | None, kind: Kind) -> Iterator[Said]:
                 yield said
 
 
-def every_row(kind: Kind) -> set[Row | None]:
+def every_row(kind: Kind) -> set[PaperRow | None]:
     """Every row that any calls and completions lead to."""
-    found: set[Row | None] = {None}
-    todo: list[Row | None] = [None]
+    found: set[PaperRow | None] = {None}
+    todo: list[PaperRow | None] = [None]
     while todo:
         for said in after(todo.pop(), kind):
             if said.row not in found:
@@ -100,7 +109,7 @@ def test_only_a_call_that_asks_the_service_depends_on_what_it_wants(kind: Kind) 
 
 def test_an_undo_of_pending_work_may_be_taken_on_too() -> None:
     (pending,) = (
-        row for row in ROWS[Kind.COMPENSABLE] if row == Row(State.PENDING, Kind.COMPENSABLE, 1, request=b"a1")
+        row for row in ROWS[Kind.COMPENSABLE] if row == PaperRow(State.PENDING, Kind.COMPENSABLE, 1, request=b"a1")
     )
     undo = Called("s", "", Phase.COMPENSATION, Kind.COMPENSABLE, b"u1", 1)
     said = Barrier.answer(pending, undo, Wants.LATER, ANSWERS)
@@ -121,12 +130,12 @@ def settles_whatever_is_pending(key: Key, said: Callable[[RealRow], bytes] | Rej
 
 def test_a_completion_that_settles_another_phase_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     given = Given(with_little_patience(definition_of("chain")), INPUT, cancelled_after=("a",))
-    setting = Setup(given, Budget(2, 0), frozenset({FaultKind.LATER}))
+    setting = WorldSetup(given, Budget(2, 0), frozenset({FaultKind.LATER}))
     right = search(setting, worlds_max=100_000)
     assert right.complete
     assert right.broken is None
     plant_in_the_barrier(monkeypatch, "answer_pending", settles_whatever_is_pending)
-    wrong = search(Setup(given, Budget(2, 0), frozenset({FaultKind.LATER})), worlds_max=100_000)
+    wrong = search(WorldSetup(given, Budget(2, 0), frozenset({FaultKind.LATER})), worlds_max=100_000)
     assert wrong.broken is not None
     assert wrong.broken.sentence.startswith(("P3", "P4"))
 

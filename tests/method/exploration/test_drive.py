@@ -11,14 +11,14 @@ from typing import Final
 import pytest
 
 from amends.core.run import commands as c
-from amends.core.run.answers import Answered, Came, Cause, Lost, NotSent, Pending, Succeeded
+from amends.core.run.answers import CallResponse, Came, Cause, Lost, NotSent, Pending, Succeeded
 from amends.core.run.owed import Owed
 from amends.core.run.record import ASK, RunState, StepState
 from amends.core.words.keys import NOTICE, Phase
 from amends.testing.explore import drive
 from amends.testing.explore.drive import _Driving
 from amends.testing.explore.given import NO, Given
-from amends.testing.explore.history import History
+from amends.testing.explore.history import RunHistory
 from amends.testing.explore.participants import ABSENT, FAILED
 from amends.testing.explore.people import SOMEBODY
 from amends.testing.simulation.network import HTML, wire_answer
@@ -69,7 +69,7 @@ class Story:
         elif both.waits and dice.random() < 0.9:
             process, left = dice.choice(both.waits)
             came = self._came(left)
-            if isinstance(came, Answered) and came.status == 202:
+            if isinstance(came, CallResponse) and came.status == 202:
                 # What is asked about is the action: its completion comes under the action's key.
                 settles = left.phase in {Phase.PROBE, Phase.SEAL}
                 self.taken_on.append(left._replace(phase=Phase.ACTION) if settles else left)
@@ -101,8 +101,8 @@ class Story:
             Lost(Cause.TIMED_OUT, "no answer"),
             Lost(Cause.LOST, "reset"),
             wire_answer(FAILED),
-            Answered(200, {"content-type": "text/html"}, HTML),
-            Answered(503, {"retry-after": "7"}, b""),
+            CallResponse(200, {"content-type": "text/html"}, HTML),
+            CallResponse(503, {"retry-after": "7"}, b""),
             wire_answer(Pending()),
         ]
         if left.phase is Phase.ACTION:
@@ -119,14 +119,14 @@ class Story:
         if record.turned is None and record.abort_requested is None:
             verbs += [c.Cancel(now, 0, SOMEBODY), c.Cancel(now, 0, SOMEBODY, "compensate")]
         if record.state is RunState.STUCK:
-            verbs += [c.Retry(now, 0, SOMEBODY)] * 4 + [c.Abandon(now, 0, SOMEBODY)]
+            verbs += [c.RetryStep(now, 0, SOMEBODY)] * 4 + [c.Abandon(now, 0, SOMEBODY)]
             for mark in record.marks.values():
                 verbs.append(c.Skip(now, 0, SOMEBODY, mark.step, mark.item or None))
         for item in record.items():
             asked = item.request is not None and item.request.participant == ASK
             if asked and item.state is StepState.ACTING:
-                verbs += [c.Answer(now, 0, SOMEBODY, item.step, self.given.reply(record, item))] * 3
-                verbs.append(c.Answer(now, 0, SOMEBODY, item.step, None))
+                verbs += [c.AnswerQuestion(now, 0, SOMEBODY, item.step, self.given.reply(record, item))] * 3
+                verbs.append(c.AnswerQuestion(now, 0, SOMEBODY, item.step, None))
         possible = self.both.drive.history.after
         return [verb for verb in verbs if not isinstance(possible(verb), c.Refusal)]
 
@@ -145,7 +145,7 @@ def told(name: str, seeds: range) -> Counter[str]:
 
 EVERYTHING: Final = {
     *("answer Succeeded", "answer SaidNo", "answer Unknown", "answer Pending", "post"),
-    *("ask Cancel", "ask Retry", "ask Skip", "ask Abandon", "ask Answer"),
+    *("ask Cancel", "ask RetryStep", "ask Skip", "ask Abandon", "ask AnswerQuestion"),
     *("jump", "time passes", "poll", "crash", "take over", "adopt", "let go of"),
 }
 
@@ -170,11 +170,11 @@ def test_a_process_that_lost_its_run_goes_on_until_an_append_is_refused() -> Non
         both = TwoTellings(definition_of("settled"))
         try:
             await both.start()
-            await both.answer(*only(both), Answered(503, {}, b""))
+            await both.answer(*only(both), CallResponse(503, {}, b""))
             await both.pass_time(due(both))
             await both.ask(c.Cancel(both.time.now(), 0, SOMEBODY))
             await both.poll()
-            await both.answer(*only(both, Phase.COMPENSATION), Answered(503, {"retry-after": "7"}, b""))
+            await both.answer(*only(both, Phase.COMPENSATION), CallResponse(503, {"retry-after": "7"}, b""))
             await both.take_over()
             await both.answer(*only(both, Phase.ACTION), Lost(Cause.LOST, "reset"))
             await both.pass_time(due(both))
@@ -218,13 +218,13 @@ def offers_no_late_answers(patch: pytest.MonkeyPatch) -> None:
 
 
 def writes_nothing_before_an_unguarded_call(patch: pytest.MonkeyPatch) -> None:
-    real = History.owed
+    real = RunHistory.owed
 
-    def owed(self: History, now: int, epoch: int) -> Owed:
+    def owed(self: RunHistory, now: int, epoch: int) -> Owed:
         found = real(self, now, epoch)
         return replace(found, sends=tuple(replace(send, starts=False) for send in found.sends))
 
-    patch.setattr(History, "owed", owed)
+    patch.setattr(RunHistory, "owed", owed)
 
 
 def notices_at_once_that_it_lost_its_run(patch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from amends.core.run.commands import Reply
 from amends.core.run.decision import Draft
 from amends.core.run.record import ItemRecord, StepState
 from amends.participant import barrier
-from amends.participant.barrier import Call
+from amends.participant.barrier import BarrierCall
 from amends.participant.effects import Program
 from amends.testing.explore import search as searching
 from amends.testing.explore.late import Arrived
@@ -146,7 +146,7 @@ def no_tombstone(patch: pytest.MonkeyPatch) -> None:
     """Only if an undo arrives before the action that it undoes."""
     real = barrier.compensation
 
-    def forgetful(call: Call) -> Program:
+    def forgetful(call: BarrierCall) -> Program:
         verdict = yield from real(call)
         left_a_trace = verdict.outcome == "noop" and verdict.commit
         return replace(verdict, commit=False) if left_a_trace else verdict

@@ -10,18 +10,18 @@ from amends.core.run.answers import Succeeded
 from amends.core.words.keys import Phase
 from amends.core.words.retry import Guard, Kind
 from amends.participant import barrier
-from amends.participant.barrier import Call
+from amends.participant.barrier import BarrierCall
 from amends.participant.effects import Program, Verdict
 from amends.participant.response import plain
 from amends.testing.explore.given import Given
 from amends.testing.explore.marks import Marks
-from amends.testing.explore.moment import Setup
-from amends.testing.explore.moves import EVERY_FAULT, Answer, Budget, FaultKind, Message, Move, Request
-from amends.testing.explore.participants import UNDONE, Called, Row, State
+from amends.testing.explore.moment import WorldSetup
+from amends.testing.explore.moves import EVERY_FAULT, AnswerOnWay, Budget, FaultKind, Message, Move, RequestOnWay
+from amends.testing.explore.participants import UNDONE, Called, PaperRow, State
 from amends.testing.explore.rows import EveryRows, Rows
 from amends.testing.explore.search import search
 from amends.testing.explore.small import with_little_patience
-from amends.testing.explore.wire import EveryWire, Wire
+from amends.testing.explore.wire import EveryWire, MessagesOnWay
 from amends.testing.explore.world import World, begin
 from tests.method.exploration.planting import plant_in_the_barrier
 from tests.method.exploration.sagas import INPUT, definition_of, setup
@@ -83,7 +83,7 @@ def test_messages_that_are_alike_never_add_up_to_the_same() -> None:
     marks = Marks()
     view = marks.view(0b111110, frozenset({("a", "", Phase.ACTION)}))
     alike = [
-        marks.message(Answer(epoch, attempt, "a", "", Phase.ACTION, Succeeded(b"1")))
+        marks.message(AnswerOnWay(epoch, attempt, "a", "", Phase.ACTION, Succeeded(b"1")))
         for epoch in range(1, 6)
         for attempt in range(1, 13)
     ]
@@ -94,7 +94,7 @@ def test_messages_that_are_alike_never_add_up_to_the_same() -> None:
 def test_the_order_in_which_messages_left_makes_no_difference() -> None:
     marks = Marks()
     wires = EveryWire(marks)
-    one, other = (marks.message(Answer(1, attempt, "a", "", Phase.ACTION, UNDONE)) for attempt in (1, 2))
+    one, other = (marks.message(AnswerOnWay(1, attempt, "a", "", Phase.ACTION, UNDONE)) for attempt in (1, 2))
     there = wires.one(()).plus(one).plus(other)
     assert there is wires.one(()).plus(other).plus(one)
     assert there.plus(one).without(one) is there
@@ -109,16 +109,16 @@ def marks() -> Marks:
     return Marks()
 
 
-def undo(marks: Marks, epoch: int, step: str = "a") -> Request:
+def undo(marks: Marks, epoch: int, step: str = "a") -> RequestOnWay:
     call = Called(step, "", Phase.COMPENSATION, Kind.COMPENSABLE, b"undo", epoch)
-    return marks.message(Request(epoch, 1, Guard.BARRIER, False, 0, 0, call))
+    return marks.message(RequestOnWay(epoch, 1, Guard.BARRIER, False, 0, 0, call))
 
 
 def row_of(every: EveryRows, epoch: int, state: State = State.SUCCEEDED) -> Rows:
-    return every.one({("a", ""): Row(state, Kind.COMPENSABLE, epoch, b"do", None, b"1")})
+    return every.one({("a", ""): PaperRow(state, Kind.COMPENSABLE, epoch, b"do", None, b"1")})
 
 
-def wire(marks: Marks, *messages: Message) -> Wire:
+def wire(marks: Marks, *messages: Message) -> MessagesOnWay:
     return EveryWire(marks).one(messages)
 
 
@@ -151,7 +151,7 @@ def a_stale_undo_says_that_it_undid(patch: pytest.MonkeyPatch) -> None:
     """Only if a later owner's undo was taken on and then refused before the first owner's arrives."""
     real = barrier.compensation
 
-    def lying(call: Call) -> Program:
+    def lying(call: BarrierCall) -> Program:
         verdict = yield from real(call)
         stale = verdict.answer.status == 412
         return Verdict(plain(200), "succeeded", commit=False) if stale else verdict
@@ -171,7 +171,7 @@ def test_a_bug_that_needs_a_rows_epoch_is_found(
         monkeypatch.setattr(World, "print", exactly)
     given = Given(with_little_patience(definition_of("chain")), INPUT, cancelled_after=("a",))
     kinds = frozenset({FaultKind.LATER, FaultKind.NO})
-    found = search(Setup(given, Budget(2, 1), kinds), worlds_max=1_000_000)
+    found = search(WorldSetup(given, Budget(2, 1), kinds), worlds_max=1_000_000)
     assert found.complete
     if not planted:
         assert found.broken is None

@@ -15,10 +15,10 @@ from itertools import zip_longest
 from typing import Final, NamedTuple
 
 from amends.adapters import Lanes
-from amends.codecs.events import EventCodec
+from amends.codecs.events import JsonEventCodec
 from amends.codecs.json import canonical
 from amends.core.run import commands as c
-from amends.core.run.answers import Answered, Came, Outcome, read_answer
+from amends.core.run.answers import CallResponse, Came, Outcome, read_answer
 from amends.core.run.definition import Definition
 from amends.core.run.events import Event
 from amends.core.run.record import BUILT_IN, LOCAL, RunRecord
@@ -32,9 +32,9 @@ from amends.engine.visits import Visits
 from amends.logs.memory import MemoryLog, MemoryStore
 from amends.ports.transport import Outgoing
 from amends.testing.explore.drive import Drive, Drives, Followed, _Driving
-from amends.testing.explore.history import History
+from amends.testing.explore.history import RunHistory
 from amends.testing.explore.marks import Marks
-from amends.testing.explore.moves import Answer, Flying, Move, Request
+from amends.testing.explore.moves import AnswerOnWay, Flying, Move, RequestOnWay
 from amends.testing.workshop.clock import VirtualTime
 from tests.method.exploration.sagas import INPUT
 
@@ -89,7 +89,7 @@ class Process:
             [self.definition],
             log=MemoryLog(self.store),
             lane_of=lanes.lane_of,
-            events=EventCodec(),
+            events=JsonEventCodec(),
             canonical=canonical,
             clock=self.time,
             timers=self.time,
@@ -99,7 +99,7 @@ class Process:
             self.engine.read,
             self.engine._write,
             lanes.lane_of,
-            EventCodec(),
+            JsonEventCodec(),
             self.time,
             append_ids(),
             lambda _definition, _record: None,
@@ -146,7 +146,7 @@ class TwoTellings:
         self.told: list[str] = []
         self.kinds: Counter[str] = Counter()
         self._store = MemoryStore()
-        self._codec = EventCodec()
+        self._codec = JsonEventCodec()
         self._drives = Drives(Marks())
         self._left: list[Left] = []
         self._sent: list[Left] = []
@@ -160,23 +160,23 @@ class TwoTellings:
         """A run begins."""
         self.owner = await self._opened()
         await self.owner.engine.start(self.definition, INPUT, run=RUN)
-        command = c.Start(self.time.now(), 1, RUN, INPUT)
-        self._follow(self._drives.begun(History.begin(self.definition, command), self.time.now()))
+        command = c.StartRun(self.time.now(), 1, RUN, INPUT)
+        self._follow(self._drives.begun(RunHistory.begin(self.definition, command), self.time.now()))
         await self._agree("start")
 
     async def answer(self, process: Process, left: Left, came: Came) -> None:
         """A call is answered, or comes to another end."""
         outcome = self._read(left, came)
         process.waits[left].set_result(came)
-        heard = Answer(left.epoch, left.attempt, left.step, left.item, left.phase, outcome)
+        heard = AnswerOnWay(left.epoch, left.attempt, left.step, left.item, left.phase, outcome)
         self._follow(self.drive.receive(heard, dies=False))
         await self._agree(f"{left.epoch}: {left.flying} is answered {outcome}", f"answer {type(outcome).__name__}")
 
-    async def post(self, left: Left, came: Answered) -> None:
+    async def post(self, left: Left, came: CallResponse) -> None:
         """What was taken on is over: its callback is posted, to somebody."""
         outcome = self._read(left, came)
         await self.owner.visits.hear(Key(RUN, left.step, left.item, left.phase), came)
-        self._follow(self.drive.receive(Answer(0, 0, left.step, left.item, left.phase, outcome), dies=False))
+        self._follow(self.drive.receive(AnswerOnWay(0, 0, left.step, left.item, left.phase, outcome), dies=False))
         await self._agree(f"{left.flying} is posted {outcome}", "post")
 
     async def ask(self, verb: c.Verb) -> None:
@@ -321,7 +321,7 @@ class TwoTellings:
         return [self._codec.decode(each.kind, each.body, each.at, each.epoch) for each in stored]
 
 
-def _left(request: Request) -> Left:
+def _left(request: RequestOnWay) -> Left:
     call = request.call
     return Left(
         request.epoch,

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from amends.logs.postgres.connections import Place
+from amends.logs.postgres.connections import DatabaseAddress
 from amends.logs.postgres.statements import numbered
 from amends.logs.sqlite import writer
 from amends.logs.sqlite.statements import SCHEMA
@@ -78,7 +78,7 @@ def whole(changed: str, texts: dict[str, str], join: Callable[[str], str]) -> st
 
 async def test_every_changed_statement_is_one_that_postgresql_can_run(log_url: str) -> None:
     module = statements_of("postgres-sql")
-    connection = await Place(log_url).connect()
+    connection = await DatabaseAddress(log_url).connect()
     try:
         for mutant in module.mutants:
             mutant.apply()
@@ -118,11 +118,11 @@ def test_no_two_changes_of_a_file_are_called_the_same(area: str) -> None:
 
 
 def test_a_changed_statement_is_put_in_use_also_where_it_was_read_on_import() -> None:
-    kept, known, kind = writer.APPEND_OWNED, dict(SQLITE), writer.Writer
+    kept, known, kind = writer.APPEND_OWNED, dict(SQLITE), writer.SqliteWriter
     put_in_use("amends.logs.sqlite", {"append_owned": "SELECT 'changed'"})
     try:
         assert SQLITE["append_owned"] == writer.APPEND_OWNED == "SELECT 'changed'"
-        assert writer.Writer is kind
+        assert writer.SqliteWriter is kind
     finally:
         put_in_use("amends.logs.sqlite", known)
     assert known["append_owned"] == writer.APPEND_OWNED == kept

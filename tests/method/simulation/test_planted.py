@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from amends.codecs.events import EventCodec
+from amends.codecs.events import JsonEventCodec
 from amends.core.run.answers import Came
 from amends.core.run.events import CompensationRequested, Event
 from amends.core.run.record import RunRecord
@@ -18,7 +18,7 @@ from amends.engine import claims, worker
 from amends.engine.appends import stored
 from amends.engine.claims import Claims
 from amends.engine.engine import Engine
-from amends.engine.group_commit import Writer
+from amends.engine.group_commit import GroupCommit
 from amends.engine.lanes import Lane
 from amends.engine.load import record_of
 from amends.engine.projection import Projector
@@ -52,24 +52,24 @@ Patch = pytest.MonkeyPatch
 
 
 def test_acknowledging_before_it_is_durable_is_found(monkeypatch: Patch) -> None:
-    real = Writer._write
+    real = GroupCommit._write
 
-    async def hasty(writer: Writer, batch: list[Any]) -> None:
+    async def hasty(writer: GroupCommit, batch: list[Any]) -> None:
         for _, done in batch:
             done(Written.ACCEPTED)
         await real(writer, [(entry, lambda _: None) for entry, _ in batch])
 
-    monkeypatch.setattr(Writer, "_write", hasty)
+    monkeypatch.setattr(GroupCommit, "_write", hasty)
     assert found().startswith(("P1 a start is durable", "P1 nothing leaves before the log knows"))
 
 
 def test_an_append_that_is_not_tried_again_is_found(monkeypatch: Patch) -> None:
-    real = Writer._give_back
+    real = GroupCommit._give_back
 
-    def forgetting(writer: Writer, batch: list[Any], error: Any, *, final: bool) -> None:
+    def forgetting(writer: GroupCommit, batch: list[Any], error: Any, *, final: bool) -> None:
         real(writer, [each for each in batch if isinstance(each[0], Start) or final], error, final=final)
 
-    monkeypatch.setattr(Writer, "_give_back", forgetting)
+    monkeypatch.setattr(GroupCommit, "_give_back", forgetting)
     assert found().startswith("P1 it ends or is stuck")
 
 
@@ -100,12 +100,12 @@ def test_going_on_though_somebody_else_owns_the_run_is_found(monkeypatch: Patch)
 
 
 def test_a_retry_with_other_bytes_is_found(monkeypatch: Patch) -> None:
-    real = network.Wire.send
+    real = network.SimulatedTransport.send
 
-    async def altering(wire: network.Wire, call: Outgoing) -> Came:
+    async def altering(wire: network.SimulatedTransport, call: Outgoing) -> Came:
         return await real(wire, call if call.attempt == 1 else replace(call, body=call.body + b" "))
 
-    monkeypatch.setattr(network.Wire, "send", altering)
+    monkeypatch.setattr(network.SimulatedTransport, "send", altering)
     assert found().startswith("P6 same key, same bytes")
 
 
@@ -254,15 +254,17 @@ def test_a_claim_that_keeps_the_epoch_is_found_on_sqlite(monkeypatch: Patch) -> 
 
 
 def test_a_commit_that_is_left_out_is_found_on_sqlite(monkeypatch: Patch) -> None:
-    real = sqlite_writer.Writer.append
+    real = sqlite_writer.SqliteWriter.append
     numbers = itertools.count(1)
 
-    def forgetful(writer: sqlite_writer.Writer, batch: Sequence[Start | Append], **named: Any) -> Sequence[Written]:
+    def forgetful(
+        writer: sqlite_writer.SqliteWriter, batch: Sequence[Start | Append], **named: Any
+    ) -> Sequence[Written]:
         if next(numbers) % 7:
             return real(writer, batch, **named)
         return [Written.ACCEPTED for _ in batch]
 
-    monkeypatch.setattr(sqlite_writer.Writer, "append", forgetful)
+    monkeypatch.setattr(sqlite_writer.SqliteWriter, "append", forgetful)
     assert found("sqlite").startswith(("the log is gapless", "P1"))
 
 
@@ -270,24 +272,24 @@ def test_a_commit_that_is_left_out_is_found_on_sqlite(monkeypatch: Patch) -> Non
 
 
 def test_a_codec_that_changes_a_payload_is_found(monkeypatch: Patch) -> None:
-    real = EventCodec.encode
+    real = JsonEventCodec.encode
 
-    def altering(codec: EventCodec, event: Event) -> tuple[str, bytes]:
+    def altering(codec: JsonEventCodec, event: Event) -> tuple[str, bytes]:
         if isinstance(event, CompensationRequested):
             event = replace(event, body=event.body.replace(b'"reply_known":true', b'"reply_known":false'))
         return real(codec, event)
 
-    monkeypatch.setattr(EventCodec, "encode", altering)
+    monkeypatch.setattr(JsonEventCodec, "encode", altering)
     assert found().startswith("P6 same key, same bytes")
 
 
 def test_a_codec_that_loses_the_time_is_found(monkeypatch: Patch) -> None:
-    real = EventCodec.decode
+    real = JsonEventCodec.decode
 
-    def losing(codec: EventCodec, kind: str, body: bytes, at: int, epoch: int) -> Event:
+    def losing(codec: JsonEventCodec, kind: str, body: bytes, at: int, epoch: int) -> Event:
         return real(codec, kind, body, 0 if kind == "RunEnded" else at, epoch)
 
-    monkeypatch.setattr(EventCodec, "decode", losing)
+    monkeypatch.setattr(JsonEventCodec, "decode", losing)
     assert found().startswith("the log is gapless")
 
 

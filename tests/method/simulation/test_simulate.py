@@ -18,7 +18,7 @@ from amends.core.words.errors import AmendsError, DefinitionInvalid
 from amends.engine.projection import Projector
 from amends.ports.log import RunRow
 from amends.testing.simulation.simulate import Simulation, SimulationFailed, simulate
-from amends.testing.simulation.weather import Fault
+from amends.testing.simulation.weather import WeatherFault
 from tests.method.exploration.sagas import ALL, definition_of
 
 SCHEDULES = {"memory": 250, "sqlite": 40}
@@ -41,12 +41,19 @@ def test_every_promise_holds_on_bad_days_and_every_fault_has_fired(log: str) -> 
     if log == "memory":
         with simulation(log) as played:
             for seed in range(SCHEDULES[log], WORLDS_MAX):
-                if fired == set(Fault):
+                if fired == set(WeatherFault):
                     return
                 fired |= played.play(seed, 1).fired.keys()
-        assert fired == set(Fault), "not every fault has fired"
-    assert {Fault.IO_ERROR, Fault.FULL_DISK, Fault.SLOW_DISK, Fault.CRASH_AFTER_WRITE} <= fired
-    assert not fired & {Fault.PAUSE_PAST_LEASE, Fault.COMMIT_UNKNOWN}, "there is one process, and it knows its commits"
+        assert fired == set(WeatherFault), "not every fault has fired"
+    assert {
+        WeatherFault.IO_ERROR,
+        WeatherFault.FULL_DISK,
+        WeatherFault.SLOW_DISK,
+        WeatherFault.CRASH_AFTER_WRITE,
+    } <= fired
+    assert not fired & {WeatherFault.PAUSE_PAST_LEASE, WeatherFault.COMMIT_UNKNOWN}, (
+        "there is one process, and it knows its commits"
+    )
 
 
 @pytest.mark.campaign

@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from amends.codecs.events import EventCodec
+from amends.codecs.events import JsonEventCodec
 from amends.core.run.definition import Definition
 from amends.core.run.events import Event
 from amends.core.run.record import RunState
@@ -24,7 +24,7 @@ from tests.real.crash.sagas import CASES, Case
 Happened: TypeAlias = tuple[int, str, str, str, str]
 """When, step, item, phase, key."""
 
-EVENTS: Final = EventCodec()
+EVENTS: Final = JsonEventCodec()
 DEFINITIONS: Final[dict[str, Definition]] = {name: load_definitions([case.saga])[0] for name, case in CASES.items()}
 
 

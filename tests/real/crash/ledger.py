@@ -13,7 +13,7 @@ from typing import Final
 
 from typing_extensions import override
 
-from amends.codecs.events import EventCodec
+from amends.codecs.events import JsonEventCodec
 from amends.core.words.errors import LogDamaged, LogUnavailable
 from amends.engine.load import record_of
 from amends.logs.memory import MemoryLog
@@ -22,7 +22,7 @@ from amends.ports.log import Append, Find, RunRow, SagaKey, Start, StoredEvent, 
 from tests.fast.engine.support import QUICK, Pretend, Script, no, opened, order_saga, virtually, wide_saga
 from tests.real.crash.recording import Trace
 
-EVENTS: Final = EventCodec()
+EVENTS: Final = JsonEventCodec()
 SECRET: Final = b"a secret"
 FAR: Final = 2**62
 

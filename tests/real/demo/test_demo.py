@@ -23,8 +23,8 @@ from amends.core.words.retry import Guard, Kind
 from amends.demo.customers import saga_of
 from amends.demo.result import Kills, examine
 from amends.demo.settings import SERVICES, Impossible, usable_folder, usable_ports
-from amends.demo.story import LEFT, Told, tell
-from amends.demo.times import RunTime, Spread, Worked, critical_path, times_of
+from amends.demo.story import LEFT, StoryMoment, tell
+from amends.demo.times import RunTime, Spread, WorkTime, critical_path, times_of
 from amends.shop.faults import PROFILES, Plan
 from amends.shop.saga import place_held_order, place_order
 
@@ -314,7 +314,12 @@ def test_the_critical_path_is_the_longest_way_through_the_graph() -> None:
 
 def test_times_are_those_of_the_slowest_item_of_a_step() -> None:
     runs = [RunTime("a", "place-order", "completed", 50.0), RunTime("b", "place-order", "compensated", 90.0)]
-    calls = [Worked("a", "reserve", 4), Worked("a", "reserve", 10), Worked("a", "charge", 6), Worked("b", "charge", 99)]
+    calls = [
+        WorkTime("a", "reserve", 4),
+        WorkTime("a", "reserve", 10),
+        WorkTime("a", "charge", 6),
+        WorkTime("b", "charge", 99),
+    ]
     times = times_of(runs, calls)
     assert times.ended == Spread(50.0, 90.0)
     assert times.completed == Spread(50.0, 50.0)
@@ -339,17 +344,17 @@ def test_a_story_says_what_each_event_means_and_when_the_orchestrator_died() -> 
         e.RunEnded(2_500_000, 2, "compensated"),
     ]
     assert list(tell(history)) == [
-        Told(0.0, "order", "written to the log, and only then acknowledged"),
-        Told(0.0, "charge", "asks payment to charge"),
-        Told(2000.0, "charge", "try 1: no answer in time; it may have happened; the same call again in 200 ms"),
-        Told(
+        StoryMoment(0.0, "order", "written to the log, and only then acknowledged"),
+        StoryMoment(0.0, "charge", "asks payment to charge"),
+        StoryMoment(2000.0, "charge", "try 1: no answer in time; it may have happened; the same call again in 200 ms"),
+        StoryMoment(
             2300.0,
             "",
             "meanwhile the orchestrator was killed; a new one read the log, found this order in it, and goes on",
         ),
-        Told(2300.0, "charge", "done, at try 2"),
-        Told(2400.0, "order", "turns back, because schedule said no: no-capacity"),
-        Told(2500.0, "charge", "undone"),
-        Told(2500.0, "order", "compensated: it is in no service any more"),
+        StoryMoment(2300.0, "charge", "done, at try 2"),
+        StoryMoment(2400.0, "order", "turns back, because schedule said no: no-capacity"),
+        StoryMoment(2500.0, "charge", "undone"),
+        StoryMoment(2500.0, "order", "compensated: it is in no service any more"),
     ]
-    assert list(tell(history, LEFT))[3] == Told(2300.0, "", LEFT)
+    assert list(tell(history, LEFT))[3] == StoryMoment(2300.0, "", LEFT)

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from amends.engine.engine import RUNS_MAX
 from amends.logs.postgres.batches import arrays
-from amends.logs.postgres.connections import Connection, Place
+from amends.logs.postgres.connections import Connection, DatabaseAddress
 from amends.logs.postgres.log import PostgresLog
 from amends.logs.postgres.rows import key_columns
 from amends.logs.postgres.statements import SQL
@@ -40,7 +40,7 @@ async def until(true: Callable[[], Awaitable[bool] | bool], what: str, *, second
 @asynccontextmanager
 async def connected(url: str) -> AsyncGenerator[Connection]:
     """A session as the log's own."""
-    connection = await Place(url).connect()
+    connection = await DatabaseAddress(url).connect()
     try:
         yield connection
     finally:

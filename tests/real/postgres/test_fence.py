@@ -7,7 +7,7 @@ what it heard is offered as a visitor's, on a real server.
 import asyncio
 from datetime import timedelta
 
-from amends.core.run.answers import Answered, Lost
+from amends.core.run.answers import CallResponse, Lost
 from amends.core.saga.outcomes import Completed
 from amends.core.words.keys import Phase
 from tests.real.postgres.shop import Shop, order
@@ -49,7 +49,7 @@ async def test_the_undo_of_a_former_owner_is_refused_after_a_fail_over_took_the_
             old.arrives[undo].set()
             await until(lambda: "o-1" not in former.engine.worker.runs, "the former owner drops the run")
             (came,) = old.heard_of(undo)
-            assert isinstance(came, Answered)
+            assert isinstance(came, CallResponse)
             assert came.status == 412
             assert b"urn:amends:stale-epoch" in came.body
             assert shop.effects == fine("o-1"), "nothing was undone"

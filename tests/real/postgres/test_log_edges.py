@@ -17,8 +17,8 @@ from amends.core.words.errors import AmendsError, LogUnavailable, LogUnclear
 from amends.logs.postgres import lease as lease_module
 from amends.logs.postgres import schema
 from amends.logs.postgres.batches import arrays
-from amends.logs.postgres.connections import Link, Place
-from amends.logs.postgres.failures import Refusal, shown, told
+from amends.logs.postgres.connections import DatabaseAddress, Link
+from amends.logs.postgres.failures import StatementRefused, shown, told
 from amends.logs.postgres.lease import Lease
 from amends.logs.postgres.log import TRIES_MAX, PostgresLog
 from amends.logs.postgres.reader import PostgresReader
@@ -97,7 +97,7 @@ def refused(state: str) -> Exception:
 async def test_a_connection_that_can_not_be_set_up_is_let_go_of(played: Played) -> None:
     played.fails("json", lost())
     with pytest.raises(LogUnavailable, match="ann@there/shop can't be reached: connection lost"):
-        await Place(URL).connect()
+        await DatabaseAddress(URL).connect()
     assert played.terminated
 
 
@@ -105,7 +105,7 @@ async def test_a_connection_whose_first_words_fail_is_let_go_of(played: Played) 
     async def made(_connection: object) -> None:
         raise lost()
 
-    link = Link(Place(URL), made)
+    link = Link(DatabaseAddress(URL), made)
     with pytest.raises(LogUnavailable, match="isn't open"):
         async with link.use():
             raise AssertionError
@@ -119,7 +119,7 @@ async def test_a_connection_whose_first_words_fail_is_let_go_of(played: Played) 
 
 @pytest.mark.parametrize("error", [lost(), TimeoutError(), asyncpg.InterfaceError("gone"), refused("57P01")])
 async def test_taking_leave_of_a_server_that_is_gone_is_no_error(played: Played, error: Exception) -> None:
-    link = Link(Place(URL))
+    link = Link(DatabaseAddress(URL))
     link.open()
     async with link.use() as connection:
         await connection.execute("select 1")
@@ -154,7 +154,7 @@ def test_json_can_not_hold_the_separator_of_its_batch() -> None:
 
 def test_a_log_whose_url_can_not_be_read_is_refused_as_such() -> None:
     with pytest.raises(AmendsError, match="the log's URL can't be read"):
-        Place("postgresql://ann@[::1/shop")
+        DatabaseAddress("postgresql://ann@[::1/shop")
 
 
 def test_what_is_no_url_is_told_without_a_word_of_it() -> None:
@@ -195,8 +195,8 @@ async def test_a_pooler_that_refuses_our_settings_is_told_as_one(
 
 async def test_a_worker_that_can_not_join_leaves_nothing_open(played: Played) -> None:
     played.fails(SQL["join"], refused("57P03"))
-    lease = Lease(Place(URL))
-    with pytest.raises(Refusal, match="starting or stopping"):
+    lease = Lease(DatabaseAddress(URL))
+    with pytest.raises(StatementRefused, match="starting or stopping"):
         await lease.join()
     assert played.closed
     assert not lease.worker
@@ -205,7 +205,7 @@ async def test_a_worker_that_can_not_join_leaves_nothing_open(played: Played) ->
 async def test_after_an_outage_the_others_get_the_time_of_a_lease_before_they_are_taken_for_gone(
     played: Played, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lease, heard = Lease(Place(URL)), list[int]()
+    lease, heard = Lease(DatabaseAddress(URL)), list[int]()
 
     def next_look() -> float | None:
         return lease.look_in
@@ -218,7 +218,7 @@ async def test_after_an_outage_the_others_get_the_time_of_a_lease_before_they_ar
     assert heard == [1], "a steady database: who is late is gone"
     assert next_look() == 0.7, "and the next one's lease is over then"
     played.fails(SQL["heartbeat"], refused("57P03"))
-    with pytest.raises(Refusal):
+    with pytest.raises(StatementRefused):
         await lease.renew()
     assert next_look() is None
     await lease.renew()
@@ -236,7 +236,7 @@ async def test_a_heartbeat_counts_though_it_can_not_be_seen_who_is_gone(
     played: Played, error: Exception, looks: int
 ) -> None:
     """A held row says nothing about the others; a lost connection may be an outage, in which they couldn't renew."""
-    lease = Lease(Place(URL))
+    lease = Lease(DatabaseAddress(URL))
     await lease.join()
     played.answers |= {SQL["heartbeat"]: 9_000, SQL["reap"]: []}
     await lease.renew()
@@ -252,7 +252,7 @@ async def test_a_heartbeat_counts_though_it_can_not_be_seen_who_is_gone(
 async def test_what_can_not_be_handed_over_is_left_to_the_lease(
     played: Played, caplog: pytest.LogCaptureFixture
 ) -> None:
-    lease = Lease(Place(URL))
+    lease = Lease(DatabaseAddress(URL))
     await lease.join()
     played.fails(SQL["hand_over"], lost())
     await lease.leave()
@@ -264,7 +264,7 @@ async def test_what_can_not_be_told_is_seen_by_others_when_they_look(
     played: Played, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    lease = Lease(Place(URL))
+    lease = Lease(DatabaseAddress(URL))
     await lease.join()
     played.fails(SQL["notify"], lost())
     lease.tell()
@@ -315,7 +315,7 @@ async def test_what_hangs_on_the_leases_connection_holds_up_no_heartbeat(
 async def test_a_log_that_can_not_join_is_not_open(played: Played) -> None:
     played.fails(SQL["join"], refused("57P03"))
     log = PostgresLog(URL)
-    with pytest.raises(Refusal):
+    with pytest.raises(StatementRefused):
         await log.open()
     with pytest.raises(LogUnavailable, match="isn't open"):
         await log.count()
@@ -340,7 +340,7 @@ async def test_what_was_rolled_back_for_anothers_sake_is_sent_again_at_once_but_
     assert played.said.count(SQL["write"]) == TRIES_MAX
     played.said.clear()
     played.fails(SQL["write"], *(refused(state) for _ in range(TRIES_MAX + 1)))
-    with pytest.raises(Refusal):
+    with pytest.raises(StatementRefused):
         await log.append([start("a")])
     assert played.said.count(SQL["write"]) == TRIES_MAX
     played.faults.clear()
@@ -348,7 +348,8 @@ async def test_what_was_rolled_back_for_anothers_sake_is_sent_again_at_once_but_
 
 
 @pytest.mark.parametrize(
-    ("error", "kind"), [(lambda: refused("53100"), Refusal), (lost, LogUnclear), (lambda: refused("57P01"), LogUnclear)]
+    ("error", "kind"),
+    [(lambda: refused("53100"), StatementRefused), (lost, LogUnclear), (lambda: refused("57P01"), LogUnclear)],
 )
 async def test_what_was_refused_for_itself_or_may_be_written_is_not_sent_again_by_itself(
     played: Played, error: Callable[[], Exception], kind: type[Exception]

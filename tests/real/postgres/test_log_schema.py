@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from amends.core.words.errors import AmendsError, LogUnavailable, SchemaMismatch
 from amends.logs.postgres import connections, schema
-from amends.logs.postgres.connections import Place
+from amends.logs.postgres.connections import DatabaseAddress
 from amends.logs.postgres.failures import told
 from amends.logs.postgres.log import PostgresLog
 from amends.logs.postgres.reader import open_readonly
@@ -290,7 +290,7 @@ async def crowded(databases: Databases, pattern: str) -> str:
 
 async def plan(url: str, sql: str, values: Sequence[object] | None = None) -> str:
     """How the database goes about a statement as one of the log's own sessions; with no values: whatever they are."""
-    connection = await Place(url).connect()
+    connection = await DatabaseAddress(url).connect()
     try:
         if values is None:
             await connection.execute("SET plan_cache_mode = force_generic_plan")

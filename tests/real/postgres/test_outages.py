@@ -20,7 +20,7 @@ import pytest_asyncio
 from amends.core.saga.outcomes import Completed
 from amends.core.words.errors import LogTooSlow, LogUnavailable, LogUnclear
 from amends.logs.postgres import connections, schema
-from amends.logs.postgres.connections import Place
+from amends.logs.postgres.connections import DatabaseAddress
 from amends.logs.postgres.log import PostgresLog
 from amends.orchestrator import Orchestrator
 from amends.ports.log import Append, Find, Start, StoredEvent, Written
@@ -234,7 +234,7 @@ async def test_a_database_without_a_connection_left_says_so_and_is_used_once_it_
     ask(url, f"CREATE ROLE {role} LOGIN CONNECTION LIMIT 2; GRANT ALL ON SCHEMA amends TO {role}")
     ask(url, f"GRANT ALL ON ALL TABLES IN SCHEMA amends TO {role}")
     few = url.replace("amends@", f"{role}@")
-    taken = [await Place(few).connect() for _ in range(2)]
+    taken = [await DatabaseAddress(few).connect() for _ in range(2)]
     with pytest.raises(LogUnavailable, match=r"too many connections.*Raise max_connections"):
         await PostgresLog(few).open()
     for each in taken:

@@ -11,7 +11,7 @@ import pytest
 import uvicorn
 from typing_extensions import override
 
-from amends.config.settings import Server, Settings
+from amends.config.settings import ServerSettings, Settings
 from amends.core.words.errors import LogBroken
 from amends.inboxes.memory import MemoryInbox
 from amends.logs.memory import MemoryLog
@@ -215,7 +215,7 @@ class BreakingLog(MemoryLog):
         return await super().append(batch)
 
 
-ANY_PORT = Settings(server=Server(listen="127.0.0.1:0"))
+ANY_PORT = Settings(server=ServerSettings(listen="127.0.0.1:0"))
 
 
 async def test_a_log_that_broke_ends_the_process() -> None:

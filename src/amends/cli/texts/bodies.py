@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from amends.cli.texts.calls import where
-from amends.cli.texts.facts import Fact, History
+from amends.cli.texts.facts import Fact, FactHistory
 from amends.cli.texts.story import units
 from amends.core.words.keys import Phase, decode_item, make_key, parse_key, unit_name
 from amends.core.words.visible import visible_json
@@ -16,7 +16,7 @@ from amends.server.participants import ParticipantView
 from amends.views.run import CallView, ItemView, RunView, StepView
 
 
-def body_lines(run: RunView, history: History) -> list[str]:
+def body_lines(run: RunView, history: FactHistory) -> list[str]:
     """What was asked and what was answered, call by call."""
     lines = ["input", *_indented(msgspec.json.decode(bytes(run.input)))]
     for fact in history.facts:
@@ -56,7 +56,7 @@ def _indented(body: object) -> list[str]:
 # -- curl
 
 
-def curl_lines(run: RunView, history: History, participants: Mapping[str, ParticipantView]) -> list[str]:
+def curl_lines(run: RunView, history: FactHistory, participants: Mapping[str, ParticipantView]) -> list[str]:
     """The next request of the run, as the participant would be sent it."""
     found = next((each for step in run.steps for _, owner in units(step) if (each := _next(owner)) is not None), None)
     if found is None:
@@ -96,7 +96,7 @@ def _next(owner: StepView | ItemView) -> tuple[CallView, Phase] | None:
             return None
 
 
-def _body(history: History, step: str, item: str, phase: Phase) -> Any:  # noqa: ANN401 - whatever was logged
+def _body(history: FactHistory, step: str, item: str, phase: Phase) -> Any:  # noqa: ANN401 - whatever was logged
     if phase is Phase.COMPENSATION:
         asked = history.last("CompensationRequested", unit_name(step, decode_item(item)))
         return None if asked is None else asked.data.get("body")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from amends.cli.texts.facts import History
+from amends.cli.texts.facts import FactHistory
 from amends.cli.texts.times import age, clock, minute
 from amends.core.run.record import ASK, LOCAL, SLEEP, StepState
 from amends.server.participants import ParticipantView
@@ -37,7 +37,7 @@ class Doing:
 
 
 def doing(
-    run: RunView, name: str, owner: StepView | ItemView, history: History | None, around: Surroundings
+    run: RunView, name: str, owner: StepView | ItemView, history: FactHistory | None, around: Surroundings
 ) -> Doing | None:
     """What goes on with a step, or one of its calls; `None` where nothing does."""
     if owner.settle is not None and is_settling(owner):
@@ -121,7 +121,7 @@ def _in(moment: datetime, around: Surroundings) -> str:
     return age(moment - around.now)
 
 
-def _asked(run: RunView, name: str, call: CallView, history: History | None, around: Surroundings) -> Doing:
+def _asked(run: RunView, name: str, call: CallView, history: FactHistory | None, around: Surroundings) -> Doing:
     ago = age(around.now - call.since) if call.since is not None else "?"
     due = f", an answer is due by {minute(call.answer_due)}" if call.answer_due is not None else ""
     asked = None if history is None else history.first("ActionRequested", name)

@@ -50,7 +50,7 @@ class Fact(msgspec.Struct, frozen=True):
         return found
 
 
-class History:
+class FactHistory:
     """The facts of one run, in order."""
 
     def __init__(self, facts: Sequence[Fact]) -> None:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from msgspec import UNSET
 
 from amends.cli.texts.calls import Doing, doing, is_settling, where
-from amends.cli.texts.facts import History, name_of, named, quoted, shortly, signed
+from amends.cli.texts.facts import FactHistory, name_of, named, quoted, shortly, signed
 from amends.cli.texts.remedies import commands, later, reasoned, why_not_again
 from amends.cli.texts.tables import aligned, counted
 from amends.cli.texts.times import age, clock, span, took
@@ -42,7 +42,7 @@ def state_word(run: RunView | RowView) -> str:
     return f"{run.state}, by hand" if by_hand else run.state
 
 
-def story(run: RunView, history: History, around: Around) -> list[str]:
+def story(run: RunView, history: FactHistory, around: Around) -> list[str]:
     """The lines of `amends show`."""
     telling = _Telling(run, history, around)
     if run.state in ENDED:
@@ -53,7 +53,7 @@ def story(run: RunView, history: History, around: Around) -> list[str]:
 @dataclass(frozen=True, slots=True)
 class _Telling:
     run: RunView
-    history: History
+    history: FactHistory
     around: Around
 
     # -- the three forms

@@ -57,7 +57,7 @@ are answers of somebody who is.
 
 
 @value
-class Answered:
+class CallResponse:
     """A complete answer. Header names are lower-case; `repeated` names headers that came more than once.
 
     `own`: code of this process gave it, so that a reply that can't be read is a mistake in that code.
@@ -89,7 +89,7 @@ class NoRoom:
 
 
 @value
-class Faulty:
+class CodeMismatch:
     """Code of this process and the call don't fit: arguments that can't be read, a reply that can't be written.
 
     The same would happen at every attempt, until the author mends the code.
@@ -110,7 +110,7 @@ class Lost:
     ours: str = field(default="", compare=False, repr=False)
 
 
-Came: TypeAlias = Answered | NotSent | NoRoom | Faulty | Lost
+Came: TypeAlias = CallResponse | NotSent | NoRoom | CodeMismatch | Lost
 
 AUTHOR_ERROR: Final = "author-error"
 """Why a run is stuck over a mistake in its own author's code."""
@@ -193,11 +193,11 @@ def read_answer(
             return Unknown(Cause.NOT_SENT, clean(detail))
         case NoRoom(detail):
             return Unknown(Cause.NOT_SENT, clean(detail), counted=False)
-        case Faulty(detail):
+        case CodeMismatch(detail):
             return Halt(AUTHOR_ERROR, clean(detail) or _MISFIT)
         case Lost(cause, detail, ours):
             return Unknown(cause, clean(detail), ours=clean(ours))
-        case Answered():
+        case CallResponse():
             if table is None and (plain := _plain_yes(came, phase, decode)) is not None:
                 return plain
             seen = Seen(came, retriable=retriable, decode=decode, now=now)
@@ -210,7 +210,7 @@ def read_answer(
             assert_never(never)
 
 
-def _plain_yes(came: Answered, phase: Phase, decode: Decoder | None) -> Succeeded | None:
+def _plain_yes(came: CallResponse, phase: Phase, decode: Decoder | None) -> Succeeded | None:
     """What nearly every answer is, told without the table, which says the same; `None` for all others."""
     if came.status != 200 or came.headers.get(OUTCOME_HEADER) != "succeeded" or came.repeated:
         return None
@@ -226,7 +226,7 @@ def _plain_yes(came: Answered, phase: Phase, decode: Decoder | None) -> Succeede
 
 
 @value
-class Problem:
+class ProblemBody:
     """What an answer says about itself (RFC 9457), as far as it does. `name` is the type's last segment."""
 
     name: str = ""
@@ -239,20 +239,20 @@ class Seen:
 
     __slots__ = ("_problem", "answer", "decode", "now", "retriable", "status", "word")
 
-    def __init__(self, answer: Answered, *, retriable: bool, decode: Decoder | None, now: int) -> None:
+    def __init__(self, answer: CallResponse, *, retriable: bool, decode: Decoder | None, now: int) -> None:
         self.answer = answer
         self.status = answer.status
         self.retriable = retriable
         self.decode = decode
         self.now = now
         self.word = answer.headers.get(OUTCOME_HEADER)
-        self._problem: Problem | None = None
+        self._problem: ProblemBody | None = None
 
     @property
-    def problem(self) -> Problem:
+    def problem(self) -> ProblemBody:
         """Empty for an answer that isn't an error: a reply may have a field `type` of its own."""
         if self._problem is None:
-            self._problem = _problem(self.answer) if self.status >= 400 else Problem()
+            self._problem = _problem(self.answer) if self.status >= 400 else ProblemBody()
         return self._problem
 
     @property
@@ -268,7 +268,7 @@ Verdict: TypeAlias = Callable[[Seen], Outcome]
 
 
 @value
-class Row:
+class AnswerRule:
     """One row of a table: which answers it is about, and what they mean in each phase."""
 
     name: str
@@ -276,7 +276,7 @@ class Row:
     columns: Mapping[Phase, Verdict]
 
 
-Table: TypeAlias = tuple[Row, ...]
+Table: TypeAlias = tuple[AnswerRule, ...]
 """Read from the top; the last row matches everything."""
 
 
@@ -401,29 +401,33 @@ _MISFITS: Final = frozenset({"request-invalid", "reply-invalid"})
 """Problems of a service whose types don't fit what it was sent, or what its handler returned."""
 
 TRANSPORT_ROWS: Final[Table] = (
-    Row("no status", lambda seen: not 100 <= seen.status <= 599, every(again(Cause.LOST, ", no HTTP status"))),
-    Row("interim", status(100, 102, 103), every(again(Cause.LOST, " and nothing after it"))),
-    Row("redirect", lambda seen: seen.status < 200 or 300 <= seen.status < 400, every(_MISROUTED)),
+    AnswerRule("no status", lambda seen: not 100 <= seen.status <= 599, every(again(Cause.LOST, ", no HTTP status"))),
+    AnswerRule("interim", status(100, 102, 103), every(again(Cause.LOST, " and nothing after it"))),
+    AnswerRule("redirect", lambda seen: seen.status < 200 or 300 <= seen.status < 400, every(_MISROUTED)),
     # With `Saga-Outcome` or without: it may have been set before a commit that then failed.
-    Row("server error", lambda seen: seen.status >= 500, every(again(Cause.SERVER_ERROR))),
+    AnswerRule("server error", lambda seen: seen.status >= 500, every(again(Cause.SERVER_ERROR))),
 )
 """What holds for every service, of the contract or not."""
 
-SUCCEEDED: Final = Row("succeeded", word("succeeded"), phases(succeeded, undone("succeeded"), succeeded, succeeded))
+SUCCEEDED: Final = AnswerRule(
+    "succeeded", word("succeeded"), phases(succeeded, undone("succeeded"), succeeded, succeeded)
+)
 
 CONTRACT: Final[Table] = (
     *TRANSPORT_ROWS,
-    Row("in-progress", problem("in-progress"), every(again(Cause.IN_PROGRESS, counted=False))),
-    Row("key-reused", problem("key-reused"), every(halt("key-reused", "other bytes under the same key"))),
-    Row("barrier-expired", problem("barrier-expired"), every(halt("barrier-expired", "what was done is forgotten"))),
-    Row(
+    AnswerRule("in-progress", problem("in-progress"), every(again(Cause.IN_PROGRESS, counted=False))),
+    AnswerRule("key-reused", problem("key-reused"), every(halt("key-reused", "other bytes under the same key"))),
+    AnswerRule(
+        "barrier-expired", problem("barrier-expired"), every(halt("barrier-expired", "what was done is forgotten"))
+    ),
+    AnswerRule(
         "stale-epoch",
         lambda seen: seen.status == 412 or problem("stale-epoch")(seen),
         every(halt("stale-epoch", "a later owner of this run has called already")),
     ),
     SUCCEEDED,
-    Row("own code", lambda seen: seen.answer.own and seen.problem.name in _MISFITS, every(_authors_error)),
-    Row(
+    AnswerRule("own code", lambda seen: seen.answer.own and seen.problem.name in _MISFITS, every(_authors_error)),
+    AnswerRule(
         "rejected",
         word("rejected"),
         phases(
@@ -433,8 +437,8 @@ CONTRACT: Final[Table] = (
             said_no("rejected"),
         ),
     ),
-    Row("pending", word("pending"), every(pending)),
-    Row(
+    AnswerRule("pending", word("pending"), every(pending)),
+    AnswerRule(
         "noop",
         word("noop"),
         phases(
@@ -444,8 +448,8 @@ CONTRACT: Final[Table] = (
             said_no("noop", "it never acted and can't any more"),
         ),
     ),
-    Row("blocked", word("blocked"), phases(_blocked_action, undone("blocked"), _BLOCKED, _BLOCKED)),
-    Row(
+    AnswerRule("blocked", word("blocked"), phases(_blocked_action, undone("blocked"), _BLOCKED, _BLOCKED)),
+    AnswerRule(
         "cannot-compensate",
         word("cannot-compensate"),
         phases(
@@ -455,10 +459,12 @@ CONTRACT: Final[Table] = (
             halt("protocol", "a seal can't be answered `cannot-compensate`"),
         ),
     ),
-    Row("other word", lambda seen: seen.word is not None or OUTCOME_HEADER in seen.answer.repeated, every(_protocol)),
-    Row("busy", status(408, 425, 429), every(again(Cause.BUSY))),
+    AnswerRule(
+        "other word", lambda seen: seen.word is not None or OUTCOME_HEADER in seen.answer.repeated, every(_protocol)
+    ),
+    AnswerRule("busy", status(408, 425, 429), every(again(Cause.BUSY))),
     # Everything else without the header, 2xx included, came from something in between.
-    Row("not from the barrier", lambda _: True, every(_MISROUTED)),
+    AnswerRule("not from the barrier", lambda _: True, every(_MISROUTED)),
 )
 
 
@@ -492,7 +498,7 @@ def _http_date(text: str) -> int | None:
         return None
 
 
-def _problem(answer: Answered) -> Problem:
+def _problem(answer: CallResponse) -> ProblemBody:
     """The problem in an error's body, taken as leniently as can be: a service in trouble writes what it writes."""
     body = answer.body
     try:
@@ -501,7 +507,7 @@ def _problem(answer: Answered) -> Problem:
         parsed = None
     if not isinstance(parsed, dict):
         plain = answer.headers.get("content-type", "").startswith("text/plain")
-        return Problem(detail=clean(body[: 4 * DETAIL_CHARACTERS_MAX].decode(errors="replace")) if plain else "")
+        return ProblemBody(detail=clean(body[: 4 * DETAIL_CHARACTERS_MAX].decode(errors="replace")) if plain else "")
     fields = cast("dict[str, object]", parsed)
     type_ = fields.get("type")
     name = type_.rstrip("/").replace(":", "/").rpartition("/")[2] if isinstance(type_, str) else ""
@@ -511,4 +517,4 @@ def _problem(answer: Answered) -> Problem:
     named = named or (name if name not in {"blank", answer.headers.get(OUTCOME_HEADER)} else "")
     texts = (fields.get("detail"), fields.get("title"))
     detail = next((text for text in texts if isinstance(text, str) and text), "")
-    return Problem(name=name, code=clean(named)[:CODE_CHARACTERS_MAX] or None, detail=clean(detail))
+    return ProblemBody(name=name, code=clean(named)[:CODE_CHARACTERS_MAX] or None, detail=clean(detail))

@@ -13,7 +13,7 @@ from amends.core.words.values import value
 
 
 @value
-class Start:
+class StartRun:
     """Begin a run. `input` is JSON of the saga's input type."""
 
     at: int
@@ -77,7 +77,7 @@ class Cancel:
 
 
 @value
-class Retry:
+class RetryStep:
     """Try again: one step (or one item of it), or everything that is stuck (`step` is `None`)."""
 
     at: int
@@ -121,7 +121,7 @@ class Abandon:
 
 
 @value
-class Answer:
+class AnswerQuestion:
     """The answer to a question that a step asked; `reply` `None` declines it."""
 
     at: int
@@ -132,8 +132,8 @@ class Answer:
     item: str | None = None
 
 
-Verb: TypeAlias = Cancel | Retry | Resolve | Skip | Abandon | Answer
-Command: TypeAlias = Start | Reply | Begin | Due | Adopted | Verb
+Verb: TypeAlias = Cancel | RetryStep | Resolve | Skip | Abandon | AnswerQuestion
+Command: TypeAlias = StartRun | Reply | Begin | Due | Adopted | Verb
 
 
 @value

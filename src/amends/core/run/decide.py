@@ -12,7 +12,7 @@ from amends.core.run import events as e
 from amends.core.run.commands import (
     Abandon,
     Adopted,
-    Answer,
+    AnswerQuestion,
     Begin,
     Cancel,
     Command,
@@ -20,9 +20,9 @@ from amends.core.run.commands import (
     Refusal,
     Reply,
     Resolve,
-    Retry,
+    RetryStep,
     Skip,
-    Start,
+    StartRun,
 )
 from amends.core.run.consequences import follow
 from amends.core.run.decision import Draft
@@ -50,7 +50,7 @@ class BuilderFailed(AmendsError):
     """A builder raised while the run was being started: it is the caller's exception, and leaves no run."""
 
 
-def start(definition: Definition, command: Start) -> Decision:
+def start(definition: Definition, command: StartRun) -> Decision:
     """The first append of a run. A builder's bug is raised as the exception it is: nothing is stored then."""
     if command.deadline is not None and command.deadline <= command.at:
         msg = "the deadline is already over"
@@ -85,7 +85,7 @@ def decide(
     match command:
         case Reply():
             on_reply(draft, command)
-        case Start():
+        case StartRun():
             msg = f"{record.run} has begun already"
             raise TypeError(msg)
         case Begin():
@@ -94,7 +94,7 @@ def decide(
             on_due(draft)
         case Adopted():
             draft.adopting = True
-        case Cancel() | Retry() | Resolve() | Skip() | Abandon() | Answer():
+        case Cancel() | RetryStep() | Resolve() | Skip() | Abandon() | AnswerQuestion():
             draft.held = held
             refusal = on_verb(draft, command)
             if refusal is not None and not draft.events:

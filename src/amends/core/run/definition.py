@@ -28,7 +28,7 @@ from amends.core.saga.mistakes import (
     unreadable,
     written,
 )
-from amends.core.saga.operation import CALLS_BUILT, Asked, Asks, Call, Operation, Slept, is_call
+from amends.core.saga.operation import CALLS_BUILT, Call, Operation, Question, RequestCall, Slept, is_call
 from amends.core.saga.saga import Saga
 from amends.core.saga.signatures import operations_in
 from amends.core.saga.steps import Step
@@ -194,7 +194,7 @@ class StepDefinition:
         kept = {id(call) for call in calls.values()}
         lost = [call for call in built if id(call) not in kept]
         if shape == "dict" and lost and len(kept) == len(calls):
-            shown = lost[0].what.request if isinstance(lost[0].what, Asks) else lost[0].what
+            shown = lost[0].what.request if isinstance(lost[0].what, RequestCall) else lost[0].what
             msg = (
                 f"built {len(built)} calls for {len(calls)} names, so a call got lost: {shown!r}"[
                     :DETAIL_CHARACTERS_MAX
@@ -208,7 +208,7 @@ class StepDefinition:
 
     def _request(self, item: str, call: Call[Any], definition: "Definition", record: RunRecord) -> Request:
         match call.what:
-            case Asks(operation=operation, request=request):
+            case RequestCall(operation=operation, request=request):
                 definition.learn(operation)
                 undo = operation.compensation if isinstance(operation.compensation, str) else ""
                 if self.kind is COMPENSABLE and not undo and (self.undo_function is None or item):
@@ -217,7 +217,7 @@ class StepDefinition:
                 body = self._fits(written(self._codec, request))
                 settles = operation.guard is BARRIER or operation.probe is not None
                 return Request(item, operation.participant, operation.name, operation.guard, body, undo, settles)
-            case Asked(question=question, within=within):
+            case Question(question=question, within=within):
                 self._must_be_neutral(ASK)
                 body = self._fits(written(self._codec, question))
                 return Request(item, ASK, ASK, Guard.IDEMPOTENT, body, due_at=record.at + micros(within))
@@ -273,7 +273,7 @@ class StepDefinition:
         except Undecodable as error:
             raise unreadable("its reply, as logged, can't be read", error) from error
         call: object = undo(given, reply)
-        if not is_call(call) or not isinstance(call.what, Asks):
+        if not is_call(call) or not isinstance(call.what, RequestCall):
             msg = f"its compensation returned {type(call).__name__}, expected a Call of {request.participant}."
             raise AuthorMistake(msg)
         what = call.what
@@ -500,7 +500,7 @@ class Definition:
             call: object = self._notice(self.given_input(record), ended)
             if call is None:
                 return None
-            if not is_call(call) or not isinstance(call.what, Asks):
+            if not is_call(call) or not isinstance(call.what, RequestCall):
                 return BuildError(f"the notice returned {type(call).__name__}, expected a Call or None")
             what = call.what
             self.learn(what.operation)

@@ -7,7 +7,7 @@ disagree. A verb that is accepted and changes nothing is not offered. No code of
 from collections.abc import Collection, Iterator
 from typing import Final, Literal
 
-from amends.core.run.commands import Abandon, Answer, Cancel, Refusal, Resolve, Retry, Skip, Verb
+from amends.core.run.commands import Abandon, AnswerQuestion, Cancel, Refusal, Resolve, RetryStep, Skip, Verb
 from amends.core.run.decision import Draft
 from amends.core.run.definition import Definition
 from amends.core.run.events import Who
@@ -62,16 +62,16 @@ def offers(
 
 def _about(mark: Mark, item: ItemRecord | None, at: int, epoch: int) -> Iterator[tuple[Offer, Verb]]:
     step, name = mark.step, None if item is None or not item.item else item.item
-    yield Offer("retry", step, mark.item), Retry(at, epoch, _DRY, step, name)
+    yield Offer("retry", step, mark.item), RetryStep(at, epoch, _DRY, step, name)
     for outcome in _OUTCOMES:
         yield Offer("resolve", step, mark.item, outcome), Resolve(at, epoch, _DRY, step, outcome, None, name)
-    yield Offer("answer", step, mark.item, "succeeded"), Answer(at, epoch, _DRY, step, b"null", name)
-    yield Offer("answer", step, mark.item, "rejected"), Answer(at, epoch, _DRY, step, None, name)
+    yield Offer("answer", step, mark.item, "succeeded"), AnswerQuestion(at, epoch, _DRY, step, b"null", name)
+    yield Offer("answer", step, mark.item, "rejected"), AnswerQuestion(at, epoch, _DRY, step, None, name)
     yield Offer("skip", step, mark.item), Skip(at, epoch, _DRY, step, name)
 
 
 def _about_run(at: int, epoch: int) -> Iterator[tuple[Offer, Verb]]:
-    yield Offer("retry"), Retry(at, epoch, _DRY)
+    yield Offer("retry"), RetryStep(at, epoch, _DRY)
     yield Offer("cancel"), Cancel(at, epoch, _DRY, "cancel")
     yield Offer("compensate"), Cancel(at, epoch, _DRY, "compensate")
     yield Offer("abandon"), Abandon(at, epoch, _DRY)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import assert_never
 
 from amends.core.run import events as e
-from amends.core.run.commands import Abandon, Answer, Cancel, Refusal, Resolve, Retry, Skip, Verb
+from amends.core.run.commands import Abandon, AnswerQuestion, Cancel, Refusal, Resolve, RetryStep, Skip, Verb
 from amends.core.run.consequences import tell_end
 from amends.core.run.decision import Draft, settle_action
 from amends.core.run.definition import Definition
@@ -35,16 +35,16 @@ def on_verb(draft: Draft, verb: Verb) -> Refusal | None:
     match verb:
         case Cancel():
             return _cancel(draft, verb)
-        case Retry(step=None):
+        case RetryStep(step=None):
             return _retry_all(draft, verb)
-        case Retry():
+        case RetryStep():
             step = verb.step or ""
             return _on_item(draft, step, verb.item, lambda item: _retry(draft, step, item, verb.who), verb)
         case Resolve():
             return _on_item(draft, verb.step, verb.item, lambda item: _resolve(draft, item, verb), verb)
         case Skip():
             return _on_item(draft, verb.step, verb.item, lambda item: _skip(draft, verb.step, item, verb.who), verb)
-        case Answer():
+        case AnswerQuestion():
             return _answer(draft, verb)
         case Abandon():
             return _abandon(draft, verb)
@@ -99,7 +99,7 @@ def _waits_needlessly(draft: Draft, item: ItemRecord) -> bool:
     )
 
 
-def _retry_all(draft: Draft, verb: Retry) -> Refusal | None:
+def _retry_all(draft: Draft, verb: RetryStep) -> Refusal | None:
     record = draft.record
     if record.ended is not None:
         return ENDED
@@ -165,7 +165,7 @@ def _on_item(
     if "" in known_step.items:
         return act(known_step.items[""])
     movable = [each for each in known_step.items.values() if _is_movable(draft, each)]
-    if isinstance(verb, Retry) and movable:
+    if isinstance(verb, RetryStep) and movable:
         return _first_if_all([act(each) for each in movable])
     if len(movable) == 1:
         return act(movable[0])
@@ -414,7 +414,7 @@ def _skip_action(draft: Draft, step: str, item: str, who: e.Who) -> Refusal | No
 # -- answers to questions
 
 
-def _answer(draft: Draft, verb: Answer) -> Refusal | None:
+def _answer(draft: Draft, verb: AnswerQuestion) -> Refusal | None:
     record = draft.record
     if record.ended is not None:
         return ENDED
@@ -445,7 +445,7 @@ def _answer(draft: Draft, verb: Answer) -> Refusal | None:
     return None
 
 
-def _decline(draft: Draft, item: ItemRecord, verb: Answer) -> Refusal | None:
+def _decline(draft: Draft, item: ItemRecord, verb: AnswerQuestion) -> Refusal | None:
     if draft.step(item.step).forward_only:
         return Refusal("past-pivot", "the run is past its pivot: it can only go forward")
     draft.emit(e.Answered(draft.at, draft.epoch, item.step, item.item, b"null", declined=True, who=verb.who))

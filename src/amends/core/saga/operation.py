@@ -45,7 +45,7 @@ LATE_AFTER_DEFAULT: Final = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Question:
     """A question to a person, answered within some time or never."""
 
     reply_type: Any
@@ -61,7 +61,7 @@ class Slept:
 
 
 @value
-class Asks:
+class RequestCall:
     """A request to an operation of a participant."""
 
     operation: "Operation[..., Any, Any]"
@@ -77,7 +77,7 @@ class Call(Generic[R_co]):
 
     __slots__ = ("what",)
 
-    def __init__(self, what: Asks | Asked | Slept) -> None:
+    def __init__(self, what: RequestCall | Question | Slept) -> None:
         self.what = what
         built = CALLS_BUILT.get()
         if built is not None:
@@ -87,9 +87,9 @@ class Call(Generic[R_co]):
     def operation(self) -> str:
         """`participant.operation`, or `ask` and `sleep` for the built-in calls."""
         match self.what:
-            case Asks(operation=operation):
+            case RequestCall(operation=operation):
                 return f"{operation.participant}.{operation.name}"
-            case Asked():
+            case Question():
                 return "ask"
             case Slept():
                 return "sleep"
@@ -265,7 +265,7 @@ class Operation(Generic[P, Q, R]):
 
     def of(self, request: Q) -> Call[R]:
         """A call with a ready request."""
-        return Call(Asks(self, request))
+        return Call(RequestCall(self, request))
 
     def __repr__(self) -> str:
         return f"<operation {self.participant}.{self.name}>"
@@ -381,7 +381,7 @@ def _kebab(name: str) -> str:
 
 def ask(reply: type[R], question: str, *, within: timedelta) -> Call[R]:
     """Ask a person. Answered by `answer`, declined by `decline`; no answer `within` that time is a no (`no-answer`)."""
-    return Call(Asked(reply, question, within))
+    return Call(Question(reply, question, within))
 
 
 def sleep(duration: timedelta) -> Call[None]:

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import asyncpg
 
 from amends.core.words.errors import AmendsError, LogTooSlow, LogUnavailable
-from amends.logs.postgres.failures import Refusal, shown, told
+from amends.logs.postgres.failures import StatementRefused, shown, told
 from amends.system.forks import keep_from_children
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -63,7 +63,7 @@ NAME: Final = "application_name"
 _TRANSPORT: Final = "_transport"
 
 
-class Place:
+class DatabaseAddress:
     """Where the log is, taken apart from its URL. `lease_seconds` may be said in the URL (`?lease_seconds=2`), and wins
     there over what is given.
     """
@@ -127,7 +127,7 @@ def _as_it_is(text: bytes) -> bytes:
 class Link:
     """One connection for one purpose, made anew when it was lost. Who uses it waits for its turn."""
 
-    def __init__(self, place: Place, made: Made | None = None) -> None:
+    def __init__(self, place: DatabaseAddress, made: Made | None = None) -> None:
         """`made` is called with every new connection before it is used."""
         self._place = place
         self._made = made
@@ -151,7 +151,7 @@ class Link:
             try:
                 with told(self._place.shown):
                     yield connection
-            except (Refusal, asyncpg.PostgresError):
+            except (StatementRefused, asyncpg.PostgresError):
                 raise
             except BaseException:
                 self._connection = None
@@ -181,12 +181,12 @@ class Link:
                     connection.terminate()  # the server is gone: there is nobody to take leave of
 
 
-class Links:
+class ConnectionPool:
     """A few connections for the same purpose. If none is free, a statement waits for one, but not for ever."""
 
     def __init__(
         self,
-        place: Place,
+        place: DatabaseAddress,
         count: int = QUESTIONS_AT_ONCE,
         *,
         purpose: str = "questions",
@@ -229,9 +229,9 @@ class Links:
 class Lists:
     """The connections for lists: what takes too long there is given up, and told as that."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: DatabaseAddress) -> None:
         self._place = place
-        self._links = Links(place, LISTS_AT_ONCE, purpose="lists", busy=LogTooSlow, made=_soon_given_up)
+        self._links = ConnectionPool(place, LISTS_AT_ONCE, purpose="lists", busy=LogTooSlow, made=_soon_given_up)
 
     @asynccontextmanager
     async def use(self) -> AsyncGenerator[Connection]:
@@ -239,7 +239,7 @@ class Lists:
         try:
             async with self._links.use() as connection:
                 yield connection
-        except Refusal as error:
+        except StatementRefused as error:
             if error.slow:
                 raise LogTooSlow(f"{self._place.shown}: a list was given up after {LIST_SECONDS:g} s.") from error
             raise

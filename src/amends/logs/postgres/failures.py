@@ -70,7 +70,7 @@ NOT_THERE: Final = "Is it running, and is the address right? The log goes on by 
 NOT_HEARD: Final = "Whether this was written isn't known; it is settled by sending it again."
 
 
-class Refusal(LogUnavailable):
+class StatementRefused(LogUnavailable):
     """The database refused a statement.
 
     `again`: it was rolled back for another's sake, so it may be sent again at once. `held`: it waited too long for
@@ -140,5 +140,5 @@ def _meant(where: str, error: asyncpg.PostgresError, state: str, *, sent: bool) 
     return (
         LogUnavailable(text)
         if state in AFRESH
-        else Refusal(text, again=state in AGAIN, held=state == HELD, slow=state == CANCELED)
+        else StatementRefused(text, again=state in AGAIN, held=state == HELD, slow=state == CANCELED)
     )

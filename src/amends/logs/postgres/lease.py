@@ -16,8 +16,8 @@ from typing import Final
 import asyncpg
 
 from amends.core.words.errors import LogUnavailable
-from amends.logs.postgres.connections import Connection, Link, Place
-from amends.logs.postgres.failures import Refusal
+from amends.logs.postgres.connections import Connection, DatabaseAddress, Link
+from amends.logs.postgres.failures import StatementRefused
 from amends.logs.postgres.rows import keys_as_json
 from amends.logs.postgres.statements import SQL
 from amends.ports.log import SagaKey
@@ -38,7 +38,7 @@ _LOGGER: Final = logging.getLogger("amends.logs.postgres")
 class Lease:
     """`ports.log.WorkerLease`. `worker` is the id under which runs are owned; it changes when a new worker begins."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: DatabaseAddress) -> None:
         self.worker = ""
         self._place = place
         self._link = Link(place, self._listen_on)
@@ -84,7 +84,7 @@ class Lease:
         except (LogUnavailable, asyncpg.PostgresError) as error:
             # The lease is renewed all the same: who holds on to somebody else's row must not cost us ours.
             _LOGGER.info("it can't be seen who is gone: %s", error)
-            if not isinstance(error, Refusal):
+            if not isinstance(error, StatementRefused):
                 self._steady_since = None
         return now
 

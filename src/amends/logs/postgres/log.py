@@ -16,7 +16,7 @@ from amends.core.words.errors import LogUnavailable
 from amends.logs.postgres import schema
 from amends.logs.postgres.batches import arrays, first_version
 from amends.logs.postgres.connections import Connection, Link
-from amends.logs.postgres.failures import Refusal, told
+from amends.logs.postgres.failures import StatementRefused, told
 from amends.logs.postgres.lease import Lease
 from amends.logs.postgres.reader import PostgresReader
 from amends.logs.postgres.rows import key_columns, stored
@@ -83,7 +83,7 @@ class PostgresLog(PostgresReader):
                 await self._look_at_held(connection)
             try:
                 verdicts = await self._verdicts(connection, batch)
-            except Refusal as error:
+            except StatementRefused as error:
                 if not error.held:
                     raise
                 found = await self._held_of(connection, [entry.run for entry in batch])
@@ -127,7 +127,7 @@ class PostgresLog(PostgresReader):
             try:
                 with told(self.place.shown):
                     return {run for (run,) in await connection.fetch(SQL["write"], self._lease.worker, *parameters)}
-            except Refusal as error:
+            except StatementRefused as error:
                 if not error.again or tries == TRIES_MAX:
                     raise
                 _LOGGER.info("an append is sent again: %s", error)

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from amends.core.words.errors import LogUnavailable
 from amends.logs.postgres import schema
-from amends.logs.postgres.connections import Links, Lists, Place
+from amends.logs.postgres.connections import ConnectionPool, DatabaseAddress, Lists
 from amends.logs.postgres.rows import find_statement, is_text, keys_of_json, may_be_kept, stored, whole_run
 from amends.logs.postgres.statements import SQL
 from amends.ports.log import (
@@ -26,8 +26,8 @@ class PostgresReader:
     """`ports.log.LogReader`."""
 
     def __init__(self, url: str, lease_seconds: float | None = None) -> None:
-        self.place = Place(url, lease_seconds)
-        self._links: Links | None = None
+        self.place = DatabaseAddress(url, lease_seconds)
+        self._links: ConnectionPool | None = None
         self._lists: Lists | None = None
 
     @property
@@ -37,7 +37,7 @@ class PostgresReader:
 
     async def start(self) -> None:
         """Connect, and see that the tables are this program's."""
-        links = Links(self.place)
+        links = ConnectionPool(self.place)
         try:
             async with links.use() as connection:
                 await schema.check(connection, self.place)
@@ -56,7 +56,7 @@ class PostgresReader:
             await lists.close()
 
     @property
-    def questions(self) -> Links:
+    def questions(self) -> ConnectionPool:
         """Connections for questions; `LogUnavailable` where it isn't open."""
         if self._links is None:
             raise LogUnavailable(f"{self.place.shown} isn't open.")

@@ -9,7 +9,7 @@ from typing import Final
 
 from amends.core.words.errors import SchemaMismatch
 from amends.logs.named_sql import resource
-from amends.logs.postgres.connections import Connection, Place
+from amends.logs.postgres.connections import Connection, DatabaseAddress
 from amends.logs.postgres.failures import told
 
 PACKAGE: Final = "amends.logs.postgres.migrations"
@@ -62,7 +62,7 @@ async def version_of(connection: Connection) -> int:
     return int(await connection.fetchval(VERSION)) if await connection.fetchval(IS_THERE) else 0
 
 
-async def check(connection: Connection, place: Place) -> None:
+async def check(connection: Connection, place: DatabaseAddress) -> None:
     """Refuse tables that aren't this program's, before anything is written."""
     _refuse_encoding(connection, place)
     found = await version_of(connection)
@@ -76,7 +76,7 @@ async def check(connection: Connection, place: Place) -> None:
     _refuse_newer(found, place)
 
 
-def _refuse_newer(found: int, place: Place) -> None:
+def _refuse_newer(found: int, place: DatabaseAddress) -> None:
     if found > LATEST:
         raise SchemaMismatch(
             f"the log in {place.shown} was made by a newer amends (its schema is {found}, this one knows {LATEST}). "
@@ -84,7 +84,7 @@ def _refuse_newer(found: int, place: Place) -> None:
         )
 
 
-def _refuse_encoding(connection: Connection, place: Place) -> None:
+def _refuse_encoding(connection: Connection, place: DatabaseAddress) -> None:
     """Names, tags and errors may hold any character; a run that can't be written for one would never end."""
     encoding: str = connection.get_settings().server_encoding
     if encoding != ENCODING:
@@ -96,7 +96,7 @@ def _refuse_encoding(connection: Connection, place: Place) -> None:
 
 async def found_version(url: str) -> int:
     """The version of the tables where a URL leads, 0 where there are none; `SchemaMismatch` for one not known here."""
-    place = Place(url)
+    place = DatabaseAddress(url)
     connection = await place.connect()
     try:
         with told(place.shown):
@@ -109,7 +109,7 @@ async def found_version(url: str) -> int:
 
 async def apply(url: str) -> tuple[int, int]:
     """Bring the tables up to date; from which version to which. Two at once: the second finds it done."""
-    place = Place(url)
+    place = DatabaseAddress(url)
     connection = await place.connect()
     try:
         _refuse_encoding(connection, place)

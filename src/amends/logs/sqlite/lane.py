@@ -14,7 +14,7 @@ from typing import TypeVar
 R = TypeVar("R")
 
 
-class Lane:
+class SqliteThread:
     """The thread runs from the beginning, as a daemon: a log that nobody closed doesn't keep a process from ending."""
 
     def __init__(self, name: str) -> None:

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from amends.core.words.errors import LogBroken, LogUnavailable
-from amends.logs.sqlite.lane import Lane
+from amends.logs.sqlite.lane import SqliteThread
 from amends.logs.sqlite.lock import LockFile
 from amends.logs.sqlite.opening import connect, open_for_reading
 from amends.logs.sqlite.pace import Pace
 from amends.logs.sqlite.reader import Reader
-from amends.logs.sqlite.writer import Held, Writer
+from amends.logs.sqlite.writer import FileHeld, SqliteWriter
 from amends.ports.log import (
     Append,
     Find,
@@ -63,7 +63,7 @@ class ReadingThread:
         self._path = path
         self._connecting = connecting
         self._seconds = seconds
-        self._lane: Lane | None = None
+        self._lane: SqliteThread | None = None
         self._reader: Reader | None = None
 
     @property
@@ -72,7 +72,7 @@ class ReadingThread:
         return None
 
     async def start(self) -> None:
-        lane = Lane("amends-log-reader")
+        lane = SqliteThread("amends-log-reader")
         try:
             self._reader = await lane.call(lambda: Reader(self._path, self._connecting(self._path), self._seconds))
         except BaseException:
@@ -151,8 +151,8 @@ class SqliteLog:
         self._has_lock = False
         self._reading = ReadingThread(self._path, partial(connect, mode="ro"))
         self._lists = ReadingThread(self._path, partial(connect, mode="ro"), seconds=LIST_SECONDS)
-        self._lane: Lane | None = None
-        self._writer: Writer | None = None
+        self._lane: SqliteThread | None = None
+        self._writer: SqliteWriter | None = None
         self._worker = ""
         self._pace = Pace()
         self._uncarried = 0
@@ -168,7 +168,7 @@ class SqliteLog:
 
     async def open(self) -> None:
         assert self._lane is None, "it is open already"
-        lane = Lane("amends-log-writer")
+        lane = SqliteThread("amends-log-writer")
         try:
             await lane.call(self._take)
             await self._reading.start()
@@ -183,7 +183,7 @@ class SqliteLog:
         if lane is not None:
             await self._leave(lane)
 
-    async def _leave(self, lane: Lane) -> None:
+    async def _leave(self, lane: SqliteThread) -> None:
         try:
             try:
                 await self._lists.stop()
@@ -203,7 +203,7 @@ class SqliteLog:
         self._lock.take()
         self._has_lock = True
         self._worker = f"{os.getpid()}-{secrets.token_hex(6)}"
-        self._writer = Writer(self._path, self._worker)
+        self._writer = SqliteWriter(self._path, self._worker)
 
     def _let_go(self) -> None:
         writer, self._writer = self._writer, None
@@ -219,7 +219,7 @@ class SqliteLog:
         self._lock.keep()
         return self._lock.drop
 
-    async def write(self, work: Callable[[Writer], R]) -> R:
+    async def write(self, work: Callable[[SqliteWriter], R]) -> R:
         """Have it done on the writing thread."""
         if self._lane is None or self._writer is None:
             raise LogUnavailable(f"{self._path} isn't open.")
@@ -237,12 +237,12 @@ class SqliteLog:
         self._uncarried += len(batch)
         if self._uncarried >= CHECKPOINT_ENTRIES:
             self._uncarried = 0
-            await self.write(Writer.checkpoint)  # on the thread: it takes the time of a hundred commits
+            await self.write(SqliteWriter.checkpoint)  # on the thread: it takes the time of a hundred commits
         lane, writer = self._lane, self._writer
         if lane is not None and writer is not None and lane.is_idle and self._pace.is_quick():
             try:
                 verdicts = writer.append(batch, waits=False)
-            except Held:
+            except FileHeld:
                 pass
             else:
                 self._pace.took(writer.commit_seconds)

@@ -63,7 +63,7 @@ MISTAKES = (
 """What SQLite says of values it can't take: not the file's trouble, but its caller's."""
 
 
-class Held(Exception):
+class FileHeld(Exception):
     """Somebody else holds the file, and nothing was begun."""
 
 
@@ -86,7 +86,7 @@ def texts(row: RunRow) -> tuple[str, str, str]:
     return row.current.decode(), row.steps.decode(), row.stuck.decode()
 
 
-class Writer:
+class SqliteWriter:
     """The owner of the file's one writing connection. `commit_seconds`: how long the last commit took."""
 
     def __init__(self, path: Path, worker: str) -> None:
@@ -130,7 +130,7 @@ class Writer:
     # -- appends
 
     def append(self, batch: Sequence[Start | Append], *, waits: bool = True) -> Sequence[Written]:
-        """Write a batch. `waits`: for others who hold the file, for a while; else `Held` is raised at once."""
+        """Write a batch. `waits`: for others who hold the file, for a while; else `FileHeld` is raised at once."""
         assert len({entry.run for entry in batch}) == len(batch), "a run stands in a batch once"
         if len(batch) > 1 and TOGETHER:
             try:
@@ -384,7 +384,7 @@ class Writer:
             if kind_of(error) != sqlite3.SQLITE_BUSY:
                 raise
             if not waits:
-                raise Held from error
+                raise FileHeld from error
             self._cursor.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1_000:.0f}")
             try:
                 self._cursor.execute("BEGIN IMMEDIATE")

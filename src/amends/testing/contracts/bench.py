@@ -34,16 +34,16 @@ class Reserve:
 
 
 @dataclass(frozen=True, slots=True)
-class Reservation:
+class BenchReservation:
     """A reply."""
 
     id: str
 
 
-class Stock(Participant):
+class BenchStock(Participant):
     """The participant under test."""
 
-    reserve = operation(Reserve, Reservation, compensation="release")
+    reserve = operation(Reserve, BenchReservation, compensation="release")
 
 
 class Bench(ABC, Generic[Tx]):
@@ -100,35 +100,35 @@ class Shop(Generic[Tx]):
 
     bench: Bench[Tx]
     runs: list[str] = field(default_factory=list[str])
-    undone: list[Undo[Reserve, Reservation]] = field(default_factory=list[Undo[Reserve, Reservation]])
+    undone: list[Undo[Reserve, BenchReservation]] = field(default_factory=list[Undo[Reserve, BenchReservation]])
 
     def __post_init__(self) -> None:
         self.acts: Code = self.act
         self.undoes: Code = self.undo
-        self.service: Service[Tx] = Service(Stock, self.bench.inbox, threads=8)
+        self.service: Service[Tx] = Service(BenchStock, self.bench.inbox, threads=8)
 
-        async def reserve(request: Reserve, tx: Tx) -> Reservation:
+        async def reserve(request: Reserve, tx: Tx) -> BenchReservation:
             self.runs.append(this_call().key)
-            made: Reservation = await self.acts(request, tx)
+            made: BenchReservation = await self.acts(request, tx)
             return made
 
-        async def release(undo: Undo[Reserve, Reservation], tx: Tx) -> None:
+        async def release(undo: Undo[Reserve, BenchReservation], tx: Tx) -> None:
             self.undone.append(undo)
             await self.undoes(undo, tx)
 
         if self.bench.blocks:
-            self.service.action(Stock.reserve)(lambda request, tx: at_once(reserve(request, tx)))
-            self.service.compensation(Stock.reserve)(lambda undo, tx: at_once(release(undo, tx)))
+            self.service.action(BenchStock.reserve)(lambda request, tx: at_once(reserve(request, tx)))
+            self.service.compensation(BenchStock.reserve)(lambda undo, tx: at_once(release(undo, tx)))
         else:
-            self.service.action(Stock.reserve)(reserve)
-            self.service.compensation(Stock.reserve)(release)
+            self.service.action(BenchStock.reserve)(reserve)
+            self.service.compensation(BenchStock.reserve)(release)
 
-    async def act(self, request: Reserve, tx: Tx) -> Reservation:
+    async def act(self, request: Reserve, tx: Tx) -> BenchReservation:
         """What `reserve` does unless told otherwise: one business row."""
         await self.bench.put(tx, this_call().run + this_call().item)
-        return Reservation(f"made-{len(self.runs)}")
+        return BenchReservation(f"made-{len(self.runs)}")
 
-    async def undo(self, undo: Undo[Reserve, Reservation], tx: Tx) -> None:
+    async def undo(self, undo: Undo[Reserve, BenchReservation], tx: Tx) -> None:
         """What `release` does unless told otherwise: the row goes."""
         await self.bench.take(tx, this_call().run + this_call().item)
 
@@ -238,7 +238,7 @@ class Gate:
     def around(self, shop: Shop[Tx]) -> Code:
         """An action that waits here, its writes done."""
 
-        async def waits(request: Reserve, tx: Tx) -> Reservation:
+        async def waits(request: Reserve, tx: Tx) -> BenchReservation:
             made = await shop.act(request, tx)
             self._entered.set()
             if shop.bench.blocks:

@@ -21,8 +21,8 @@ from amends.participant.barrier import Blocked
 from amends.testing.contracts.bench import (
     UNDO,
     Bench,
+    BenchReservation,
     Gate,
-    Reservation,
     Reserve,
     Shop,
     later,
@@ -106,9 +106,9 @@ class InboxContract(Generic[Tx]):
         assert outcome(await shop.call("action")) == (200, "succeeded")
 
     async def test_a_reply_that_is_too_large_leaves_no_effect_and_is_a_no(self, shop: Shop[Tx]) -> None:
-        async def says_too_much(request: Reserve, tx: Tx) -> Reservation:
+        async def says_too_much(request: Reserve, tx: Tx) -> BenchReservation:
             await shop.act(request, tx)
-            return Reservation("x" * REPLY_BYTES_MAX)
+            return BenchReservation("x" * REPLY_BYTES_MAX)
 
         shop.acts = says_too_much
         answer = await shop.call("action")
@@ -145,7 +145,7 @@ class InboxContract(Generic[Tx]):
         if not shop.bench.refuses_commits:
             pytest.skip("there is nothing a handler could end")
 
-        async def ends(request: Reserve, tx: Tx) -> Reservation:
+        async def ends(request: Reserve, tx: Tx) -> BenchReservation:
             made = await shop.act(request, tx)
             try:
                 await shop.bench.end(tx, how)
@@ -217,7 +217,7 @@ class InboxContract(Generic[Tx]):
         gate.open()
         assert outcome(await action) == (200, "succeeded")
         assert outcome(await undo) == (200, "succeeded")
-        assert shop.undone[0].made == Reservation("made-1")
+        assert shop.undone[0].made == BenchReservation("made-1")
         assert await shop.bench.rows() == []
 
     async def test_a_cancelled_call_leaves_nothing_behind(self, shop: Shop[Tx]) -> None:
@@ -247,7 +247,9 @@ class InboxContract(Generic[Tx]):
         await shop.call("action")
         first = await shop.call("compensation")
         assert outcome(first) == (200, "succeeded")
-        assert shop.undone == [Undo(Reserve("sku-1"), Reservation("made-1"), reply_known=True, reason="hold said no")]
+        assert shop.undone == [
+            Undo(Reserve("sku-1"), BenchReservation("made-1"), reply_known=True, reason="hold said no")
+        ]
         assert await shop.bench.rows() == []
         assert await shop.call("compensation") == first
         assert len(shop.undone) == 1
@@ -292,7 +294,7 @@ class InboxContract(Generic[Tx]):
     async def test_an_undo_that_is_refused_is_not_remembered(
         self, shop: Shop[Tx], refusal: Rejected | CannotCompensate
     ) -> None:
-        async def undoes_then_refuses(undo: Undo[Reserve, Reservation], tx: Tx) -> None:
+        async def undoes_then_refuses(undo: Undo[Reserve, BenchReservation], tx: Tx) -> None:
             await shop.undo(undo, tx)
             raise refusal
 
@@ -305,7 +307,7 @@ class InboxContract(Generic[Tx]):
         assert outcome(await shop.call("compensation")) == (200, "succeeded")
 
     async def test_an_undo_that_breaks_is_rolled_back_and_run_again(self, shop: Shop[Tx]) -> None:
-        async def breaks(undo: Undo[Reserve, Reservation], tx: Tx) -> None:
+        async def breaks(undo: Undo[Reserve, BenchReservation], tx: Tx) -> None:
             await shop.undo(undo, tx)
             raise ValueError
 
@@ -406,7 +408,7 @@ class InboxContract(Generic[Tx]):
         await shop.call("action")
         assert outcome(await shop.call("seal", Saga_Seal="undone")) == (200, "succeeded")
         with pytest.raises(Blocked):
-            await shop.answer(Reservation("late"))
+            await shop.answer(BenchReservation("late"))
         shop.acts, shop.undoes = shop.act, later
         made = await shop.call("action", run="run-2")
         await shop.call("compensation", run="run-2")
@@ -421,7 +423,7 @@ class InboxContract(Generic[Tx]):
         assert await shop.call("seal", Saga_Seal="rejected") == sealed
         assert await shop.call("action") == sealed
         with pytest.raises(Blocked):
-            await shop.answer(Reservation("late"))
+            await shop.answer(BenchReservation("late"))
         assert await shop.bench.rows() == []
 
     async def test_a_seal_as_rejected_tells_a_person_who_is_wrong(self, shop: Shop[Tx]) -> None:
@@ -435,12 +437,12 @@ class InboxContract(Generic[Tx]):
     async def test_answering_pending_work_is_one_transaction_with_the_business_change(self, shop: Shop[Tx]) -> None:
         shop.acts = later
         await shop.call("action")
-        said = await shop.answer(Reservation("in the end"))
+        said = await shop.answer(BenchReservation("in the end"))
         assert (outcome(said), said.headers["idempotency-key"]) == ((200, "succeeded"), '"run-1:reserve:action"')
         assert without_key(said) == await shop.call("action")
         assert await shop.bench.rows() == ["answered"]
         with pytest.raises(Blocked):
-            await shop.answer(Reservation("twice"), write="twice")
+            await shop.answer(BenchReservation("twice"), write="twice")
         assert await shop.bench.rows() == ["answered"]
 
     async def test_an_answer_of_another_type_or_too_large_changes_nothing(self, shop: Shop[Tx]) -> None:
@@ -449,7 +451,7 @@ class InboxContract(Generic[Tx]):
         with pytest.raises(Undecodable):
             await shop.answer(["no", "reservation"])
         with pytest.raises(TooLarge):
-            await shop.answer(Reservation("x" * REPLY_BYTES_MAX))
+            await shop.answer(BenchReservation("x" * REPLY_BYTES_MAX))
         assert outcome(await shop.call("action")) == (202, "pending")
         assert await shop.bench.rows() == []
 
@@ -472,12 +474,12 @@ class InboxContract(Generic[Tx]):
         await shop.call("action")
         await shop.call("compensation")
         with pytest.raises(Blocked):
-            await shop.answer(Reservation("late"))
+            await shop.answer(BenchReservation("late"))
         assert await shop.bench.rows() == []
 
     async def test_answering_what_was_never_asked_is_blocked(self, shop: Shop[Tx]) -> None:
         with pytest.raises(Blocked):
-            await shop.answer(Reservation("early"))
+            await shop.answer(BenchReservation("early"))
         assert await shop.bench.rows() == []
 
     async def test_a_pending_undo_is_answered(self, shop: Shop[Tx]) -> None:
@@ -493,7 +495,7 @@ class InboxContract(Generic[Tx]):
         await shop.call("action")
         assert outcome(await shop.call("compensation")) == (202, "pending")
         with pytest.raises(Blocked):
-            await shop.answer(Reservation("late"))
+            await shop.answer(BenchReservation("late"))
         assert await shop.bench.rows() == []
         assert outcome(await shop.call("compensation")) == (202, "pending")
         assert outcome(await shop.answer(None, phase="compensation")) == (200, "succeeded")
@@ -516,7 +518,7 @@ class InboxContract(Generic[Tx]):
         assert row.compensation_print is None
         shop.undoes = shop.undo
         assert outcome(await shop.call("compensation")) == (200, "succeeded")
-        assert shop.undone[1].made == Reservation("made-1")
+        assert shop.undone[1].made == BenchReservation("made-1")
 
     # -- purging
 

@@ -39,7 +39,7 @@ class Stragglers(Enum):
 
 
 @dataclass(frozen=True)
-class Rest:
+class RunAtRest:
     """Where a run came to rest, by which moves, and what it broke on its way."""
 
     world: World
@@ -54,27 +54,27 @@ def come_to_rest(
     stragglers: Stragglers = Stragglers.IN_TURN,
     moves_max: int = MOVES_MAX,
     is_known: Callable[[World], bool] = lambda _world: False,
-) -> Rest:
+) -> RunAtRest:
     """Let happen what must happen, until nothing moves. `is_known` stops at a world that is known to come to rest."""
     taken: list[Move] = []
     while len(taken) < moves_max:
         if is_known(world):
-            return Rest(world, tuple(taken), None)
+            return RunAtRest(world, tuple(taken), None)
         move = next_calm(world, stragglers=stragglers)
         if move is None:
             sentence = world.broken(quiet=True)
             if sentence is not None or people is People.AWAY or world.record.ended is not None:
-                return Rest(world, tuple(taken), sentence)
+                return RunAtRest(world, tuple(taken), sentence)
             move = _remedy(world, taken)
             if move is None:
                 reasons = ", ".join(f"{mark.name}: {mark.reason}" for mark in world.record.marks.values())
-                return Rest(world, tuple(taken), f"P1 it ends or is stuck: no person can move it on ({reasons})")
+                return RunAtRest(world, tuple(taken), f"P1 it ends or is stuck: no person can move it on ({reasons})")
         taken.append(move)
         world = world.apply(move)
         sentence = world.broken()
         if sentence is not None:
-            return Rest(world, tuple(taken), sentence)
-    return Rest(world, tuple(taken), FOREVER)
+            return RunAtRest(world, tuple(taken), sentence)
+    return RunAtRest(world, tuple(taken), FOREVER)
 
 
 def next_calm(world: World, *, stragglers: Stragglers = Stragglers.IN_TURN) -> Move | None:

@@ -16,9 +16,9 @@ from amends.core.run.record import LOCAL, RunRecord
 from amends.core.words.keys import Phase, unit_name
 from amends.core.words.retry import Guard, Kind
 from amends.testing.explore.fingerprint import ranks
-from amends.testing.explore.history import History
+from amends.testing.explore.history import RunHistory
 from amends.testing.explore.marks import Marks, View
-from amends.testing.explore.moves import Answer, Flying, Move, Process, Request
+from amends.testing.explore.moves import AnswerOnWay, Flying, Move, PaperProcess, RequestOnWay
 from amends.testing.explore.participants import Called
 
 DEFINITE: Final = (Succeeded, SaidNo)
@@ -35,9 +35,9 @@ class Followed(NamedTuple):
     """
 
     drive: "Drive"
-    left: tuple[Request, ...]
+    left: tuple[RequestOnWay, ...]
     wrong: str | None
-    held: Answer | None = None
+    held: AnswerOnWay | None = None
 
 
 class Head(NamedTuple):
@@ -78,7 +78,7 @@ class Drive:
     )
 
     def __init__(
-        self, drives: "Drives", history: History, processes: tuple[Process, ...], now: int, epoch: int
+        self, drives: "Drives", history: RunHistory, processes: tuple[PaperProcess, ...], now: int, epoch: int
     ) -> None:
         self._drives = drives
         self.history = history
@@ -100,11 +100,11 @@ class Drive:
         self._known: dict[object, Followed] | None = None
         self._head: tuple[int, Head] | None = None
         self._heads: dict[int, Head] | None = None
-        self._news: dict[int, tuple[bool, Answer]] | None = None
+        self._news: dict[int, tuple[bool, AnswerOnWay]] | None = None
 
     # -- what follows from a move
 
-    def receive(self, answer: Answer, *, dies: bool) -> Followed:
+    def receive(self, answer: AnswerOnWay, *, dies: bool) -> Followed:
         """An answer arrives."""
         table = self._followed()
         key = -id(answer) if dies else id(answer)
@@ -154,7 +154,7 @@ class Drive:
 
     # -- what can be said of it
 
-    def is_news(self, answer: Answer) -> bool:
+    def is_news(self, answer: AnswerOnWay) -> bool:
         """Whether an answer that anybody brings belongs in the log."""
         if self._news is None:
             self._news = {}
@@ -204,9 +204,9 @@ class Drives:
 
     def __init__(self, marks: Marks) -> None:
         self.marks = marks
-        self._all: dict[tuple[History, tuple[Process, ...], int, int], Drive] = {}
+        self._all: dict[tuple[RunHistory, tuple[PaperProcess, ...], int, int], Drive] = {}
 
-    def one(self, history: History, processes: tuple[Process, ...], now: int, epoch: int) -> Drive:
+    def one(self, history: RunHistory, processes: tuple[PaperProcess, ...], now: int, epoch: int) -> Drive:
         """The one object for this."""
         key = (history, processes, now, epoch)
         known = self._all.get(key)
@@ -214,9 +214,9 @@ class Drives:
             known = self._all[key] = Drive(self, history, processes, now, epoch)
         return known
 
-    def begun(self, history: History, now: int) -> Followed:
+    def begun(self, history: RunHistory, now: int) -> Followed:
         """Right after the start was acknowledged to the first owner."""
-        return _Driving(self, self.one(history, (Process(1, history),), now, 1)).end(sends=True, dies=False)
+        return _Driving(self, self.one(history, (PaperProcess(1, history),), now, 1)).end(sends=True, dies=False)
 
 
 class _Driving:
@@ -226,7 +226,7 @@ class _Driving:
         self._drives = drives
         self._now, self._epoch = drive.now, drive.epoch
         self._history, self._processes = drive.history, drive.processes
-        self._left: list[Request] = []
+        self._left: list[RequestOnWay] = []
         self._wrong: str | None = None
 
     def end(self, *, sends: bool, dies: bool) -> Followed:
@@ -264,7 +264,7 @@ class _Driving:
                 msg = f"no such move: {move.kind}"
                 raise ValueError(msg)
 
-    def take_in(self, answer: Answer) -> None:
+    def take_in(self, answer: AnswerOnWay) -> None:
         """What an answer says is decided on, by its process or, if that has lost the run, by anybody.
 
         A process that has lost the run and doesn't know decides as if it were the owner. It learns that it isn't when
@@ -309,7 +309,7 @@ class _Driving:
     def adopt(self) -> None:
         """A process claims the run; whoever drove it before doesn't know."""
         self._epoch += 1
-        self._processes = (*self._processes[-1:], Process(self._epoch, self._history))
+        self._processes = (*self._processes[-1:], PaperProcess(self._epoch, self._history))
         self._decided(Adopted(self._now, self._epoch), owner=True)
         self._decided(Due(self._now, self._epoch), owner=True)
 
@@ -335,7 +335,7 @@ class _Driving:
         """A process waits for a call no longer."""
         self._processes = tuple(
             [
-                Process(epoch, each.seen, tuple([one for one in each.flying if one != flying]))
+                PaperProcess(epoch, each.seen, tuple([one for one in each.flying if one != flying]))
                 if each.epoch == epoch and flying in each.flying
                 else each
                 for each in self._processes
@@ -345,7 +345,7 @@ class _Driving:
     # -- the log
 
     @property
-    def _owner(self) -> Process | None:
+    def _owner(self) -> PaperProcess | None:
         last = self._processes[-1] if self._processes else None
         return last if last is not None and last.epoch == self._epoch and last.seen is not None else None
 
@@ -369,7 +369,9 @@ class _Driving:
         self._processes = (*self._processes[:-1], self._processes[-1]._replace(seen=self._history))
 
     def _drop(self, epoch: int) -> None:
-        self._processes = tuple([Process(epoch, None) if each.epoch == epoch else each for each in self._processes])
+        self._processes = tuple(
+            [PaperProcess(epoch, None) if each.epoch == epoch else each for each in self._processes]
+        )
 
     # -- what is sent
 
@@ -407,13 +409,13 @@ class _Driving:
             self._processes = tuple(process if each.epoch == epoch else each for each in self._processes)
             sent = 0 if send.guard is Guard.BARRIER else self._now
             call = Called(send.step, send.item, send.phase, send.kind, send.body, epoch, send.seal)
-            request = Request(epoch, send.attempt, send.guard, send.participant == LOCAL, send.since, sent, call)
+            request = RequestOnWay(epoch, send.attempt, send.guard, send.participant == LOCAL, send.since, sent, call)
             self._left.append(self._drives.marks.message(request))
         record = self._history.record
         if current and record.ended is not None and not owes_notice(record):
             self._drop(epoch)
 
-    def _process(self, epoch: int) -> Process | None:
+    def _process(self, epoch: int) -> PaperProcess | None:
         for each in self._processes:
             if each.epoch == epoch:
                 return each
@@ -427,7 +429,7 @@ class _Driving:
             if process.epoch != self._epoch and process.seen is not None and self._has_to_send(process):
                 self._send_owed(process.epoch)
 
-    def _has_to_send(self, process: Process) -> bool:
+    def _has_to_send(self, process: PaperProcess) -> bool:
         """Whether a process that doesn't own the run any more, and doesn't know, has something to send."""
         if process.seen is None:
             return False
@@ -437,7 +439,7 @@ class _Driving:
         flying = {each[:3] for each in process.flying}
         return any((each.step, each.item, each.phase) not in flying for each in sends)
 
-    def _may_send(self, process: Process) -> bool:
+    def _may_send(self, process: PaperProcess) -> bool:
         """Whether a process that doesn't know that it lost the run has, or will have, something to send.
 
         If not, it only brings answers, as one that knows.

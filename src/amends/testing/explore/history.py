@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from amends.core.run import events as e
 from amends.core.run.answers import NULL
-from amends.core.run.commands import Command, Refusal, Start
+from amends.core.run.commands import Command, Refusal, StartRun
 from amends.core.run.decide import decide, start
 from amends.core.run.definition import Definition
 from amends.core.run.owed import Owed, owed
@@ -21,7 +21,7 @@ from amends.testing.explore.participants import Answers
 from amends.testing.invariants import WELL, Effect, Evidence, broken
 
 
-class History:
+class RunHistory:
     """The events of one run up to a moment, and the record they fold to."""
 
     __slots__ = ("_after", "_answers", "_broken", "_due", "_owed", "_shapes", "_told", "definition", "events", "record")
@@ -31,20 +31,20 @@ class History:
         self.events = events
         self.record = record
         self._shapes: dict[int, Shape] = {}
-        self._after: dict[Command, History | Refusal] = {}
+        self._after: dict[Command, RunHistory | Refusal] = {}
         self._owed: dict[tuple[int, int], Owed] = {}
         self._broken: dict[int, tuple[str | None, tuple[Effect, ...]]] = {}
         self._told: Mapping[object, str | None] = {}
         self._answers: dict[tuple[str, str], Answers] = {}
-        self._due: dict[int, History] | None = None
+        self._due: dict[int, RunHistory] | None = None
 
     @classmethod
-    def begin(cls, definition: Definition, command: Start) -> "History":
+    def begin(cls, definition: Definition, command: StartRun) -> "RunHistory":
         """The history right after the start was acknowledged."""
         started = start(definition, command)
         return cls(definition, started.events, started.record)
 
-    def after(self, command: Command) -> "History | Refusal":
+    def after(self, command: Command) -> "RunHistory | Refusal":
         """What the log holds after a command; this very history where nothing follows from it."""
         known = self._after.get(command)
         if known is None:
@@ -54,11 +54,11 @@ class History:
             elif not decision.events:
                 known = self
             else:
-                known = History(self.definition, (*self.events, *decision.events), decision.record)
+                known = RunHistory(self.definition, (*self.events, *decision.events), decision.record)
             self._after[command] = known
         return known
 
-    def due_at(self, moment: int) -> "History":
+    def due_at(self, moment: int) -> "RunHistory":
         """The same run, had its deadline been at this moment. Nothing looks at a deadline before it has come."""
         if self._due is None:
             self._due = {}
@@ -68,7 +68,7 @@ class History:
             assert isinstance(started, e.RunStarted)
             record = self.record.copy()
             record.deadline = moment
-            known = History(self.definition, (replace(started, deadline=moment), *self.events[1:]), record)
+            known = RunHistory(self.definition, (replace(started, deadline=moment), *self.events[1:]), record)
             self._due[moment] = known
         return known
 

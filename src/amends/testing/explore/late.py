@@ -21,7 +21,7 @@ from amends.core.run.answers import Cause
 from amends.core.words.keys import Phase
 from amends.core.words.retry import Guard
 from amends.testing.explore.moment import Moment
-from amends.testing.explore.moves import Answer, Move, Request, is_of
+from amends.testing.explore.moves import AnswerOnWay, Move, RequestOnWay, is_of
 from amends.testing.explore.participants import Barrier
 from amends.testing.explore.possible import arrivals, moves, pending
 
@@ -31,14 +31,14 @@ Did = Literal["", "acted", "undone"]
 class Arrived(NamedTuple):
     """A call that has just arrived: its answer, and what it did."""
 
-    answer: Answer
+    answer: AnswerOnWay
     did: Did
 
 
 def arrived(before: Moment, move: Move, after: Moment) -> Arrived | None:
     """What has just arrived, if only few moves can notice it; `None`: anything may come next."""
     request = move.message
-    if not isinstance(request, Request) or request.guard is not Guard.BARRIER:
+    if not isinstance(request, RequestOnWay) or request.guard is not Guard.BARRIER:
         return None
     setup = before.setup
     if not setup.keeps_contract(request.guard) or request.call.step in setup.given.silent:
@@ -74,7 +74,7 @@ def _notices(world: Moment, what: Arrived, move: Move) -> bool:
         case "receive":
             return move.message == answer
         case "deliver":
-            assert isinstance(move.message, Request)
+            assert isinstance(move.message, RequestOnWay)
             return _is_noticed_by(world, what, move.message)
         case "finish":
             return bool(did) or move.vertex == (answer.step, answer.item)
@@ -88,7 +88,7 @@ def _notices(world: Moment, what: Arrived, move: Move) -> bool:
             return False
 
 
-def _is_noticed_by(world: Moment, what: Arrived, request: Request) -> bool:
+def _is_noticed_by(world: Moment, what: Arrived, request: RequestOnWay) -> bool:
     """Whether another call may be answered differently after the arrival, or its effect comes in another order."""
     (answer, did), call = what, request.call
     if call.step == answer.step and call.item == answer.item:
@@ -97,14 +97,14 @@ def _is_noticed_by(world: Moment, what: Arrived, request: Request) -> bool:
     return order_counts and _has_effects(world, request)
 
 
-def _has_effects(world: Moment, request: Request) -> bool:
+def _has_effects(world: Moment, request: RequestOnWay) -> bool:
     call = request.call
     if not world.setup.keeps_contract(request.guard):
         return True
     return Barrier.runs_code(world.rows.get((call.step, call.item)), call)
 
 
-def _may_be_forgotten(world: Moment, request: Request) -> bool:
+def _may_be_forgotten(world: Moment, request: RequestOnWay) -> bool:
     """Whether an owner more would make this call's process one that nobody knows of."""
     former = world.processes[:-1]
     return bool(world.budget.crashes) and any(each.epoch == request.epoch for each in former)

@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 from amends.core.run.answers import Cause
 from amends.core.words.keys import Phase
 from amends.testing.explore.fingerprint import OpenPhase, of_counts
-from amends.testing.explore.moves import Answer, FaultKind, Flying, Message, Move, Request
+from amends.testing.explore.moves import AnswerOnWay, FaultKind, Flying, Message, Move, RequestOnWay
 from amends.testing.explore.participants import Wants
 from amends.testing.invariants import Effect
 
@@ -81,7 +81,7 @@ class Marks:
         if known is None:
             self._messages[message] = message
             self._places[id(message)] = len(self._places)
-            self.unguarded = self.unguarded or (isinstance(message, Request) and bool(message.sent))
+            self.unguarded = self.unguarded or (isinstance(message, RequestOnWay) and bool(message.sent))
             return message
         assert isinstance(known, type(message))
         return known
@@ -93,7 +93,7 @@ class Marks:
     # -- moves, of which a search holds very many that are alike
 
     def arrival(
-        self, request: Request, wants: Wants = Wants.YES, *, again: bool = False, costs: FaultKind | None = None
+        self, request: RequestOnWay, wants: Wants = Wants.YES, *, again: bool = False, costs: FaultKind | None = None
     ) -> Move:
         """That a call arrives, and what comes of it."""
         key = (id(request), wants, again, costs)
@@ -102,7 +102,7 @@ class Marks:
             known = self._moves[key] = Move("deliver", self.message(request), wants, again=again, costs=costs)
         return known
 
-    def hearing(self, answer: Answer, *, again: bool = False, costs: FaultKind | None = None) -> Move:
+    def hearing(self, answer: AnswerOnWay, *, again: bool = False, costs: FaultKind | None = None) -> Move:
         """That an answer arrives."""
         key = (id(answer), None, again, costs)
         known = self._moves.get(key)
@@ -175,7 +175,7 @@ class Marks:
 
 def _message(message: Message, age: int, is_open: Open) -> tuple[object, ...]:
     key: tuple[str, str, Phase]
-    if isinstance(message, Answer):
+    if isinstance(message, AnswerOnWay):
         key = (message.step, message.item, message.phase)
         return (age, key, message.attempt if key in is_open else 0, message.outcome)
     call = message.call

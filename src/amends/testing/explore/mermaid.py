@@ -5,15 +5,15 @@ from typing import Final
 
 from amends.core.run.record import LOCAL
 from amends.core.words.keys import Phase, unit_name
-from amends.testing.explore.moves import Answer, Move, Request
-from amends.testing.explore.telling import Scene
+from amends.testing.explore.moves import AnswerOnWay, Move, RequestOnWay
+from amends.testing.explore.telling import MoveShown
 from amends.testing.explore.world import World
 
 _OWNER: Final = "owner"
 _PERSON: Final = "person"
 
 
-def sequence(first: World, told: Sequence[Scene]) -> str:
+def sequence(first: World, told: Sequence[MoveShown]) -> str:
     """The diagram, as text that starts with `sequenceDiagram`."""
     body = [line for scene in told for line in _messages(scene)]
     last = told[-1].after if told else first
@@ -28,16 +28,16 @@ def sequence(first: World, told: Sequence[Scene]) -> str:
     return "\n".join(["sequenceDiagram", *who, *body, end])
 
 
-def _messages(scene: Scene) -> Iterator[str]:
+def _messages(scene: MoveShown) -> Iterator[str]:
     move, before = scene.move, scene.before
     owner = f"{_OWNER}{before.epoch}"
     match move.kind:
-        case "deliver" if isinstance(move.message, Request):
+        case "deliver" if isinstance(move.message, RequestOnWay):
             call = move.message.call
             to = _id(_service(scene.after, call.step, call.item))
             again = " (and once more, later)" if move.again else ""
             yield f"    {_OWNER}{move.message.epoch}->>{to}: {_call(call.phase, call.step, call.item)}{again}"
-        case "receive" if isinstance(move.message, Answer):
+        case "receive" if isinstance(move.message, AnswerOnWay):
             answer = move.message
             back = _id(_service(before, answer.step, answer.item))
             word = getattr(answer.outcome, "word", "") or type(answer.outcome).__name__.lower()

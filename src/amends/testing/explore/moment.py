@@ -12,18 +12,18 @@ from amends.core.words.retry import Guard
 from amends.testing.explore.drive import Drive, Drives, owes_notice
 from amends.testing.explore.fingerprint import LATE_AFTER, ranks
 from amends.testing.explore.given import Given
-from amends.testing.explore.history import History, net_of
+from amends.testing.explore.history import RunHistory, net_of
 from amends.testing.explore.marks import Marks
-from amends.testing.explore.moves import USUAL_FAULTS, Budget, FaultKind, Flying, Process, Request, is_of
+from amends.testing.explore.moves import USUAL_FAULTS, Budget, FaultKind, Flying, PaperProcess, RequestOnWay, is_of
 from amends.testing.explore.participants import Naive
 from amends.testing.explore.people import Sight
 from amends.testing.explore.rows import EveryRows, Rows
-from amends.testing.explore.wire import EveryWire, Wire
+from amends.testing.explore.wire import EveryWire, MessagesOnWay
 from amends.testing.invariants import Effect, Evidence
 
 
 @dataclass(frozen=True)
-class Setup:
+class WorldSetup:
     """What doesn't change in a world. `kinds`: which faults are tried. `services`: what the services really do, where
     the saga was promised a barrier.
     """
@@ -84,9 +84,9 @@ class Moment:
 
     drive: Drive
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: WorldSetup) -> None:
         self.setup = setup
-        self.wire: Wire = setup.wires.one(())
+        self.wire: MessagesOnWay = setup.wires.one(())
         self.rows: Rows = setup.rows.one({})
         self.ledger: tuple[Effect, ...] = setup.marks.ledger(())
         self.sent: dict[tuple[str, str, Phase], tuple[bytes, int]] = {}
@@ -111,12 +111,12 @@ class Moment:
     # -- what can be said of it
 
     @property
-    def history(self) -> History:
+    def history(self) -> RunHistory:
         """What was decided so far."""
         return self.drive.history
 
     @property
-    def processes(self) -> tuple[Process, ...]:
+    def processes(self) -> tuple[PaperProcess, ...]:
         """Those that drive the run, or drove it; the owner last."""
         return self.drive.processes
 
@@ -146,7 +146,7 @@ class Moment:
         return self.history.evidence(self.ledger)
 
     @property
-    def owner(self) -> Process | None:
+    def owner(self) -> PaperProcess | None:
         """The process that drives the run, if it lives."""
         return self.drive.owner
 
@@ -163,7 +163,7 @@ class Moment:
         head = drive.head(alive)
         times: tuple[int, ...] = ()
         if setup.marks.unguarded:
-            late = [each.sent + LATE_AFTER for each in wire if isinstance(each, Request) and each.sent]
+            late = [each.sent + LATE_AFTER for each in wire if isinstance(each, RequestOnWay) and each.sent]
             times = ranks([*head.moments, *late], drive.now) if late else ()
         return hash(
             (
@@ -176,7 +176,7 @@ class Moment:
             )
         )
 
-    def under_way(self, process: Process, flying: Flying) -> bool:
+    def under_way(self, process: PaperProcess, flying: Flying) -> bool:
         """Whether a message of this call is on its way."""
         return any(is_of(each, process.epoch, flying) for each in self.wire)
 
@@ -208,7 +208,7 @@ class Moment:
         flying = {
             (each.call.step, each.call.item)
             for each in self.wire
-            if isinstance(each, Request) and each.guard is not Guard.BARRIER
+            if isinstance(each, RequestOnWay) and each.guard is not Guard.BARRIER
         }
         taken_on = {
             key for key, row in self.rows.items() if self.guard_of(key) is not Guard.BARRIER and Naive.can_finish(row)

@@ -6,7 +6,7 @@ from amends.core.run.answers import Cause, Outcome
 from amends.core.words.keys import Phase, unit_name
 from amends.core.words.retry import Guard
 from amends.core.words.values import Words
-from amends.testing.explore.history import History
+from amends.testing.explore.history import RunHistory
 from amends.testing.explore.participants import Called, Wants
 from amends.testing.explore.people import Does
 
@@ -41,7 +41,7 @@ USUAL_FAULTS: Final = EVERY_FAULT - {FaultKind.GIVE_UP}
 """What is tried unless somebody says otherwise: whoever gives up ends a run as `abandoned`, which is what they want."""
 
 
-class Request(NamedTuple):
+class RequestOnWay(NamedTuple):
     """A call under way. `sent` counts only where no barrier protects it."""
 
     epoch: int
@@ -53,7 +53,7 @@ class Request(NamedTuple):
     call: Called
 
 
-class Answer(NamedTuple):
+class AnswerOnWay(NamedTuple):
     """An answer under way to the process of this epoch; 0: a callback, anybody takes it."""
 
     epoch: int
@@ -64,7 +64,7 @@ class Answer(NamedTuple):
     outcome: Outcome
 
 
-Message: TypeAlias = Request | Answer
+Message: TypeAlias = RequestOnWay | AnswerOnWay
 
 
 class Flying(NamedTuple):
@@ -76,11 +76,11 @@ class Flying(NamedTuple):
     attempt: int
 
 
-class Process(NamedTuple):
+class PaperProcess(NamedTuple):
     """Somebody who drives, or drove, the run. `seen` is as far as it has read; `None`: it dropped the run."""
 
     epoch: int
-    seen: History | None
+    seen: RunHistory | None
     flying: tuple[Flying, ...] = ()
 
 
@@ -127,9 +127,9 @@ class Move(NamedTuple):
         """Short and readable: a story is a list of these."""
         what = ""
         match self.message:
-            case Request(call=call):
+            case RequestOnWay(call=call):
                 what = f" {unit_name(call.step, call.item)}:{call.phase.value}#{self.message.attempt}"
-            case Answer(step=step, item=item, phase=phase, outcome=outcome):
+            case AnswerOnWay(step=step, item=item, phase=phase, outcome=outcome):
                 word = getattr(outcome, "word", "") or type(outcome).__name__.lower()
                 what = f" {unit_name(step, item)}:{phase.value}#{self.message.attempt} {word}"
             case None:
@@ -149,7 +149,7 @@ def is_of(message: Message, epoch: int, flying: Flying) -> bool:
     """Whether a message belongs to a call that a process waits for."""
     if message.epoch != epoch or message.attempt != flying.attempt:
         return False
-    if isinstance(message, Request):
+    if isinstance(message, RequestOnWay):
         call = message.call
         return (call.step, call.item, call.phase) == flying[:3]
     return (message.step, message.item, message.phase) == flying[:3]

@@ -16,7 +16,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias, TypeVar, assert_never
 
 from amends.core.run.answers import (
     NULL,
-    Answered,
+    CallResponse,
     Cause,
     Halt,
     Outcome,
@@ -31,7 +31,7 @@ from amends.core.words.keys import Key, Phase
 from amends.core.words.retry import Guard, Kind
 from amends.core.words.values import Words
 from amends.participant import barrier
-from amends.participant.effects import Asking, Done, Ended, Postponed, Refused
+from amends.participant.effects import Asking, Done, Ended, HandlerRefused, Postponed
 from amends.participant.request import Incoming
 from amends.participant.response import JSON_TYPE, PROBLEM_TYPE, Answer
 from amends.ports import inbox
@@ -80,7 +80,7 @@ class Answers(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class PaperRow:
     """What a participant keeps of one step. `reply`: what its action was answered, a refusal too; `undone_by_hand`:
     sealed as undone, no code was run.
     """
@@ -97,10 +97,10 @@ class Row:
 Did: TypeAlias = Literal["", "acted", "undone"]
 
 
-class Said(NamedTuple):
+class PaperAnswer(NamedTuple):
     """An answer, what the row is after it (`None`: there is none), and what it did to the world."""
 
-    row: Row | None
+    row: PaperRow | None
     outcome: Outcome
     did: Did = ""
 
@@ -125,28 +125,28 @@ class Barrier:
     """A participant that keeps the contract, because it runs the barrier that ships."""
 
     @staticmethod
-    def runs_code(row: Row | None, call: Called) -> bool:
+    def runs_code(row: PaperRow | None, call: Called) -> bool:
         """Whether the service's own code would be asked, so that what it wants matters."""
         return _asked(row, call, Wants.YES, _ANY).works
 
     @staticmethod
-    def answer(row: Row | None, call: Called, wants: Wants, answers: Answers) -> Said:
+    def answer(row: PaperRow | None, call: Called, wants: Wants, answers: Answers) -> PaperAnswer:
         """What it answers."""
         return _asked(row, call, wants, answers).said
 
     @staticmethod
-    def finish(row: Row, phase: Phase, wants: Wants, answers: Answers) -> Said | None:
+    def finish(row: PaperRow, phase: Phase, wants: Wants, answers: Answers) -> PaperAnswer | None:
         """Work that was taken on in this phase is over: what is posted to the callback. `None`: it isn't pending."""
         return _finished(row, phase, wants, answers)
 
     @staticmethod
-    def can_finish(row: Row, phase: Phase | None = None) -> bool:
+    def can_finish(row: PaperRow, phase: Phase | None = None) -> bool:
         """Whether it has work that was taken on (in this phase) and isn't over."""
         phases = PENDING_PHASES if phase is None else (phase,)
         return any(_finished(row, each, Wants.YES, _ANY) is not None for each in phases)
 
     @staticmethod
-    def is_settled(row: Row | None, call: Called) -> bool:
+    def is_settled(row: PaperRow | None, call: Called) -> bool:
         """Whether this call changes nothing, now or at any time, so that only its answer could matter.
 
         This is a claim about all rows that may follow; a test holds it against the barrier itself.
@@ -178,12 +178,12 @@ class _Fails(Exception):
 class _Came(NamedTuple):
     """What came of a call; `works`: the service's own code was asked."""
 
-    said: Said
+    said: PaperAnswer
     works: bool
 
 
 @lru_cache(KNOWN_MAX)
-def _asked(row: Row | None, call: Called, wants: Wants, answers: Answers) -> _Came:
+def _asked(row: PaperRow | None, call: Called, wants: Wants, answers: Answers) -> _Came:
     """One transaction of the barrier, over one row in memory."""
     key = Key(RUN, call.step, call.item, call.phase)
     seal: Literal["undone", "rejected"] | None = None
@@ -200,17 +200,17 @@ def _asked(row: Row | None, call: Called, wants: Wants, answers: Answers) -> _Ca
             case Wants.LATER:
                 return Postponed()
             case Wants.NO if undone is None:
-                return Refused(Rejected(answers.no.detail, code=answers.no.code))
+                return HandlerRefused(Rejected(answers.no.detail, code=answers.no.code))
             case Wants.NO:
-                return Refused(CannotCompensate(CANNOT.detail))
+                return HandlerRefused(CannotCompensate(CANNOT.detail))
             case Wants.FAILS:
                 raise _Fails
 
     kept = None if row is None else _real(row, key)
     try:
-        verdict, after = _walk(barrier.program(barrier.Call(incoming, incoming.print_of(call.body))), kept, work)
+        verdict, after = _walk(barrier.program(barrier.BarrierCall(incoming, incoming.print_of(call.body))), kept, work)
     except _Fails:
-        return _Came(Said(row, FAILED), works=True)
+        return _Came(PaperAnswer(row, FAILED), works=True)
     did: Did = ""
     if worked and wants is Wants.YES and verdict.commit:
         (undone,) = worked
@@ -219,11 +219,11 @@ def _asked(row: Row | None, call: Called, wants: Wants, answers: Answers) -> _Ca
         elif undone.state is inbox.RowState.SUCCEEDED:
             did = "undone"
     left = row if not verdict.commit else None if after is None else _paper(after, row, call)
-    return _Came(Said(left, _read(verdict.final(), call), did), works=bool(worked))
+    return _Came(PaperAnswer(left, _read(verdict.final(), call), did), works=bool(worked))
 
 
 @lru_cache(KNOWN_MAX)
-def _finished(row: Row, phase: Phase, wants: Wants, answers: Answers) -> Said | None:
+def _finished(row: PaperRow, phase: Phase, wants: Wants, answers: Answers) -> PaperAnswer | None:
     key = Key(RUN, "step", "", phase)
     said = Rejected(answers.no.detail, code=answers.no.code)
 
@@ -241,7 +241,7 @@ def _finished(row: Row, phase: Phase, wants: Wants, answers: Answers) -> Said | 
         undoes = phase is Phase.COMPENSATION
         did = "acted" if not undoes else "" if row.reply is None else "undone"
     called = Called("step", "", phase, row.kind, b"", row.epoch)
-    return Said(None if after is None else _paper(after, row, called), _read(answer, called), did)
+    return PaperAnswer(None if after is None else _paper(after, row, called), _read(answer, called), did)
 
 
 def _never(_: inbox.Row | None) -> Ended:
@@ -286,7 +286,7 @@ def _walk(
 def _read(answer: Answer, call: Called) -> Outcome:
     """The answer as the orchestrator reads it."""
     return read_answer(
-        Answered(answer.status, answer.headers, answer.body),
+        CallResponse(answer.status, answer.headers, answer.body),
         phase=call.phase,
         retriable=call.kind is Kind.RETRIABLE,
         decode=None if call.phase is Phase.COMPENSATION or call.seal == "undone" else bytes,
@@ -301,7 +301,7 @@ def _print(body: bytes | None) -> bytes | None:
     return None if body is None else sha256(OPERATION.encode() + b"\0" + body).digest()
 
 
-def _real(row: Row, key: Key) -> inbox.Row:
+def _real(row: PaperRow, key: Key) -> inbox.Row:
     refused = row.state is State.REJECTED
     return inbox.Row(
         key.run,
@@ -319,8 +319,8 @@ def _real(row: Row, key: Key) -> inbox.Row:
     )
 
 
-def _paper(real: inbox.Row, before: Row | None, call: Called) -> Row:
-    return Row(
+def _paper(real: inbox.Row, before: PaperRow | None, call: Called) -> PaperRow:
+    return PaperRow(
         State(real.state.value),
         call.kind if real.kind is None else real.kind,
         real.epoch,
@@ -344,50 +344,50 @@ class Naive:
     """
 
     @staticmethod
-    def runs_code(_row: Row | None, call: Called) -> bool:
+    def runs_code(_row: PaperRow | None, call: Called) -> bool:
         """Whether what the service wants matters; a repeat may be told no though it was done before."""
         return call.phase in {Phase.ACTION, Phase.COMPENSATION}
 
     @staticmethod
-    def answer(row: Row | None, call: Called, wants: Wants, answers: Answers, guard: Guard) -> Said:
+    def answer(row: PaperRow | None, call: Called, wants: Wants, answers: Answers, guard: Guard) -> PaperAnswer:
         """What it answers. It knows `idempotent` and `once`; whatever else it was asked under, it acts every time."""
         acted = row is not None and row.request is not None
         undone = row is not None and row.undo_request is not None
         match call.phase:
             case Phase.PROBE | Phase.SEAL:
                 if row is not None and row.state is State.PENDING:
-                    return Said(row, PENDING)
-                return Said(row, Succeeded(answers.reply) if acted else ABSENT)
+                    return PaperAnswer(row, PENDING)
+                return PaperAnswer(row, Succeeded(answers.reply) if acted else ABSENT)
             case Phase.ACTION:
                 if wants is Wants.FAILS:
-                    return Said(row, FAILED)
+                    return PaperAnswer(row, FAILED)
                 if wants is Wants.NO:
-                    return Said(row, answers.no)
+                    return PaperAnswer(row, answers.no)
                 if row is not None and acted and guard is Guard.IDEMPOTENT:
-                    return Said(row, PENDING if row.state is State.PENDING else Succeeded(answers.reply))
-                fresh = Row(State.SUCCEEDED, call.kind, call.epoch, request=call.body)
+                    return PaperAnswer(row, PENDING if row.state is State.PENDING else Succeeded(answers.reply))
+                fresh = PaperRow(State.SUCCEEDED, call.kind, call.epoch, request=call.body)
                 if wants is Wants.LATER:
-                    return Said(replace(fresh, state=State.PENDING), PENDING)
-                return Said(fresh, Succeeded(answers.reply), "acted")
+                    return PaperAnswer(replace(fresh, state=State.PENDING), PENDING)
+                return PaperAnswer(fresh, Succeeded(answers.reply), "acted")
             case Phase.COMPENSATION:
                 if wants is Wants.FAILS:
-                    return Said(row, FAILED)
+                    return PaperAnswer(row, FAILED)
                 if wants is Wants.NO:
-                    return Said(row, CANNOT)
+                    return PaperAnswer(row, CANNOT)
                 if row is None or not acted or (undone and guard is Guard.IDEMPOTENT):
-                    return Said(row, UNDONE)
-                return Said(replace(row, state=State.COMPENSATED, undo_request=call.body), UNDONE, "undone")
+                    return PaperAnswer(row, UNDONE)
+                return PaperAnswer(replace(row, state=State.COMPENSATED, undo_request=call.body), UNDONE, "undone")
 
     @staticmethod
-    def finish(row: Row, _phase: Phase, wants: Wants, answers: Answers) -> Said | None:
+    def finish(row: PaperRow, _phase: Phase, wants: Wants, answers: Answers) -> PaperAnswer | None:
         """Work that was taken on is over."""
         if row.state is not State.PENDING:
             return None
         if wants is Wants.YES:
-            return Said(replace(row, state=State.SUCCEEDED), Succeeded(answers.reply), "acted")
-        return Said(None, answers.no)
+            return PaperAnswer(replace(row, state=State.SUCCEEDED), Succeeded(answers.reply), "acted")
+        return PaperAnswer(None, answers.no)
 
     @staticmethod
-    def can_finish(row: Row, phase: Phase | None = None) -> bool:
+    def can_finish(row: PaperRow, phase: Phase | None = None) -> bool:
         """Whether it has work that was taken on (in this phase) and isn't over."""
         return row.state is State.PENDING and phase is not Phase.COMPENSATION

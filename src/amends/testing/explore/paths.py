@@ -25,7 +25,7 @@ from typing import Final
 from amends.core.run.answers import Cause
 from amends.core.words.errors import AmendsError
 from amends.core.words.keys import Phase
-from amends.testing.explore.moves import Answer, Move, Request
+from amends.testing.explore.moves import AnswerOnWay, Move, RequestOnWay
 from amends.testing.explore.participants import Wants
 
 _PHASES: Final[Mapping[Phase, str]] = {
@@ -99,9 +99,9 @@ def _what(move: Move) -> str:
             return f"{_ALONE[kind]}{f'@{move.epoch}' if move.epoch else ''}"
 
 
-def _message(move: Move, message: Request | Answer) -> str:
+def _message(move: Move, message: RequestOnWay | AnswerOnWay) -> str:
     again = "+" if move.again else ""
-    if isinstance(message, Answer):
+    if isinstance(message, AnswerOnWay):
         call = _call(message.step, message.item, message.phase, message.attempt, message.epoch)
         return f"{call}<{again}"
     called = message.call

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from amends.core.run import events as e
-from amends.core.run.commands import Abandon, Answer, Cancel, Resolve, Retry, Skip, Verb
+from amends.core.run.commands import Abandon, AnswerQuestion, Cancel, Resolve, RetryStep, Skip, Verb
 from amends.core.run.definition import Definition
 from amends.core.run.events import Who
 from amends.core.run.record import ASK, ItemRecord, Mark, RunRecord, StepState
@@ -50,7 +50,7 @@ class Does:
             case "cancel" | "compensate":
                 return Cancel(at, 0, SOMEBODY, self.word)
             case "retry":
-                return Retry(at, 0, SOMEBODY, self.step, item)
+                return RetryStep(at, 0, SOMEBODY, self.step, item)
             case "resolve":
                 return Resolve(at, 0, SOMEBODY, self.step, self.outcome, self.reply, item)
             case "skip":
@@ -58,9 +58,9 @@ class Does:
             case "abandon":
                 return Abandon(at, 0, SOMEBODY)
             case "answer":
-                return Answer(at, 0, SOMEBODY, self.step, self.reply, item)
+                return AnswerQuestion(at, 0, SOMEBODY, self.step, self.reply, item)
             case "decline":
-                return Answer(at, 0, SOMEBODY, self.step, None, item)
+                return AnswerQuestion(at, 0, SOMEBODY, self.step, None, item)
 
 
 CANCEL: Final = Does("cancel")

@@ -12,7 +12,7 @@ from amends.core.run.record import ASK, StepState
 from amends.core.words.keys import Phase
 from amends.core.words.retry import MICROSECONDS, Guard
 from amends.testing.explore.moment import Moment
-from amends.testing.explore.moves import Answer, FaultKind, Flying, Move, Process, Request, is_of
+from amends.testing.explore.moves import AnswerOnWay, FaultKind, Flying, Move, PaperProcess, RequestOnWay, is_of
 from amends.testing.explore.participants import PENDING_PHASES, Barrier, Naive, Wants
 from amends.testing.explore.people import CANCEL, Does, deeds
 from amends.testing.explore.rows import UNFINISHED
@@ -65,7 +65,7 @@ _APPENDS: Final = frozenset({"receive", "jump", "poll", "lose", "halt", "deadlin
 
 
 def _is_owners(world: Moment, move: Move) -> bool:
-    epoch = move.message.epoch if isinstance(move.message, Answer) else move.epoch or world.epoch
+    epoch = move.message.epoch if isinstance(move.message, AnswerOnWay) else move.epoch or world.epoch
     return epoch == world.epoch
 
 
@@ -78,7 +78,7 @@ def requests(world: Moment) -> Iterator[Move]:
         yield from arrivals(world, message)
 
 
-def arrivals(world: Moment, message: Request) -> Iterator[Move]:
+def arrivals(world: Moment, message: RequestOnWay) -> Iterator[Move]:
     """How a request may arrive."""
     setup, budget, call = world.setup, world.budget, message.call
     kinds = setup.kinds if budget.faults else NO_KINDS
@@ -119,7 +119,7 @@ def _faults(world: Moment) -> Iterator[Move]:
                 yield from _ends(world, process, flying)
 
 
-def _ends(world: Moment, process: Process, flying: Flying) -> Iterator[Move]:
+def _ends(world: Moment, process: PaperProcess, flying: Flying) -> Iterator[Move]:
     """How a call may end before its answer is there."""
     kinds, epoch, end = world.setup.kinds, process.epoch, world.setup.marks.end
     messages = [each for each in world.wire if is_of(each, epoch, flying)]
@@ -127,7 +127,7 @@ def _ends(world: Moment, process: Process, flying: Flying) -> Iterator[Move]:
         return
     if FaultKind.LOST in kinds:
         yield end(epoch, flying, Cause.TIMED_OUT, FaultKind.LOST)
-    if any(isinstance(each, Answer) for each in messages):
+    if any(isinstance(each, AnswerOnWay) for each in messages):
         if FaultKind.UNREADABLE in kinds:
             yield end(epoch, flying, Cause.UNREADABLE, FaultKind.UNREADABLE)
         return

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from amends.core.words.keys import NOTICE
-from amends.testing.explore.calm import Rest, come_to_rest
-from amends.testing.explore.moment import Setup
+from amends.testing.explore.calm import RunAtRest, come_to_rest
+from amends.testing.explore.moment import WorldSetup
 from amends.testing.explore.moves import Budget, Move
 from amends.testing.explore.paths import BadPath, decode, encode, words_of
 from amends.testing.explore.search import Broken
@@ -16,7 +16,7 @@ SHOWN_MAX = 12
 
 
 @dataclass(frozen=True)
-class Told:
+class Replayed:
     """A story as far as it was told: the world it led to, by which moves, and the promise that broke, if one did."""
 
     world: World
@@ -24,7 +24,7 @@ class Told:
     broken: str | None
 
 
-def unbound(setup: Setup) -> Setup:
+def unbound(setup: WorldSetup) -> WorldSetup:
     """The same setting for a story that is told: what goes wrong in it was decided by who tells it."""
     return replace(setup, budget=Budget(99, 99))
 
@@ -38,12 +38,12 @@ def possible(world: World) -> Mapping[str, Move]:
     return by_word
 
 
-def path_of(setup: Setup, moves: Iterable[Move]) -> str:
+def path_of(setup: WorldSetup, moves: Iterable[Move]) -> str:
     """The path of a story."""
     return encode(_names(setup), _words(unbound(setup), moves))
 
 
-def _names(setup: Setup) -> tuple[str, ...]:
+def _names(setup: WorldSetup) -> tuple[str, ...]:
     return (*setup.definition.steps, NOTICE)
 
 
@@ -51,7 +51,7 @@ def _same(one: Move, other: Move) -> bool:
     return one._replace(costs=None, ends_process=False) == other._replace(costs=None, ends_process=False)
 
 
-def tell(setup: Setup, path: str) -> Told:
+def tell(setup: WorldSetup, path: str) -> Replayed:
     """Play a path; `BadPath` where it can't happen like that. Stops at a broken promise."""
     world, taken = begin(unbound(setup)), list[Move]()
     for number, word in enumerate(decode(_names(setup), path), 1):
@@ -67,14 +67,14 @@ def tell(setup: Setup, path: str) -> Told:
         world = world.apply(known[word])
         sentence = world.broken()
         if sentence is not None:
-            return Told(world, tuple(taken), sentence)
-    return Told(world, tuple(taken), None)
+            return Replayed(world, tuple(taken), sentence)
+    return Replayed(world, tuple(taken), None)
 
 
 # -- shorter stories
 
 
-def shrunk(setup: Setup, story: Broken) -> Broken:
+def shrunk(setup: WorldSetup, story: Broken) -> Broken:
     """A story that breaks the same promise with as few moves as can be left: moves are left out while it still does."""
     promise = promise_in(story.sentence)
     setup = unbound(setup)
@@ -95,7 +95,7 @@ def promise_in(sentence: str) -> str:
     return sentence.partition(":")[0]
 
 
-def _words(setup: Setup, moves: Iterable[Move]) -> list[str]:
+def _words(setup: WorldSetup, moves: Iterable[Move]) -> list[str]:
     world, words = begin(setup), list[str]()
     for move in moves:
         words.append(next(word for word, each in possible(world).items() if _same(each, move)))
@@ -103,7 +103,7 @@ def _words(setup: Setup, moves: Iterable[Move]) -> list[str]:
     return words
 
 
-def _breaks(setup: Setup, words: Sequence[str], promise: str) -> Broken | None:
+def _breaks(setup: WorldSetup, words: Sequence[str], promise: str) -> Broken | None:
     """The story of these words, as far as they can happen, if it breaks this promise: on the way, or left alone."""
     world, taken = begin(setup), list[Move]()
     for word in words:
@@ -115,7 +115,7 @@ def _breaks(setup: Setup, words: Sequence[str], promise: str) -> Broken | None:
         sentence = world.broken()
         if sentence is not None:
             return Broken(sentence, tuple(taken)) if promise_in(sentence) == promise else None
-    rest: Rest = come_to_rest(world)
+    rest: RunAtRest = come_to_rest(world)
     if rest.broken is None or promise_in(rest.broken) != promise:
         return None
     return Broken(rest.broken, (*taken, *rest.moves))

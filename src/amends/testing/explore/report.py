@@ -7,7 +7,7 @@ from amends.core.run.record import RunState
 from amends.core.words.errors import AmendsError
 from amends.core.words.retry import Guard
 from amends.testing.broken import BrokenPromise
-from amends.testing.explore.moment import Setup
+from amends.testing.explore.moment import WorldSetup
 from amends.testing.explore.moves import FaultKind, Move
 from amends.testing.explore.replaying import path_of, promise_in, shrunk, unbound
 from amends.testing.explore.search import Found
@@ -40,7 +40,7 @@ class Report:
         return "\n".join(lines)
 
 
-def report_of(found: Found, setup: Setup, title: str, expression: str) -> Report:
+def report_of(found: Found, setup: WorldSetup, title: str, expression: str) -> Report:
     """The report; `BrokenPromise` with the smallest story, or `TooManyWorlds`."""
     if found.broken is not None:
         raise told_of(found, setup, title, expression)
@@ -55,7 +55,7 @@ def report_of(found: Found, setup: Setup, title: str, expression: str) -> Report
     return Report(found.worlds, dict(found.ends), dict(found.stuck), dict(found.faults), found.crashes, found.moves)
 
 
-def told_of(found: Found, setup: Setup, title: str, expression: str) -> BrokenPromise:
+def told_of(found: Found, setup: WorldSetup, title: str, expression: str) -> BrokenPromise:
     """The failure that tells the smallest story."""
     assert found.broken is not None
     smallest = shrunk(setup, found.broken)
@@ -68,14 +68,14 @@ def told_of(found: Found, setup: Setup, title: str, expression: str) -> BrokenPr
     return broken_story(setup, smallest.moves, smallest.sentence, where=where, again=again, path=path)
 
 
-def said_again(setup: Setup, path: str) -> str:
+def said_again(setup: WorldSetup, path: str) -> str:
     """The call that tells a path's story again."""
     services = f", services=Guard.{setup.services.name}" if setup.services is not Guard.BARRIER else ""
     return f'story("{path}"{services})'
 
 
 def broken_story(
-    setup: Setup, moves: tuple[Move, ...], sentence: str, *, where: str, again: str, path: str = ""
+    setup: WorldSetup, moves: tuple[Move, ...], sentence: str, *, where: str, again: str, path: str = ""
 ) -> BrokenPromise:
     """The failure that tells this story."""
     story = Story(unbound(setup), moves, again)

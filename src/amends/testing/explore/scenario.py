@@ -21,7 +21,7 @@ from amends.core.words.keys import encode_item
 from amends.core.words.retry import Guard
 from amends.testing.explore.calm import People, come_to_rest
 from amends.testing.explore.given import NO, Given
-from amends.testing.explore.moment import Setup
+from amends.testing.explore.moment import WorldSetup
 from amends.testing.explore.moves import EVERY_FAULT, USUAL_FAULTS, Budget, FaultKind
 from amends.testing.explore.never import missing
 from amends.testing.explore.replaying import tell
@@ -112,7 +112,7 @@ class Scenario(Generic[I]):
         """How the run goes: everything else as it should. `NeverHappened` if something that was given didn't come to
         bear, `BrokenPromise` if the story breaks a promise.
         """
-        setup = Setup(self._given, Budget())
+        setup = WorldSetup(self._given, Budget())
         rest = come_to_rest(begin(setup), people=People.AWAY, moves_max=PLAYED_MAX)
         again = f"{self._expression}.play()"
         if rest.broken is not None:
@@ -167,9 +167,9 @@ class Scenario(Generic[I]):
 
     # -- within
 
-    def _searched(self, budget: Budget, kinds: frozenset[FaultKind], services: Guard) -> Setup:
+    def _searched(self, budget: Budget, kinds: frozenset[FaultKind], services: Guard) -> WorldSetup:
         patient = define(self._saga, self._given.definition.codec)
-        return Setup(replace(self._given, definition=with_little_patience(patient)), budget, kinds, services)
+        return WorldSetup(replace(self._given, definition=with_little_patience(patient)), budget, kinds, services)
 
     @property
     def _title(self) -> str:

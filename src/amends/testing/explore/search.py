@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 from amends.core.run.record import RunState
 from amends.testing.explore.calm import FOREVER, calmest, come_to_rest
 from amends.testing.explore.late import Arrived, arrived, noticing
-from amends.testing.explore.moment import Setup
+from amends.testing.explore.moment import WorldSetup
 from amends.testing.explore.moves import Budget, FaultKind, Move
 from amends.testing.explore.world import World, begin
 
@@ -68,7 +68,7 @@ class Found:
     complete: bool = True
 
 
-class _Step(NamedTuple):
+class _StepTo(NamedTuple):
     """A world that is to be reached, from another one; `before`: what led there from the world that has this place."""
 
     world: World
@@ -77,7 +77,9 @@ class _Step(NamedTuple):
     before: tuple[Move, ...]
 
 
-def search(setup: Setup, *, worlds_max: int = WORLDS_MAX, progress: Callable[[Progress], None] | None = None) -> Found:
+def search(
+    setup: WorldSetup, *, worlds_max: int = WORLDS_MAX, progress: Callable[[Progress], None] | None = None
+) -> Found:
     """Go through every world to the bound that the setup states; stops at the first broken promise."""
     with keeping_everything():
         return _Search(setup, worlds_max, progress).run()
@@ -98,7 +100,7 @@ def keeping_everything() -> Generator[None]:
 
 
 class _Search:
-    def __init__(self, setup: Setup, worlds_max: int, progress: Callable[[Progress], None] | None) -> None:
+    def __init__(self, setup: WorldSetup, worlds_max: int, progress: Callable[[Progress], None] | None) -> None:
         self._setup = setup
         self._worlds_max = worlds_max
         self._progress = progress
@@ -107,7 +109,7 @@ class _Search:
         self._seen: dict[int, int] = {}
         self._came: list[tuple[int, tuple[Move, ...]]] = []
         self._queue: deque[tuple[World, int, int]] = deque()
-        self._later = [deque[_Step]() for _ in range(setup.budget.faults + setup.budget.crashes + 1)]
+        self._later = [deque[_StepTo]() for _ in range(setup.budget.faults + setup.budget.crashes + 1)]
         self._next: dict[int, tuple[int, int]] = {}
         self._rests: set[int] = set()
 
@@ -161,7 +163,7 @@ class _Search:
         if move.costs is None and not move.ends_process:
             return self._take(world, move, place, before)
         left, bound = world.budget.without(move), self._setup.budget
-        self._later[sum(bound) - sum(left)].append(_Step(world, move, place, before))
+        self._later[sum(bound) - sum(left)].append(_StepTo(world, move, place, before))
         self._found.waiting += 1
         return None
 

@@ -11,9 +11,9 @@ from amends.core.saga.operation import Operation
 from amends.core.saga.outcomes import Outcome
 from amends.core.words.keys import Phase
 from amends.testing.explore.mermaid import sequence
-from amends.testing.explore.moment import Setup
-from amends.testing.explore.moves import Move, Request
-from amends.testing.explore.telling import Line, Scene, lines, scenes
+from amends.testing.explore.moment import WorldSetup
+from amends.testing.explore.moves import Move, RequestOnWay
+from amends.testing.explore.telling import MoveShown, StoryLine, lines, scenes
 from amends.testing.explore.world import World, begin
 from amends.testing.invariants import Effect
 
@@ -29,14 +29,14 @@ class Unexpected(AssertionError):
 class Story:
     """How one run went. Its text is the story line by line, with the line that plays it again."""
 
-    def __init__(self, setup: Setup, moves: Sequence[Move], again: str) -> None:
+    def __init__(self, setup: WorldSetup, moves: Sequence[Move], again: str) -> None:
         self._setup = setup
         self._moves = tuple(moves)
         self._first = begin(setup)
         self.again = again
 
     @cached_property
-    def _scenes(self) -> list[Scene]:
+    def _scenes(self) -> list[MoveShown]:
         return scenes(self._first, self._moves)
 
     @property
@@ -142,18 +142,18 @@ class Story:
             yield scene.after, scene.before
 
 
-def _new(world: World, before: World | None) -> list[Request]:
+def _new(world: World, before: World | None) -> list[RequestOnWay]:
     old = list(before.wire) if before is not None else []
-    found: list[Request] = []
+    found: list[RequestOnWay] = []
     for each in world.wire:
         if each in old:
             old.remove(each)
-        elif isinstance(each, Request):
+        elif isinstance(each, RequestOnWay):
             found.append(each)
     return found
 
 
-def numbered(told: Iterable[Line]) -> list[str]:
+def numbered(told: Iterable[StoryLine]) -> list[str]:
     """Lines with their numbers, and their columns aligned."""
     listed = list(told)
     calls = max((len(line.call) for line in listed), default=0)

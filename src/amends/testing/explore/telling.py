@@ -11,7 +11,7 @@ from amends.core.run.answers import Halt, Outcome, Pending, SaidNo, Succeeded, U
 from amends.core.run.record import RunState
 from amends.core.words.keys import Phase, unit_name
 from amends.core.words.retry import MICROSECONDS
-from amends.testing.explore.moves import Answer, Flying, Move, Request
+from amends.testing.explore.moves import AnswerOnWay, Flying, Move, RequestOnWay
 from amends.testing.explore.participants import Wants
 from amends.testing.explore.world import World
 
@@ -24,7 +24,7 @@ _NAMES: Final[Mapping[Phase, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class StoryLine:
     """One thing that happened: to which call, if to one; what; and what it did to the world."""
 
     call: str
@@ -33,7 +33,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class MoveShown:
     """One move, and the world before and after it."""
 
     before: World
@@ -46,20 +46,20 @@ class Scene:
         return tuple(str(each) for each in self.after.ledger[len(self.before.ledger) :])
 
 
-def scenes(first: World, moves: Sequence[Move]) -> list[Scene]:
+def scenes(first: World, moves: Sequence[Move]) -> list[MoveShown]:
     """The moves with their worlds."""
-    found: list[Scene] = []
+    found: list[MoveShown] = []
     world = first
     for move in moves:
         after = world.apply(move)
-        found.append(Scene(world, move, after))
+        found.append(MoveShown(world, move, after))
         world = after
     return found
 
 
-def lines(told: Sequence[Scene]) -> Iterator[Line]:
+def lines(told: Sequence[MoveShown]) -> Iterator[StoryLine]:
     """The story, line by line, from its start."""
-    yield Line("", "start")
+    yield StoryLine("", "start")
     place = 0
     while place < len(told):
         scene = told[place]
@@ -77,49 +77,53 @@ def lines(told: Sequence[Scene]) -> Iterator[Line]:
         yield from _never_sent(told[-1].after)
 
 
-def _joined(scene: Scene, following: Scene) -> Line | None:
+def _joined(scene: MoveShown, following: MoveShown) -> StoryLine | None:
     """A call and what came of it, where the one followed the other."""
     message, move = scene.move.message, following.move
-    if scene.move.kind != "deliver" or not isinstance(message, Request):
+    if scene.move.kind != "deliver" or not isinstance(message, RequestOnWay):
         return None
     call = message.call
     called = Flying(call.step, call.item, call.phase, message.attempt)
-    if move.kind == "receive" and isinstance(move.message, Answer):
+    if move.kind == "receive" and isinstance(move.message, AnswerOnWay):
         answer = move.message
         if (answer.epoch, Flying(*answer[2:5], answer.attempt)) == (message.epoch, called):
-            return Line(
+            return StoryLine(
                 _name(called), f"-> {_told(answer.outcome)}{_copied(scene.move)}", (*scene.effects, *following.effects)
             )
     if move.kind in {"lose", "halt"} and (move.epoch, move.flying) == (message.epoch, called):
         did = ", took effect" if scene.effects else ""
-        return Line(_name(called), f"-> {_lost(move)}{did}{_copied(scene.move)}", (*scene.effects, *following.effects))
+        return StoryLine(
+            _name(called), f"-> {_lost(move)}{did}{_copied(scene.move)}", (*scene.effects, *following.effects)
+        )
     return None
 
 
-def _line(scene: Scene) -> Iterator[Line]:
+def _line(scene: MoveShown) -> Iterator[StoryLine]:
     move, effects = scene.move, scene.effects
     match move.kind:
         case "poll":
             pass
-        case "deliver" if isinstance(move.message, Request):
+        case "deliver" if isinstance(move.message, RequestOnWay):
             call = move.message.call
             name = _name(Flying(call.step, call.item, call.phase, move.message.attempt))
-            yield Line(name, f"arrives{_whose(scene, move.message)}{_wanted(move)}{_copied(move)}", effects)
-        case "receive" if isinstance(move.message, Answer):
+            yield StoryLine(name, f"arrives{_whose(scene, move.message)}{_wanted(move)}{_copied(move)}", effects)
+        case "receive" if isinstance(move.message, AnswerOnWay):
             answer = move.message
             name = _name(Flying(answer.step, answer.item, answer.phase, max(answer.attempt, 1)))
-            yield Line(name, f"answer arrives{_whose(scene, answer)}: {_told(answer.outcome)}{_copied(move)}", effects)
+            yield StoryLine(
+                name, f"answer arrives{_whose(scene, answer)}: {_told(answer.outcome)}{_copied(move)}", effects
+            )
         case "lose" | "halt" if move.flying is not None:
             still = any(_belongs(each, move) for each in scene.after.wire)
-            yield Line(_name(move.flying), f"-> {_lost(move)}{', still on its way' if still else ''}", effects)
+            yield StoryLine(_name(move.flying), f"-> {_lost(move)}{', still on its way' if still else ''}", effects)
         case "finish":
             done = "refused after a while" if move.wants is Wants.NO else "done after a while"
-            yield Line(unit_name(*move.vertex), f"is {done}", effects)
+            yield StoryLine(unit_name(*move.vertex), f"is {done}", effects)
         case _:
-            yield Line("", _alone(scene), effects)
+            yield StoryLine("", _alone(scene), effects)
 
 
-def _alone(scene: Scene) -> str:
+def _alone(scene: MoveShown) -> str:
     move, before = scene.move, scene.before
     match move.kind:
         case "jump":
@@ -136,19 +140,19 @@ def _alone(scene: Scene) -> str:
             return str(move.does)
 
 
-def _dies(scene: Scene) -> Iterator[Line]:
+def _dies(scene: MoveShown) -> Iterator[StoryLine]:
     if scene.move.dies:
-        yield Line("", "the owner dies before it sends what follows")
+        yield StoryLine("", "the owner dies before it sends what follows")
 
 
-def _never_sent(last: World) -> Iterator[Line]:
+def _never_sent(last: World) -> Iterator[StoryLine]:
     """What an end left behind although nobody ever asked for its undo."""
     if last.record.ended is not RunState.COMPENSATED:
         return
     for (step, item), left in last.evidence.net.items():
         known = last.record.item(step, item)
         if left > 0 and last.evidence.matters(step) and (known is None or known.undo is None):
-            yield Line("", f"undo {unit_name(step, item)}: not sent")
+            yield StoryLine("", f"undo {unit_name(step, item)}: not sent")
 
 
 def _name(call: Flying) -> str:
@@ -161,13 +165,13 @@ def _key(called: object) -> tuple[str, str, Phase]:
     return step, item, phase
 
 
-def _belongs(message: Request | Answer, move: Move) -> bool:
+def _belongs(message: RequestOnWay | AnswerOnWay, move: Move) -> bool:
     flying = move.flying
-    called = message.call if isinstance(message, Request) else message
+    called = message.call if isinstance(message, RequestOnWay) else message
     return flying is not None and _key(called) == flying[:3] and message.attempt == flying.attempt
 
 
-def _whose(scene: Scene, message: Request | Answer) -> str:
+def _whose(scene: MoveShown, message: RequestOnWay | AnswerOnWay) -> str:
     if message.epoch == 0:
         return " by callback"
     return " late, from a former owner" if message.epoch != scene.before.epoch else ""

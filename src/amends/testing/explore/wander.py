@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from amends.testing.explore.calm import Stragglers, come_to_rest
-from amends.testing.explore.moment import Setup
+from amends.testing.explore.moment import WorldSetup
 from amends.testing.explore.moves import Move
 from amends.testing.explore.replaying import shrunk
 from amends.testing.explore.search import Broken
@@ -24,7 +24,7 @@ class Walk:
     broken: Broken | None
 
 
-def wander(setup: Setup, seed: int, *, moves_max: int = 40) -> Walk:
+def wander(setup: WorldSetup, seed: int, *, moves_max: int = 40) -> Walk:
     """Go as the dice say for a while, then on to rest. The same seed goes the same way."""
     dice = random.Random(seed)  # noqa: S311 - a seed is a bug report, not a secret
     world, taken = begin(setup), list[Move]()

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator
 
 from amends.testing.explore.marks import Marks, View
-from amends.testing.explore.moves import Answer, Message, Request
+from amends.testing.explore.moves import AnswerOnWay, Message, RequestOnWay
 
 
-class Wire:
+class MessagesOnWay:
     """Every message on its way, some of them perhaps more than once. Never changed.
 
     `alive`: whose they are, epochs as bits. `requests`, `answers`: those that differ.
@@ -18,12 +18,12 @@ class Wire:
         self._all = every
         self._messages = messages
         different = tuple({id(each): each for each in messages}.values())
-        self.requests = tuple([each for each in different if isinstance(each, Request)])
-        self.answers = tuple([each for each in different if isinstance(each, Answer)])
+        self.requests = tuple([each for each in different if isinstance(each, RequestOnWay)])
+        self.answers = tuple([each for each in different if isinstance(each, AnswerOnWay)])
         self.alive = 0
         for each in different:
             self.alive |= 1 << each.epoch
-        self._known: dict[int, Wire] = {}
+        self._known: dict[int, MessagesOnWay] = {}
         self._view: View | None = None
         self._mark = 0
 
@@ -33,7 +33,7 @@ class Wire:
     def __len__(self) -> int:
         return len(self._messages)
 
-    def without(self, message: Message) -> "Wire":
+    def without(self, message: Message) -> "MessagesOnWay":
         """Without one copy of a message."""
         known = self._known.get(-id(message))
         if known is None:
@@ -42,7 +42,7 @@ class Wire:
             self._known[-id(self._messages[index])] = known
         return known
 
-    def plus(self, message: Message) -> "Wire":
+    def plus(self, message: Message) -> "MessagesOnWay":
         """With a message more."""
         known = self._known.get(id(message))
         if known is None:
@@ -50,7 +50,7 @@ class Wire:
             known = self._known[id(kept)] = self._all.one((*self._messages, kept))
         return known
 
-    def keeping(self, stays: Callable[[Message], bool]) -> "Wire":
+    def keeping(self, stays: Callable[[Message], bool]) -> "MessagesOnWay":
         """Only what stays."""
         kept = tuple([each for each in self._messages if stays(each)])
         return self if len(kept) == len(self._messages) else self._all.one(kept)
@@ -68,13 +68,13 @@ class EveryWire:
 
     def __init__(self, marks: Marks) -> None:
         self.marks = marks
-        self._all: dict[tuple[int, ...], Wire] = {}
+        self._all: dict[tuple[int, ...], MessagesOnWay] = {}
 
-    def one(self, messages: tuple[Message, ...]) -> Wire:
+    def one(self, messages: tuple[Message, ...]) -> MessagesOnWay:
         """The one object for these messages, which must be kept in `Marks`."""
         ordered = sorted(messages, key=self.marks.place)
         key = tuple([id(each) for each in ordered])
         known = self._all.get(key)
         if known is None:
-            known = self._all[key] = Wire(self, tuple(ordered))
+            known = self._all[key] = MessagesOnWay(self, tuple(ordered))
         return known

@@ -22,18 +22,18 @@ from dataclasses import replace
 from typing import Final
 
 from amends.core.run.answers import Cause
-from amends.core.run.commands import Refusal, Start
+from amends.core.run.commands import Refusal, StartRun
 from amends.core.words.keys import NOTICE, Phase, unit_name
 from amends.core.words.retry import MICROSECONDS, Guard
 from amends.testing.explore.drive import DEFINITE, Followed
 from amends.testing.explore.fingerprint import LATE_AFTER
-from amends.testing.explore.history import History
-from amends.testing.explore.moment import Moment, Setup
-from amends.testing.explore.moves import Answer, Message, Move, Request, is_of
+from amends.testing.explore.history import RunHistory
+from amends.testing.explore.moment import Moment, WorldSetup
+from amends.testing.explore.moves import AnswerOnWay, Message, Move, RequestOnWay, is_of
 from amends.testing.explore.participants import Barrier, Wants
 from amends.testing.explore.people import CANCEL, Does, remedies
 from amends.testing.explore.possible import moves
-from amends.testing.explore.rows import Told
+from amends.testing.explore.rows import CallResult
 from amends.testing.invariants import Effect
 
 RUN: Final = "run"
@@ -76,7 +76,7 @@ class World(Moment):
     def deliver(self, move: Move) -> None:
         """A call reaches its participant."""
         message = move.message
-        assert isinstance(message, Request)
+        assert isinstance(message, RequestOnWay)
         if not move.again:
             self.wire = self.wire.without(message)
         setup, step = self.setup, message.call.step
@@ -96,7 +96,7 @@ class World(Moment):
         self._happened(told)
         self.wire = self.wire.plus(told.answer)
 
-    def _happened(self, told: Told) -> None:
+    def _happened(self, told: CallResult) -> None:
         self.rows = told.rows
         if told.did and told.answer.step != NOTICE:
             self.ledger = self.setup.marks.longer(self.ledger, Effect(told.answer.step, told.answer.item, told.did))
@@ -106,7 +106,7 @@ class World(Moment):
     def receive(self, move: Move) -> None:
         """An answer arrives."""
         answer = move.message
-        assert isinstance(answer, Answer)
+        assert isinstance(answer, AnswerOnWay)
         if not move.again:
             self.wire = self.wire.without(answer)
         followed = self.drive.receive(answer, dies=move.dies)
@@ -129,13 +129,15 @@ class World(Moment):
     def _pass(self, now: int) -> None:
         """Networks are assumed to forget after a while what no barrier protects."""
         self.wire = self.wire.keeping(
-            lambda each: isinstance(each, Answer) or not each.sent or each.local or now < each.sent + LATE_AFTER
+            lambda each: isinstance(each, AnswerOnWay) or not each.sent or each.local or now < each.sent + LATE_AFTER
         )
 
     def _die_out(self) -> None:
         """The owner's process dies: what was sent stays on its way, its own work and its answers are lost."""
         gone = self.processes[-1].epoch
-        self.wire = self.wire.keeping(lambda each: each.epoch != gone or (isinstance(each, Request) and not each.local))
+        self.wire = self.wire.keeping(
+            lambda each: each.epoch != gone or (isinstance(each, RequestOnWay) and not each.local)
+        )
 
     def _follow(self, followed: Followed) -> None:
         self.drive = followed.drive
@@ -145,7 +147,7 @@ class World(Moment):
             self.wire = self.wire.plus(request)
             self._check(request)
 
-    def _check(self, request: Request) -> None:
+    def _check(self, request: RequestOnWay) -> None:
         """What is sent under a key is what was sent under it before."""
         call = request.call
         key = (call.step, call.item, call.phase)
@@ -191,7 +193,7 @@ class World(Moment):
 
     def _may_matter(self, message: Message) -> bool:
         """Whether its arrival may change anything, ever."""
-        if isinstance(message, Answer):
+        if isinstance(message, AnswerOnWay):
             if message.epoch == 0 or isinstance(message.outcome, DEFINITE):
                 return True
             return bool(self.drive.readers >> message.epoch & 1)
@@ -201,7 +203,7 @@ class World(Moment):
 
     def _is_news(self, message: Message) -> bool:
         """Whether it, or the answer to it, may tell a run that has ended something that belongs in its log."""
-        if isinstance(message, Answer):
+        if isinstance(message, AnswerOnWay):
             return self.drive.is_news(message)
         vertex = (message.call.step, message.call.item)
         row = self.rows.get(vertex)
@@ -226,10 +228,10 @@ class World(Moment):
             yield Move("person", does=does)
 
 
-def begin(setup: Setup) -> World:
+def begin(setup: WorldSetup) -> World:
     """The world right after the start was acknowledged."""
-    command = Start(at=MICROSECONDS, epoch=1, run=RUN, input=setup.given.input)
+    command = StartRun(at=MICROSECONDS, epoch=1, run=RUN, input=setup.given.input)
     world = World(setup)
-    begun = setup.drives.begun(History.begin(setup.definition, command), MICROSECONDS)
+    begun = setup.drives.begun(RunHistory.begin(setup.definition, command), MICROSECONDS)
     world.begin(begun)
     return world

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from amends.codecs.events import EventCodec
+from amends.codecs.events import JsonEventCodec
 from amends.core.run import events as e
 from amends.core.words.keys import NOTICE, Phase
 from amends.ports.log import Append, Start, StoredEvent, StoredRun
@@ -35,10 +35,10 @@ Trace: TypeAlias = list[tuple[object, ...]]
 """Everything that happened, in order."""
 
 
-class Books:
+class SimulatedBooks:
     """The books of one world, by run."""
 
-    def __init__(self, codec: EventCodec, trace: Trace | None) -> None:
+    def __init__(self, codec: JsonEventCodec, trace: Trace | None) -> None:
         self.runs: dict[str, RunBook] = {}
         self._codec = codec
         self._drivers: dict[tuple[str, int], int] = {}

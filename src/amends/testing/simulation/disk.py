@@ -26,10 +26,10 @@ from amends.ports.log import (
     Written,
 )
 from amends.testing.broken import BrokenPromise
-from amends.testing.simulation.books import Books
+from amends.testing.simulation.books import SimulatedBooks
 from amends.testing.simulation.logs import Logs, Work
-from amends.testing.simulation.processes import Process, Timeline
-from amends.testing.simulation.weather import WRITES, Fault, Weather
+from amends.testing.simulation.processes import SimulatedProcess, Timeline
+from amends.testing.simulation.weather import WRITES, Weather, WeatherFault
 
 R = TypeVar("R")
 
@@ -43,11 +43,11 @@ FULL_MICROS: Final = 20_000_000
 """The longest time for which a disk stays full."""
 
 
-NOTHING: Final[frozenset[Fault]] = frozenset()
+NOTHING: Final[frozenset[WeatherFault]] = frozenset()
 """Opening and closing: what fails there is tried in the log's own tests."""
 
-ANY_WRITE: Final = frozenset({Fault.FULL_DISK, Fault.IO_ERROR})
-ANY_APPEND: Final = ANY_WRITE | {Fault.COMMIT_UNKNOWN}
+ANY_WRITE: Final = frozenset({WeatherFault.FULL_DISK, WeatherFault.IO_ERROR})
+ANY_APPEND: Final = ANY_WRITE | {WeatherFault.COMMIT_UNKNOWN}
 
 
 def ignore(_: object) -> None:
@@ -57,11 +57,11 @@ def ignore(_: object) -> None:
 class Machine(Protocol):
     """What a disk may do to the process that stands on it."""
 
-    def crash(self, process: Process) -> None:
+    def crash(self, process: SimulatedProcess) -> None:
         """Kill it now."""
         ...
 
-    def ruined(self, process: Process) -> None:
+    def ruined(self, process: SimulatedProcess) -> None:
         """Its log is of no use any more: it must be started anew."""
         ...
 
@@ -69,7 +69,7 @@ class Machine(Protocol):
 class Storage:
     """The disk under one world's log: slow, full or failing, whichever process writes."""
 
-    def __init__(self, timeline: Timeline, weather: Weather, logs: Logs, books: Books) -> None:
+    def __init__(self, timeline: Timeline, weather: Weather, logs: Logs, books: SimulatedBooks) -> None:
         self.timeline = timeline
         self.weather = weather
         self.logs = logs
@@ -83,20 +83,20 @@ class Storage:
         """How long the next write takes."""
         low, high = WRITE_MICROS
         if self.timeline.now() < self.slow_until:
-            self.weather.fire(Fault.SLOW_DISK)
+            self.weather.fire(WeatherFault.SLOW_DISK)
             low, high = SLOW_MICROS
         return low + int((high - low) * self.weather.dice.random())
 
-    def fault(self, may: frozenset[Fault]) -> Fault | None:
+    def fault(self, may: frozenset[WeatherFault]) -> WeatherFault | None:
         """What becomes of a write that is about to be done, of what may."""
         weather, now = self.weather, self.timeline.now()
         if may and now < self.full_until:
-            return Fault.FULL_DISK
+            return WeatherFault.FULL_DISK
         if not weather.has_ticks:
             return None
         for fault in WRITES:
             if fault in may and weather.strikes(fault):
-                if fault is Fault.FULL_DISK:
+                if fault is WeatherFault.FULL_DISK:
                     self.full_until = now + int(FULL_MICROS * weather.dice.random())
                 return fault
         return None
@@ -105,7 +105,7 @@ class Storage:
 class Disk:
     """`ports.log.TransactionLog` for one process, on the log that it has opened."""
 
-    def __init__(self, storage: Storage, machine: Machine, process: Process) -> None:
+    def __init__(self, storage: Storage, machine: Machine, process: SimulatedProcess) -> None:
         self.inner: TransactionLog = storage.logs.open()
         self._storage = storage
         self._machine = machine
@@ -226,7 +226,7 @@ class Disk:
         return await answer
 
     async def _write(
-        self, work: Work[R], *, heard: Callable[[R], None] = ignore, may: frozenset[Fault] = ANY_WRITE
+        self, work: Work[R], *, heard: Callable[[R], None] = ignore, may: frozenset[WeatherFault] = ANY_WRITE
     ) -> R:
         """Have it written. `heard` is told of what was done, whether the process is or not; `may`: what can fail."""
         self._process.ensure_alive()
@@ -246,9 +246,9 @@ class Disk:
             answer.set_exception(error)
 
     def _do(
-        self, answer: "asyncio.Future[R]", work: Work[R], heard: Callable[[R], None], may: frozenset[Fault]
+        self, answer: "asyncio.Future[R]", work: Work[R], heard: Callable[[R], None], may: frozenset[WeatherFault]
     ) -> None:
-        if self._process.is_dead or (may and self._strikes(Fault.CRASH_BEFORE_WRITE)):
+        if self._process.is_dead or (may and self._strikes(WeatherFault.CRASH_BEFORE_WRITE)):
             return
         try:
             result = self._done(work, heard, may)
@@ -258,12 +258,12 @@ class Disk:
             if not answer.done():
                 answer.set_exception(error)
             return
-        if may and self._strikes(Fault.CRASH_AFTER_WRITE):
+        if may and self._strikes(WeatherFault.CRASH_AFTER_WRITE):
             return
         if not answer.done():
             answer.set_result(result)
 
-    def _done(self, work: Work[R], heard: Callable[[R], None], may: frozenset[Fault]) -> R:
+    def _done(self, work: Work[R], heard: Callable[[R], None], may: frozenset[WeatherFault]) -> R:
         """Do it, on a disk that may fail."""
         storage = self._storage
         if self._ruined is not None and may:
@@ -281,16 +281,16 @@ class Disk:
 
         storage.weather.fire(fault)
         storage.books.note(storage.timeline.now(), fault.value, self._process.number)
-        late = fault is not Fault.FULL_DISK and storage.weather.dice.random() < 0.5
+        late = fault is not WeatherFault.FULL_DISK and storage.weather.dice.random() < 0.5
         try:
             return storage.logs.fail(self.inner, whole, fault, late=late)
         except LogUnavailable as error:
-            if fault is Fault.IO_ERROR:
+            if fault is WeatherFault.IO_ERROR:
                 self._ruined = error if isinstance(error, LogBroken) else None  # else it says so by itself from now on
                 self._machine.ruined(self._process)
             raise
 
-    def _strikes(self, crash: Fault) -> bool:
+    def _strikes(self, crash: WeatherFault) -> bool:
         if not self._storage.weather.strikes(crash):
             return False
         self._storage.weather.fire(crash)

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 from amends.core.words.errors import LogBroken, LogUnavailable
 from amends.logs.memory import MemoryLog, MemoryStore
 from amends.ports.log import TransactionLog
-from amends.testing.simulation.weather import Fault
+from amends.testing.simulation.weather import WeatherFault
 
 R = TypeVar("R")
 
@@ -34,7 +34,7 @@ class Logs(Protocol):
         """Do this with a log, now; the world's time stands still meanwhile."""
         ...
 
-    def fail(self, log: TransactionLog, work: Work[R], fault: Fault, *, late: bool) -> R:
+    def fail(self, log: TransactionLog, work: Work[R], fault: WeatherFault, *, late: bool) -> R:
         """Do this, and have it fail this way. `late`: what was written is there all the same."""
         ...
 
@@ -73,11 +73,11 @@ class MemoryLogs:
         msg = "the log in memory waited for something"
         raise AssertionError(msg)
 
-    def fail(self, log: TransactionLog, work: Work[R], fault: Fault, *, late: bool) -> R:
+    def fail(self, log: TransactionLog, work: Work[R], fault: WeatherFault, *, late: bool) -> R:
         """As a log that is durable would say it."""
         if late:
             self.do(work)
-        if fault is Fault.IO_ERROR:
+        if fault is WeatherFault.IO_ERROR:
             raise LogBroken("the simulated disk failed, and nobody knows what is on it")
         raise LogUnavailable(f"the simulated disk: {fault.value}")
 

@@ -12,7 +12,7 @@ from typing import Final, Protocol, TypeAlias
 
 from amends.core.run.answers import (
     NULL,
-    Answered,
+    CallResponse,
     Came,
     Cause,
     Halt,
@@ -29,12 +29,12 @@ from amends.core.words.keys import Phase
 from amends.core.words.retry import MICROSECONDS, Guard
 from amends.ports.transport import Outgoing
 from amends.testing.explore.given import NO
-from amends.testing.explore.participants import Answers, Barrier, Called, Naive, Row, Said, State, Wants
+from amends.testing.explore.participants import Answers, Barrier, Called, Naive, PaperAnswer, PaperRow, State, Wants
 from amends.testing.invariants import Effect
-from amends.testing.simulation.books import Books
+from amends.testing.simulation.books import SimulatedBooks
 from amends.testing.simulation.disk import Machine
-from amends.testing.simulation.processes import Process, Timeline
-from amends.testing.simulation.weather import Fault, Weather
+from amends.testing.simulation.processes import SimulatedProcess, Timeline
+from amends.testing.simulation.weather import Weather, WeatherFault
 
 WIRE_MICROS: Final = (300, 20_000)
 """One way over the network on a good day."""
@@ -54,15 +54,15 @@ Replies: TypeAlias = Callable[[Outgoing], bytes]
 class Wiring(Protocol):
     """What a call goes through."""
 
-    def send(self, process: Process, call: Outgoing, answer: "asyncio.Future[Came]") -> None:
+    def send(self, process: SimulatedProcess, call: Outgoing, answer: "asyncio.Future[Came]") -> None:
         """Let it leave; `answer` hears what comes of it."""
         ...
 
 
-class Wire:
+class SimulatedTransport:
     """`ports.transport.Transport` of one process."""
 
-    def __init__(self, wiring: Wiring, process: Process) -> None:
+    def __init__(self, wiring: Wiring, process: SimulatedProcess) -> None:
         self._wiring = wiring
         self._process = process
 
@@ -93,7 +93,7 @@ class Travelling:
     """A request under way. `answer` hears what the participant says, if it is to."""
 
     call: Outgoing
-    process: Process
+    process: SimulatedProcess
     answer: "asyncio.Future[Came] | None"
     garbled: bool = False
 
@@ -101,33 +101,35 @@ class Travelling:
 class Network:
     """All wires of one world and what they lead to."""
 
-    def __init__(self, timeline: Timeline, weather: Weather, books: Books, machine: Machine, replies: Replies) -> None:
+    def __init__(
+        self, timeline: Timeline, weather: Weather, books: SimulatedBooks, machine: Machine, replies: Replies
+    ) -> None:
         self._timeline = timeline
         self._weather = weather
         self._books = books
         self._machine = machine
         self._replies = replies
-        self.rows: dict[tuple[str, str, str], Row] = {}
+        self.rows: dict[tuple[str, str, str], PaperRow] = {}
         self.cut_off: dict[str, int] = {}
         """Participants that can't be reached, and until when."""
         self.under_way: dict[tuple[str, str, str], int] = {}
         """How many unguarded calls of each item are on their way."""
         self._here: set[Travelling] = set()
-        self._fates: Mapping[Fault, Callable[[Travelling], None]] = {
-            Fault.REFUSED: self._refuse,
-            Fault.REQUEST_LOST: self._lose_request,
-            Fault.REPLY_LOST: self._lose_reply,
-            Fault.RESET: self._reset,
-            Fault.LATE: self._delay,
-            Fault.REPEATED: self._repeat,
-            Fault.GARBLED: self._garble,
-            Fault.SERVER_ERROR: self._break_down,
-            Fault.MISROUTED: self._misroute,
+        self._fates: Mapping[WeatherFault, Callable[[Travelling], None]] = {
+            WeatherFault.REFUSED: self._refuse,
+            WeatherFault.REQUEST_LOST: self._lose_request,
+            WeatherFault.REPLY_LOST: self._lose_reply,
+            WeatherFault.RESET: self._reset,
+            WeatherFault.LATE: self._delay,
+            WeatherFault.REPEATED: self._repeat,
+            WeatherFault.GARBLED: self._garble,
+            WeatherFault.SERVER_ERROR: self._break_down,
+            WeatherFault.MISROUTED: self._misroute,
         }
 
     # -- leaving
 
-    def send(self, process: Process, call: Outgoing, answer: "asyncio.Future[Came]") -> None:
+    def send(self, process: SimulatedProcess, call: Outgoing, answer: "asyncio.Future[Came]") -> None:
         """Let a call leave."""
         now = self._timeline.now()
         self._books.sends(now, process.number, call)
@@ -135,21 +137,21 @@ class Network:
         if call.participant == LOCAL:
             self._work_here(travelling)
         elif self._is_cut_off(call.participant):
-            self._hit(Fault.PARTITION, call)
+            self._hit(WeatherFault.PARTITION, call)
             if self._weather.dice.random() < 0.5:
                 self._say_soon(travelling, NotSent("the simulated network: no way there"))
         else:
             fate = self._weather.of_call()
-            if fate is None or (fate is Fault.REPEATED and call.guard is not Guard.BARRIER):
+            if fate is None or (fate is WeatherFault.REPEATED and call.guard is not Guard.BARRIER):
                 self._carry(travelling, self._wire_takes())
             else:
                 self._hit(fate, call)
                 self._fates[fate](travelling)
-        if self._weather.strikes(Fault.CRASH_AT_SEND):
-            self._weather.fire(Fault.CRASH_AT_SEND)
+        if self._weather.strikes(WeatherFault.CRASH_AT_SEND):
+            self._weather.fire(WeatherFault.CRASH_AT_SEND)
             self._machine.crash(process)
 
-    def _hit(self, fault: Fault, call: Outgoing) -> None:
+    def _hit(self, fault: WeatherFault, call: Outgoing) -> None:
         self._weather.fire(fault)
         self._books.note(self._timeline.now(), fault.value, call.key)
 
@@ -202,10 +204,10 @@ class Network:
         self._carry(travelling, self._wire_takes())
 
     def _break_down(self, travelling: Travelling) -> None:
-        self._say_soon(travelling, Answered(503, {}, b""))
+        self._say_soon(travelling, CallResponse(503, {}, b""))
 
     def _misroute(self, travelling: Travelling) -> None:
-        self._say_soon(travelling, Answered(200, {"content-type": "text/html"}, HTML))
+        self._say_soon(travelling, CallResponse(200, {"content-type": "text/html"}, HTML))
 
     # -- arriving
 
@@ -217,7 +219,7 @@ class Network:
         self._here.add(travelling)
         travelling.process.call_later(self._wire_takes() / MICROSECONDS, self._arrive, travelling)
 
-    def dies(self, process: Process) -> None:
+    def dies(self, process: SimulatedProcess) -> None:
         """Work that a process was doing by itself ends with it; what of its calls is on a wire, arrives."""
         for each in [each for each in self._here if each.process is process]:
             self._here.discard(each)
@@ -230,7 +232,7 @@ class Network:
             self.under_way[vertex] -= 1
         self._here.discard(travelling)
         if call.participant != LOCAL and self._is_cut_off(call.participant):
-            self._hit(Fault.PARTITION, call)
+            self._hit(WeatherFault.PARTITION, call)
             return
         said = self._asked(vertex, call)
         self._take(vertex, said)
@@ -241,19 +243,19 @@ class Network:
             return
         came = wire_answer(said.outcome)
         if travelling.garbled:
-            came = Answered(came.status, came.headers, b"{" + came.body[: len(came.body) // 2])
+            came = CallResponse(came.status, came.headers, b"{" + came.body[: len(came.body) // 2])
         takes = 0 if call.participant == LOCAL else self._wire_takes()
         self._timeline.after(takes, self._answered, travelling, answer, came)
 
     def _answered(self, travelling: Travelling, answer: "asyncio.Future[Came]", came: Came) -> None:
         call = travelling.call
         if call.participant != LOCAL and self._is_cut_off(call.participant):
-            self._hit(Fault.PARTITION, call)
+            self._hit(WeatherFault.PARTITION, call)
             return
         if travelling.process.is_dead or answer.done():
             return
-        if self._weather.strikes(Fault.CRASH_AT_ANSWER):
-            self._weather.fire(Fault.CRASH_AT_ANSWER)
+        if self._weather.strikes(WeatherFault.CRASH_AT_ANSWER):
+            self._weather.fire(WeatherFault.CRASH_AT_ANSWER)
             self._machine.crash(travelling.process)
             return
         self._books.note(self._timeline.now(), "answer", travelling.process.number, call.key, came)
@@ -261,7 +263,7 @@ class Network:
 
     # -- the participants
 
-    def _asked(self, vertex: tuple[str, str, str], call: Outgoing) -> Said:
+    def _asked(self, vertex: tuple[str, str, str], call: Outgoing) -> PaperAnswer:
         row = self.rows.get(vertex)
         called = Called(call.step, call.item, call.phase, call.kind, call.body, call.epoch, call.seal or "")
         answers = Answers(NULL if call.phase is Phase.COMPENSATION else self._replies(call), NO)
@@ -274,19 +276,19 @@ class Network:
     def _wants(self, call: Outgoing) -> Wants:
         """What the service's own code makes of it."""
         weather = self._weather
-        if weather.wishes(Fault.FAILS):
-            self._hit(Fault.FAILS, call)
+        if weather.wishes(WeatherFault.FAILS):
+            self._hit(WeatherFault.FAILS, call)
             return Wants.FAILS
         if call.phase is Phase.COMPENSATION:
-            if call.participant != LOCAL and weather.wishes(Fault.UNDO_REFUSED):
-                self._hit(Fault.UNDO_REFUSED, call)
+            if call.participant != LOCAL and weather.wishes(WeatherFault.UNDO_REFUSED):
+                self._hit(WeatherFault.UNDO_REFUSED, call)
                 return Wants.NO
             return Wants.YES
-        if weather.wishes(Fault.NO):
-            self._hit(Fault.NO, call)
+        if weather.wishes(WeatherFault.NO):
+            self._hit(WeatherFault.NO, call)
             return Wants.NO
-        if call.participant != LOCAL and call.guard is Guard.BARRIER and weather.wishes(Fault.LATER):
-            self._hit(Fault.LATER, call)
+        if call.participant != LOCAL and call.guard is Guard.BARRIER and weather.wishes(WeatherFault.LATER):
+            self._hit(WeatherFault.LATER, call)
             return Wants.LATER
         return Wants.YES
 
@@ -300,14 +302,14 @@ class Network:
         if row is None or not Barrier.can_finish(row, call.phase):
             return  # it was compensated in the meantime: the service rolls its own work back
         wants = Wants.YES
-        if row.state is State.PENDING and self._weather.wishes(Fault.NO):
-            self._hit(Fault.NO, call)
+        if row.state is State.PENDING and self._weather.wishes(WeatherFault.NO):
+            self._hit(WeatherFault.NO, call)
             wants = Wants.NO
         said = Barrier.finish(row, call.phase, wants, Answers(self._replies(call), NO))
         assert said is not None, "it can be finished"
         self._take(vertex, said)
 
-    def _take(self, vertex: tuple[str, str, str], said: Said) -> None:
+    def _take(self, vertex: tuple[str, str, str], said: PaperAnswer) -> None:
         if said.row is None:
             self.rows.pop(vertex, None)
         else:
@@ -327,28 +329,28 @@ _AT_WORK: Final = frozenset({State.PENDING, State.COMPENSATING})
 
 _STATUS: Final[Mapping[str, int]] = {"rejected": 409, "blocked": 410, "noop": 200, "cannot-compensate": 409}
 _PROBLEM_STATUS: Final[Mapping[str, int]] = {"key-reused": 422, "stale-epoch": 412}
-_PENDING: Final = Answered(202, {"saga-outcome": "pending"}, b"")
-_NOTHING_YET: Final = Answered(200, {"saga-outcome": "noop"}, b"")
+_PENDING: Final = CallResponse(202, {"saga-outcome": "pending"}, b"")
+_NOTHING_YET: Final = CallResponse(200, {"saga-outcome": "noop"}, b"")
 
 
-def wire_answer(outcome: Outcome) -> Answered:
+def wire_answer(outcome: Outcome) -> CallResponse:
     """An outcome as a participant writes it on the wire: what the engine has to read again."""
     match outcome:
         case Succeeded(reply, word):
-            return Answered(200, {"saga-outcome": word}, reply)
+            return CallResponse(200, {"saga-outcome": word}, reply)
         case SaidNo(code, detail, word):
-            return Answered(_STATUS[word], {"saga-outcome": word}, _problem(code or word, detail))
+            return CallResponse(_STATUS[word], {"saga-outcome": word}, _problem(code or word, detail))
         case Pending():
             return _PENDING
         case Unknown(cause=Cause.ABSENT):
             return _NOTHING_YET
         case Unknown(detail=detail):
-            return Answered(503, {}, _problem("unavailable", detail))
+            return CallResponse(503, {}, _problem("unavailable", detail))
         case Halt(reason, detail):
             status = _PROBLEM_STATUS.get(reason)
             if status is not None:
-                return Answered(status, {}, _problem(reason, detail))
-            return Answered(_STATUS[reason], {"saga-outcome": reason}, _problem(reason, detail))
+                return CallResponse(status, {}, _problem(reason, detail))
+            return CallResponse(_STATUS[reason], {"saga-outcome": reason}, _problem(reason, detail))
 
 
 def _problem(name: str, detail: str) -> bytes:

@@ -57,10 +57,10 @@ class Timeline:
     def __init__(self, starts: int) -> None:
         self.starts = starts
         self._now = starts
-        self._heap: list[tuple[int, int, Process | None, Turn]] = []
+        self._heap: list[tuple[int, int, SimulatedProcess | None, Turn]] = []
         self._number = 0
         self._turns = 0
-        self.ready: deque[Process] = deque()
+        self.ready: deque[SimulatedProcess] = deque()
         """Processes with something to do, in the order in which they got it."""
 
     def now(self) -> int:
@@ -77,7 +77,7 @@ class Timeline:
         self.put(self._now + micros, None, turn)
         return turn
 
-    def put(self, moment: int, process: "Process | None", turn: Turn) -> None:
+    def put(self, moment: int, process: "SimulatedProcess | None", turn: Turn) -> None:
         """Let it happen at this moment, in this process or in none."""
         self._number += 1
         heappush(self._heap, (moment, self._number, process, turn))
@@ -104,7 +104,7 @@ class Timeline:
                 process.enter(turn)
 
 
-class Life(Enum):
+class ProcessState(Enum):
     """How a process is."""
 
     RUNS = auto()
@@ -112,13 +112,13 @@ class Life(Enum):
     DEAD = auto()
 
 
-class Process(asyncio.BaseEventLoop):
+class SimulatedProcess(asyncio.BaseEventLoop):
     """One process: an event loop that may be paused and killed. It is also its engine's `Timers`."""
 
     def __init__(self, timeline: Timeline, number: int) -> None:
         super().__init__()
         self.number = number
-        self.life = Life.RUNS
+        self.life = ProcessState.RUNS
         self.is_dead = False
         self._timeline = timeline
         self._turns: deque[Turn] = deque()
@@ -135,7 +135,7 @@ class Process(asyncio.BaseEventLoop):
 
     def kill(self) -> None:
         """It is gone, at once; nothing in it ever happens again."""
-        self.life = Life.DEAD
+        self.life = ProcessState.DEAD
         self.is_dead = True
         self._turns.clear()
         for task in self._fresh:
@@ -151,13 +151,13 @@ class Process(asyncio.BaseEventLoop):
 
     def pause(self) -> None:
         """It does nothing until it is woken."""
-        if self.life is Life.RUNS:
-            self.life = Life.PAUSED
+        if self.life is ProcessState.RUNS:
+            self.life = ProcessState.PAUSED
 
     def wake(self) -> None:
         """It goes on, beginning with all that came meanwhile."""
-        if self.life is Life.PAUSED:
-            self.life = Life.RUNS
+        if self.life is ProcessState.PAUSED:
+            self.life = ProcessState.RUNS
             if self._turns and not self._queued:
                 self._queued = True
                 self._timeline.ready.append(self)
@@ -169,7 +169,7 @@ class Process(asyncio.BaseEventLoop):
         turns = self._turns
         asyncio._set_running_loop(self)  # noqa: SLF001 - how a loop says that it is the one that runs
         try:
-            while turns and taken < turns_max and self.life is Life.RUNS:
+            while turns and taken < turns_max and self.life is ProcessState.RUNS:
                 turn = turns.popleft()
                 callback = turn.callback
                 if callback is None:
@@ -194,7 +194,7 @@ class Process(asyncio.BaseEventLoop):
         if self.is_dead:
             return
         self._turns.append(turn)
-        if not self._queued and self.life is Life.RUNS:
+        if not self._queued and self.life is ProcessState.RUNS:
             self._queued = True
             self._timeline.ready.append(self)
 
@@ -216,7 +216,7 @@ class Process(asyncio.BaseEventLoop):
         turn = Turn(callback, args, context)
         if not self.is_dead:  # as `enter`: this is called for every step of every task
             self._turns.append(turn)
-            if not self._queued and self.life is Life.RUNS:
+            if not self._queued and self.life is ProcessState.RUNS:
                 self._queued = True
                 self._timeline.ready.append(self)
         return turn

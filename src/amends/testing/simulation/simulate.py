@@ -24,7 +24,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, Self
 
-from amends.codecs.events import EventCodec
+from amends.codecs.events import JsonEventCodec
 from amends.codecs.json import JsonCodec
 from amends.core.run.answers import NULL
 from amends.core.run.definition import Definition
@@ -42,8 +42,8 @@ from amends.testing.simulation.books import Trace
 from amends.testing.simulation.complaints import Complaints, heard
 from amends.testing.simulation.log_names import logs_by_name
 from amends.testing.simulation.logs import Logs
-from amends.testing.simulation.weather import Fault
-from amends.testing.simulation.world import Cast, Rest, World
+from amends.testing.simulation.weather import WeatherFault
+from amends.testing.simulation.world import Cast, SimulatedWorld, WorldAtRest
 
 RUNS: Final = 4
 """Runs in one world: enough to meet each other in a batch and in a queue, few enough to read their story."""
@@ -53,7 +53,7 @@ TIDY_EVERY: Final = 200
 
 
 @dataclass(slots=True)
-class Report:
+class SimulationReport:
     """What a simulation has seen.
 
     `ends`: runs by the state in which they came to rest. `fired`: what really went wrong, and how often. `helped`:
@@ -65,7 +65,7 @@ class Report:
     fired: Counter[str] = field(default_factory=Counter[str])
     helped: int = 0
 
-    def add(self, rest: Rest) -> None:
+    def add(self, rest: WorldAtRest) -> None:
         """One more world."""
         self.schedules += 1
         self.ends.update(rest.ends)
@@ -74,7 +74,7 @@ class Report:
 
     def __str__(self) -> str:
         ends = ", ".join(f"{count} {state}" for state, count in sorted(self.ends.items()))
-        fired = ", ".join(f"{kind} {self.fired[kind]}" for kind in Fault if self.fired[kind])
+        fired = ", ".join(f"{kind} {self.fired[kind]}" for kind in WeatherFault if self.fired[kind])
         return f"{self.schedules} schedules, {self.helped} with a person's help; runs: {ends}; what went wrong: {fired}"
 
 
@@ -97,7 +97,7 @@ def simulate(
     schedules: int = 100,
     log: str = "memory",
     runs: int = RUNS,
-) -> Report:
+) -> SimulationReport:
     """Play these sagas in `schedules` worlds, from `seed` on: the seeds `seed`, `seed + 1`, and so on.
 
     Inputs and replies that aren't given are made up. Local steps aren't executed: what they would do is pretended as
@@ -136,7 +136,7 @@ class Simulation:
         self._inputs: dict[str, bytes] = {}
         self._replies: dict[str, bytes] = {}
         self._made: dict[tuple[str, str, str], bytes] = {}
-        self._events = EventCodec()
+        self._events = JsonEventCodec()
         self._logs = logs_by_name(log) if isinstance(log, str) else log
         self._log_name = log if isinstance(log, str) else type(log).__name__
         self._runs = runs
@@ -156,9 +156,11 @@ class Simulation:
         """The step's action is answered with this, as JSON."""
         self._replies[step] = reply
 
-    def play(self, seed: int, schedules: int, *, seen: Callable[[Report], None] | None = None) -> Report:
+    def play(
+        self, seed: int, schedules: int, *, seen: Callable[[SimulationReport], None] | None = None
+    ) -> SimulationReport:
         """Play so many worlds, from this seed on; `seen` is told of each."""
-        report = Report()
+        report = SimulationReport()
         with _alone() as complaints:
             for number in range(schedules):
                 report.add(self._world(seed + number, complaints))
@@ -168,11 +170,11 @@ class Simulation:
                     gc.collect()
         return report
 
-    def _world(self, seed: int, complaints: Complaints, trace: Trace | None = None) -> Rest:
+    def _world(self, seed: int, complaints: Complaints, trace: Trace | None = None) -> WorldAtRest:
         """Play one world; what happens in it is added to `trace`, also where it ends badly."""
-        world = World(self._cast, self._logs, self._events, seed, trace)
+        world = SimulatedWorld(self._cast, self._logs, self._events, seed, trace)
         wrong: Exception | None = None
-        rest: Rest | None = None
+        rest: WorldAtRest | None = None
         try:
             rest = world.play()
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told with its seed

@@ -10,10 +10,10 @@ from typing import Any, Final, TypeVar, cast
 
 from amends.core.words.errors import LogUnavailable
 from amends.logs.sqlite.log import SqliteLog
-from amends.logs.sqlite.writer import Writer
+from amends.logs.sqlite.writer import SqliteWriter
 from amends.ports.log import TransactionLog
 from amends.testing.simulation.logs import Work
-from amends.testing.simulation.weather import Fault
+from amends.testing.simulation.weather import WeatherFault
 
 R = TypeVar("R")
 
@@ -51,12 +51,12 @@ class SqliteLogs:
         """Wait until the log's threads have done it."""
         return self._loop.run_until_complete(work())
 
-    def fail(self, log: TransactionLog, work: Work[R], fault: Fault, *, late: bool) -> R:
+    def fail(self, log: TransactionLog, work: Work[R], fault: WeatherFault, *, late: bool) -> R:
         """Have this transaction's COMMIT fail."""
         assert isinstance(log, SqliteLog)
-        code = sqlite3.SQLITE_FULL if fault is Fault.FULL_DISK else sqlite3.SQLITE_IOERR_FSYNC
+        code = sqlite3.SQLITE_FULL if fault is WeatherFault.FULL_DISK else sqlite3.SQLITE_IOERR_FSYNC
 
-        def arm(writer: Writer) -> None:
+        def arm(writer: SqliteWriter) -> None:
             writer.connection = cast("Any", _Failing(writer, code, late=late))
 
         self.do(lambda: log.write(arm))
@@ -71,7 +71,7 @@ class SqliteLogs:
         """The kernel closes the file and lets go of the lock; nobody says goodbye in the log."""
         assert isinstance(log, SqliteLog)
 
-        def gag(writer: Writer) -> None:
+        def gag(writer: SqliteWriter) -> None:
             _disarm(writer)
             writer.broken = "this process was killed"
 
@@ -90,7 +90,7 @@ class SqliteLogs:
 class _Failing:
     """A connection whose next COMMIT fails."""
 
-    def __init__(self, writer: Writer, code: int, *, late: bool) -> None:
+    def __init__(self, writer: SqliteWriter, code: int, *, late: bool) -> None:
         self.real = writer.connection
         self._code = code
         self._late = late
@@ -111,7 +111,7 @@ class _Failing:
         return getattr(self.real, name)
 
 
-def _disarm(writer: Writer) -> None:
+def _disarm(writer: SqliteWriter) -> None:
     failing: object = writer.connection
     if isinstance(failing, _Failing):
         writer.connection = failing.real

@@ -14,7 +14,7 @@ from amends.core.words.retry import MICROSECONDS
 from amends.core.words.values import Words
 
 
-class Fault(Words):
+class WeatherFault(Words):
     """Everything that may go wrong in a world. Each counts as happened only once it has had its effect."""
 
     REFUSED = "refused"
@@ -47,54 +47,59 @@ class Fault(Words):
     PERSON = "person"
 
 
-WHAT: Final[Mapping[Fault, str]] = {
-    Fault.REFUSED: "no connection: nothing was sent",
-    Fault.REQUEST_LOST: "the request never arrives, and its caller waits",
-    Fault.REPLY_LOST: "the participant did its work, and nobody hears of it",
-    Fault.RESET: "the connection breaks after the request has left",
-    Fault.LATE: "the request arrives when its caller has long given up",
-    Fault.REPEATED: "the request arrives a second time, perhaps much later",
-    Fault.GARBLED: "the answer can't be read",
-    Fault.SERVER_ERROR: "the participant is out of order",
-    Fault.MISROUTED: "something in between answers, with a page and status 200",
-    Fault.PARTITION: "nothing gets to one participant, or back from it, for a while",
-    Fault.NO: "the participant says no",
-    Fault.LATER: "the participant takes the work on and does it later",
-    Fault.FAILS: "the participant's own code fails",
-    Fault.UNDO_REFUSED: "the participant can't undo it by itself: a person must",
-    Fault.CRASH_BEFORE_WRITE: "the process dies right before the log takes something",
-    Fault.CRASH_AFTER_WRITE: "the process dies when the log has taken something, before it says so",
-    Fault.CRASH_AT_SEND: "the process dies when a request has just left",
-    Fault.CRASH_AT_ANSWER: "the process dies as an answer arrives",
-    Fault.PAUSE: "the process stands still, and goes on where it stood",
-    Fault.PAUSE_PAST_LEASE: "it stands still for so long that another one takes its runs over; then it goes on",
-    Fault.DEPLOY: "the process is closed in good order, and another one started",
-    Fault.SLOW_DISK: "writes take seconds",
-    Fault.FULL_DISK: "nothing can be written for a while; what there is stays",
-    Fault.IO_ERROR: "a write fails, and nobody knows what of it is on the disk: the log must be opened anew",
-    Fault.COMMIT_UNKNOWN: "the log took an append, and the answer got lost",
-    Fault.START_REPEATED: "a caller that got no answer starts the same run again",
-    Fault.DEADLINE: "a run has little time",
-    Fault.PERSON: "somebody asks for something in the middle of it all",
+WHAT: Final[Mapping[WeatherFault, str]] = {
+    WeatherFault.REFUSED: "no connection: nothing was sent",
+    WeatherFault.REQUEST_LOST: "the request never arrives, and its caller waits",
+    WeatherFault.REPLY_LOST: "the participant did its work, and nobody hears of it",
+    WeatherFault.RESET: "the connection breaks after the request has left",
+    WeatherFault.LATE: "the request arrives when its caller has long given up",
+    WeatherFault.REPEATED: "the request arrives a second time, perhaps much later",
+    WeatherFault.GARBLED: "the answer can't be read",
+    WeatherFault.SERVER_ERROR: "the participant is out of order",
+    WeatherFault.MISROUTED: "something in between answers, with a page and status 200",
+    WeatherFault.PARTITION: "nothing gets to one participant, or back from it, for a while",
+    WeatherFault.NO: "the participant says no",
+    WeatherFault.LATER: "the participant takes the work on and does it later",
+    WeatherFault.FAILS: "the participant's own code fails",
+    WeatherFault.UNDO_REFUSED: "the participant can't undo it by itself: a person must",
+    WeatherFault.CRASH_BEFORE_WRITE: "the process dies right before the log takes something",
+    WeatherFault.CRASH_AFTER_WRITE: "the process dies when the log has taken something, before it says so",
+    WeatherFault.CRASH_AT_SEND: "the process dies when a request has just left",
+    WeatherFault.CRASH_AT_ANSWER: "the process dies as an answer arrives",
+    WeatherFault.PAUSE: "the process stands still, and goes on where it stood",
+    WeatherFault.PAUSE_PAST_LEASE: "it stands still for so long that another one takes its runs over; then it goes on",
+    WeatherFault.DEPLOY: "the process is closed in good order, and another one started",
+    WeatherFault.SLOW_DISK: "writes take seconds",
+    WeatherFault.FULL_DISK: "nothing can be written for a while; what there is stays",
+    WeatherFault.IO_ERROR: "a write fails, and nobody knows what of it is on the disk: the log must be opened anew",
+    WeatherFault.COMMIT_UNKNOWN: "the log took an append, and the answer got lost",
+    WeatherFault.START_REPEATED: "a caller that got no answer starts the same run again",
+    WeatherFault.DEADLINE: "a run has little time",
+    WeatherFault.PERSON: "somebody asks for something in the middle of it all",
 }
 """What each of them is."""
 
 CALLS: Final = (
-    Fault.REFUSED,
-    Fault.REQUEST_LOST,
-    Fault.REPLY_LOST,
-    Fault.RESET,
-    Fault.LATE,
-    Fault.REPEATED,
-    Fault.GARBLED,
-    Fault.SERVER_ERROR,
-    Fault.MISROUTED,
+    WeatherFault.REFUSED,
+    WeatherFault.REQUEST_LOST,
+    WeatherFault.REPLY_LOST,
+    WeatherFault.RESET,
+    WeatherFault.LATE,
+    WeatherFault.REPEATED,
+    WeatherFault.GARBLED,
+    WeatherFault.SERVER_ERROR,
+    WeatherFault.MISROUTED,
 )
 """What may become of one call."""
 
-CRASHES: Final = (Fault.CRASH_BEFORE_WRITE, Fault.CRASH_AFTER_WRITE, Fault.CRASH_AT_SEND, Fault.CRASH_AT_ANSWER)
+CRASHES: Final = (
+    WeatherFault.CRASH_BEFORE_WRITE,
+    WeatherFault.CRASH_AFTER_WRITE,
+    WeatherFault.CRASH_AT_SEND,
+    WeatherFault.CRASH_AT_ANSWER,
+)
 
-WRITES: Final = (Fault.FULL_DISK, Fault.IO_ERROR, Fault.COMMIT_UNKNOWN)
+WRITES: Final = (WeatherFault.FULL_DISK, WeatherFault.IO_ERROR, WeatherFault.COMMIT_UNKNOWN)
 """What may become of one write."""
 
 RATES: Final = (0.02, 0.05, 0.2)
@@ -118,36 +123,41 @@ class Weather:
 
     def __init__(self, dice: Random, clear_at: int, *, alone: bool) -> None:
         self.dice = dice
-        self.fired: Counter[Fault] = Counter()
+        self.fired: Counter[WeatherFault] = Counter()
         self.clear_at = clear_at
         draw = dice.random
         self._calls = self._rates(CALLS)
-        wishes = ((Fault.NO, RATES), (Fault.LATER, RATES), (Fault.FAILS, RATES), (Fault.UNDO_REFUSED, UNDO_RATES))
+        wishes = (
+            (WeatherFault.NO, RATES),
+            (WeatherFault.LATER, RATES),
+            (WeatherFault.FAILS, RATES),
+            (WeatherFault.UNDO_REFUSED, UNDO_RATES),
+        )
         self._wishes = {kind: dice.choice(rates) for kind, rates in wishes if draw() < KIND_CHANCE}
-        self._ticks: dict[Fault, set[int]] = {}
+        self._ticks: dict[WeatherFault, set[int]] = {}
         if draw() < 0.4:
             for _ in range(dice.choice((1, 1, 2, 4))):
                 self._tick(dice.choice(CRASHES))
         if draw() < 0.25:
             self._tick(dice.choice(WRITES))
-        self._passed: Counter[Fault] = Counter()
+        self._passed: Counter[WeatherFault] = Counter()
         self.others = [
             kind
             for kind, chance in (
-                (Fault.PARTITION, 0.1),
-                (Fault.PAUSE, 0.1),
-                (Fault.PAUSE_PAST_LEASE, 0.0 if alone else 0.1),
-                (Fault.DEPLOY, 0.1),
-                (Fault.SLOW_DISK, 0.15),
-                (Fault.DEADLINE, 0.15),
-                (Fault.PERSON, 0.3),
+                (WeatherFault.PARTITION, 0.1),
+                (WeatherFault.PAUSE, 0.1),
+                (WeatherFault.PAUSE_PAST_LEASE, 0.0 if alone else 0.1),
+                (WeatherFault.DEPLOY, 0.1),
+                (WeatherFault.SLOW_DISK, 0.15),
+                (WeatherFault.DEADLINE, 0.15),
+                (WeatherFault.PERSON, 0.3),
             )
             if draw() < chance
         ]
 
-    def _rates(self, kinds: tuple[Fault, ...]) -> tuple[tuple[float, Fault], ...]:
+    def _rates(self, kinds: tuple[WeatherFault, ...]) -> tuple[tuple[float, WeatherFault], ...]:
         """Kinds with where they end on a scale from 0 to 1."""
-        rates: list[tuple[float, Fault]] = []
+        rates: list[tuple[float, WeatherFault]] = []
         end = 0.0
         for kind in kinds:
             if self.dice.random() < KIND_CHANCE:
@@ -155,21 +165,21 @@ class Weather:
                 rates.append((end, kind))
         return tuple(rates)
 
-    def _tick(self, kind: Fault) -> None:
+    def _tick(self, kind: WeatherFault) -> None:
         self._ticks.setdefault(kind, set()).add(self.dice.randrange(CRASH_WITHIN))
 
-    def fire(self, kind: Fault) -> None:
+    def fire(self, kind: WeatherFault) -> None:
         """It has happened."""
         self.fired[kind] += 1
 
-    def of_call(self) -> Fault | None:
+    def of_call(self) -> WeatherFault | None:
         """What becomes of the next call, where it isn't answered as it should be."""
         if not self._calls:
             return None
         drawn = self.dice.random()
         return next((kind for end, kind in self._calls if drawn < end), None)
 
-    def strikes(self, kind: Fault) -> bool:
+    def strikes(self, kind: WeatherFault) -> bool:
         """Whether this happens at this passing of the place where it can; each passing counts."""
         if not self._ticks or (ticks := self._ticks.get(kind)) is None:
             return False
@@ -181,7 +191,7 @@ class Weather:
         """Whether anything strikes at a certain passing of its place."""
         return bool(self._ticks)
 
-    def wishes(self, kind: Fault) -> bool:
+    def wishes(self, kind: WeatherFault) -> bool:
         """Whether a participant's own code does this."""
         rate = self._wishes.get(kind)
         return rate is not None and self.dice.random() < rate

@@ -14,7 +14,7 @@ from functools import partial
 from random import Random
 from typing import Final
 
-from amends.codecs.events import EventCodec
+from amends.codecs.events import JsonEventCodec
 from amends.codecs.json import canonical
 from amends.core.run import commands as c
 from amends.core.run.definition import Definition
@@ -29,12 +29,12 @@ from amends.testing.broken import BrokenPromise
 from amends.testing.explore.given import Given
 from amends.testing.explore.people import Does, Sight, deeds, remedies
 from amends.testing.invariants import Effect, Evidence, broken
-from amends.testing.simulation.books import Books, Trace
+from amends.testing.simulation.books import SimulatedBooks, Trace
 from amends.testing.simulation.disk import Disk, Storage
 from amends.testing.simulation.logs import Logs
-from amends.testing.simulation.network import Network, Replies, Wire
-from amends.testing.simulation.processes import Process, Timeline
-from amends.testing.simulation.weather import CLEAR_AFTER_MAX, PAUSE_MAX, Fault, Weather
+from amends.testing.simulation.network import Network, Replies, SimulatedTransport
+from amends.testing.simulation.processes import SimulatedProcess, Timeline
+from amends.testing.simulation.weather import CLEAR_AFTER_MAX, PAUSE_MAX, Weather, WeatherFault
 
 STARTS: Final = 1_767_225_600 * MICROSECONDS
 """When every world begins: the first of January 2026, UTC."""
@@ -70,7 +70,7 @@ class Cast:
 class Instance:
     """One process and the engine in it. `is_open`: it may be asked."""
 
-    process: Process
+    process: SimulatedProcess
     engine: Engine
     disk: Disk
     is_open: bool = False
@@ -88,18 +88,18 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Rest:
+class WorldAtRest:
     """A world that came to rest: how its runs ended, and what really went wrong."""
 
     ends: tuple[str, ...]
-    fired: Mapping[Fault, int]
+    fired: Mapping[WeatherFault, int]
     helped: int
 
 
-class World:
+class SimulatedWorld:
     """Everything in one world."""
 
-    def __init__(self, cast: Cast, logs: Logs, codec: EventCodec, seed: int, trace: Trace | None = None) -> None:
+    def __init__(self, cast: Cast, logs: Logs, codec: JsonEventCodec, seed: int, trace: Trace | None = None) -> None:
         dice = Random(seed)  # noqa: S311 - a seed is a bug report, not a secret
         self._cast = cast
         self._logs = logs
@@ -107,13 +107,13 @@ class World:
         self._dice = dice
         self._timeline = Timeline(STARTS)
         self._weather = Weather(dice, STARTS + int(CLEAR_AFTER_MAX * dice.random()), alone=logs.alone)
-        self._books = Books(codec, trace)
+        self._books = SimulatedBooks(codec, trace)
         self._storage = Storage(self._timeline, self._weather, logs, self._books)
         self._network = Network(self._timeline, self._weather, self._books, self, cast.replies)
         self._now: Instance | None = None
         self._instances: list[Instance] = []
         self._at_once = dice.choice((1, 2, 16))
-        self._poll = POLL_SECONDS if Fault.PAUSE_PAST_LEASE in self._weather.others else ALONE
+        self._poll = POLL_SECONDS if WeatherFault.PAUSE_PAST_LEASE in self._weather.others else ALONE
         self._wanted: dict[str, Wanted] = {}
         self._loaded: list[Definition] = []
         """What its processes know: the sagas of its runs. To tell the log of others would only take their time."""
@@ -121,14 +121,14 @@ class World:
 
     # -- from beginning to end
 
-    def play(self) -> Rest:
+    def play(self) -> WorldAtRest:
         """Let it all happen; `BrokenPromise` if it isn't as it should be."""
         self._logs.begin()
         self._plan()
         self._timeline.run()
         self._check_processes()
         records, helped = self._help()
-        return Rest(tuple(each.state.value for each in records.values()), self._weather.fired, helped)
+        return WorldAtRest(tuple(each.state.value for each in records.values()), self._weather.fired, helped)
 
     def leave(self) -> None:
         """Nothing of it is needed any more."""
@@ -143,9 +143,9 @@ class World:
         for number in range(cast.runs):
             definition = cast.definitions[dice.randrange(len(cast.definitions))]
             wanted = Wanted(f"run-{number + 1}", definition, cast.given[definition.saga].input)
-            if Fault.DEADLINE in self._weather.others and dice.random() < 0.5:
+            if WeatherFault.DEADLINE in self._weather.others and dice.random() < 0.5:
                 wanted.time_left = int(60 * MICROSECONDS * dice.random()) + 1
-                self._weather.fire(Fault.DEADLINE)
+                self._weather.fire(WeatherFault.DEADLINE)
             self._wanted[wanted.run] = wanted
             after(int(3 * MICROSECONDS * dice.random()), self._want, wanted)
         wanted_sagas = {each.definition.saga for each in self._wanted.values()}
@@ -160,14 +160,14 @@ class World:
         after(span, self._clear)
 
     @property
-    def _events(self) -> Mapping[Fault, "partial[None]"]:
+    def _events(self) -> Mapping[WeatherFault, "partial[None]"]:
         return {
-            Fault.PARTITION: partial(self._cut_off),
-            Fault.PAUSE: partial(self._pause, Fault.PAUSE),
-            Fault.PAUSE_PAST_LEASE: partial(self._pause, Fault.PAUSE_PAST_LEASE),
-            Fault.DEPLOY: partial(self._deploy),
-            Fault.SLOW_DISK: partial(self._slow_down),
-            Fault.PERSON: partial(self._somebody),
+            WeatherFault.PARTITION: partial(self._cut_off),
+            WeatherFault.PAUSE: partial(self._pause, WeatherFault.PAUSE),
+            WeatherFault.PAUSE_PAST_LEASE: partial(self._pause, WeatherFault.PAUSE_PAST_LEASE),
+            WeatherFault.DEPLOY: partial(self._deploy),
+            WeatherFault.SLOW_DISK: partial(self._slow_down),
+            WeatherFault.PERSON: partial(self._somebody),
         }
 
     def _clear(self) -> None:
@@ -185,14 +185,14 @@ class World:
     def _begin_process(self) -> None:
         """Start a process on the log."""
         number = len(self._instances) + 1
-        process = Process(self._timeline, number)
+        process = SimulatedProcess(self._timeline, number)
         disk = Disk(self._storage, self, process)
         lanes: dict[str, Lane[Ready]] = {}
 
         def lane_of(_: Definition, participant: str) -> Lane[Ready]:
             lane = lanes.get(participant)
             if lane is None:
-                lane = lanes[participant] = Lane(participant, Wire(self._network, process), self._at_once)
+                lane = lanes[participant] = Lane(participant, SimulatedTransport(self._network, process), self._at_once)
             return lane
 
         engine = Engine(
@@ -233,18 +233,18 @@ class World:
             self._now = None
             self._timeline.after(int(AGAIN * self._dice.random()), self._begin_process)
 
-    def _instance(self, process: Process) -> Instance:
+    def _instance(self, process: SimulatedProcess) -> Instance:
         return self._instances[process.number - 1]
 
-    def crash(self, process: Process) -> None:
+    def crash(self, process: SimulatedProcess) -> None:
         """Kill it now."""
         self._end_process(self._instance(process))
 
-    def ruined(self, process: Process) -> None:
+    def ruined(self, process: SimulatedProcess) -> None:
         """Its log failed: it says so and is started anew."""
         self._timeline.after(int(AGAIN * self._dice.random()), self._end_process, self._instance(process))
 
-    def _pause(self, kind: Fault) -> None:
+    def _pause(self, kind: WeatherFault) -> None:
         instance = self._now
         if instance is None or not instance.is_open:
             return
@@ -252,7 +252,7 @@ class World:
         self._books.note(self._timeline.now(), kind.value, instance.process.number)
         instance.process.pause()
         lasts = int(PAUSE_MAX * self._dice.random())
-        if kind is Fault.PAUSE_PAST_LEASE:
+        if kind is WeatherFault.PAUSE_PAST_LEASE:
             lasts += LEASE
             self._timeline.after(LEASE, self._succeed, instance)
         self._timeline.after(lasts, instance.process.wake)
@@ -268,7 +268,7 @@ class World:
         instance = self._now
         if instance is None or not instance.is_open:
             return
-        self._weather.fire(Fault.DEPLOY)
+        self._weather.fire(WeatherFault.DEPLOY)
         instance.is_open = False
         grace = self._dice.choice((0.0, 1.0, 10.0))
         instance.process.begin(partial(instance.engine.close, grace), partial(self._closed, instance))
@@ -305,7 +305,7 @@ class World:
             return
         wanted.tries += 1
         if wanted.tries > 1:
-            self._weather.fire(Fault.START_REPEATED)
+            self._weather.fire(WeatherFault.START_REPEATED)
         deadline = None if wanted.time_left is None else self._timeline.now() + wanted.time_left
         start = partial(instance.engine.start, wanted.definition, wanted.body, run=wanted.run, deadline=deadline)
         instance.process.begin(start, partial(self._started, wanted))
@@ -336,7 +336,7 @@ class World:
         sensible = [each for each in known if each.word in _ASKED_ANY_TIME]
         if not sensible:
             return
-        self._weather.fire(Fault.PERSON)
+        self._weather.fire(WeatherFault.PERSON)
         self._steer(instance, run, self._dice.choice(sensible))
 
     def _steer(self, instance: Instance, run: str, does: Does) -> None:

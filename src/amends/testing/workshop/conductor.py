@@ -87,7 +87,7 @@ class Activity:
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
-class Delivery:
+class CallInTransit:
     """A call on its way. `arrived` is told what came, and gives what the caller gets: nothing, where it is lost."""
 
     call: Outgoing
@@ -108,15 +108,15 @@ class Conductor:
 
     def __init__(self, activity: Activity) -> None:
         self._activity = activity
-        self._queue: deque[Delivery] = deque()
-        self._late: deque[Delivery] = deque()
-        self._working: dict[asyncio.Task[Came], Delivery] = {}
-        self._waiting: set[Delivery] = set()
+        self._queue: deque[CallInTransit] = deque()
+        self._late: deque[CallInTransit] = deque()
+        self._working: dict[asyncio.Task[Came], CallInTransit] = {}
+        self._waiting: set[CallInTransit] = set()
         self._wake = asyncio.Event()
         self._quiet = asyncio.Event()
         self._task = asyncio.create_task(self._run(), name="amends-workshop")
 
-    def expect(self, delivery: Delivery) -> None:
+    def expect(self, delivery: CallInTransit) -> None:
         """Somebody waits for this one's answer."""
         if self._task.done():
             delivery.say(_CLOSED)
@@ -124,12 +124,12 @@ class Conductor:
         self._waiting.add(delivery)
         delivery.answer.add_done_callback(lambda _: self._waiting.discard(delivery))
 
-    def carry(self, delivery: Delivery) -> None:
+    def carry(self, delivery: CallInTransit) -> None:
         """Have it done when its turn comes."""
         self._queue.append(delivery)
         self._stir()
 
-    def carry_late(self, delivery: Delivery) -> None:
+    def carry_late(self, delivery: CallInTransit) -> None:
         """Have it done when nothing else is left to do."""
         self._late.append(delivery)
         self._stir()
@@ -190,7 +190,7 @@ class Conductor:
                 await self._wake.wait()
                 self._wake.clear()
 
-    async def _deliver(self, delivery: Delivery) -> None:
+    async def _deliver(self, delivery: CallInTransit) -> None:
         call = replace(delivery.call, timeout_seconds=PATIENCE_SECONDS)
         work = delivery.through.send(call)
         task: asyncio.Task[Came] = asyncio.get_running_loop().create_task(_done(work), context=delivery.context)

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, TypeAlias
 from amends.core.saga.operation import Operation, Participant, name_of
 from amends.core.words.keys import Phase, unit_name
 from amends.core.words.retry import MICROSECONDS, micros
-from amends.ports.clock import Clock
+from amends.ports.clock import TimeSource
 from amends.ports.transport import Outgoing
 from amends.testing.workshop.sent import Sent
 
@@ -27,7 +27,7 @@ class FaultNeverFired(AssertionError):
 
 
 @dataclass(eq=False, slots=True)
-class Fault:
+class PlannedFault:
     """Something that shall go wrong `times` times; `taken`: meant for a call already, `fired`: happened."""
 
     label: str
@@ -63,25 +63,25 @@ class Fault:
 class Fate:
     """What is to become of one call."""
 
-    refused: Fault | None = None
+    refused: PlannedFault | None = None
     delay_seconds: float = 0.0
-    lost: Fault | None = None
-    copies: list[Fault] = field(default_factory=list[Fault])
+    lost: PlannedFault | None = None
+    copies: list[PlannedFault] = field(default_factory=list[PlannedFault])
 
 
 class Faults:
     """What shall go wrong. Every fault is for calls that are sent after it was asked for."""
 
-    def __init__(self, clock: Clock, steps: Collection[str], sent: Sequence[Sent]) -> None:
+    def __init__(self, clock: TimeSource, steps: Collection[str], sent: Sequence[Sent]) -> None:
         self._clock = clock
         self._steps = steps
         self._sent = sent
-        self._outages: list[Fault] = []
-        self._refusals: list[Fault] = []
-        self._losses: list[Fault] = []
-        self._copies: list[Fault] = []
-        self._delays: list[tuple[Fault, float]] = []
-        self._crashes: dict[str, Fault] = {}
+        self._outages: list[PlannedFault] = []
+        self._refusals: list[PlannedFault] = []
+        self._losses: list[PlannedFault] = []
+        self._copies: list[PlannedFault] = []
+        self._delays: list[tuple[PlannedFault, float]] = []
+        self._crashes: dict[str, PlannedFault] = {}
 
     # -- asking for faults
 
@@ -114,7 +114,7 @@ class Faults:
         """From now on, for so long, nobody takes a connection there."""
         name, until = name_of(participant), self._clock.now() + micros(lasting)
         label = f"outage({participant.__name__}, lasting={lasting})"
-        self._outages.append(Fault(label, 1, hits=lambda call: call.participant == name, until=until))
+        self._outages.append(PlannedFault(label, 1, hits=lambda call: call.participant == name, until=until))
 
     def crash_orchestrator(self, *, after: str) -> None:
         """Kill the orchestrator right after this, and start a new one on the same log. `runs` goes on with the new one.
@@ -136,7 +136,7 @@ class Faults:
         if after in self._crashes:
             msg = f"a crash after {after!r} was asked for already"
             raise ValueError(msg)
-        self._crashes[after] = Fault(f"crash_orchestrator(after={after!r})", 1)
+        self._crashes[after] = PlannedFault(f"crash_orchestrator(after={after!r})", 1)
 
     # -- looking back
 
@@ -151,7 +151,7 @@ class Faults:
         msg = f"these faults never fired, so nothing was tested against them:\n  {lines}\nsent: {sent}"
         raise FaultNeverFired(msg)
 
-    def _all(self) -> list[Fault]:
+    def _all(self) -> list[PlannedFault]:
         delays = [fault for fault, _ in self._delays]
         return [
             *(*self._outages, *self._refusals, *self._losses, *self._copies, *delays),
@@ -187,7 +187,7 @@ class Faults:
         return True
 
 
-def _of(what: str, operation: Operation[..., Any, Any], times: int, phase: CallPhase) -> Fault:
+def _of(what: str, operation: Operation[..., Any, Any], times: int, phase: CallPhase) -> PlannedFault:
     if times < 1:
         msg = f"{what}({operation.label}): {times} times is no fault"
         raise ValueError(msg)
@@ -200,4 +200,4 @@ def _of(what: str, operation: Operation[..., Any, Any], times: int, phase: CallP
         return call.participant == participant and call.operation in names and call.phase.value == phase
 
     undoing = "" if phase == "action" else f", phase={phase!r}"
-    return Fault(f"{what}({operation.label}{undoing})", times, hits=hits)
+    return PlannedFault(f"{what}({operation.label}{undoing})", times, hits=hits)

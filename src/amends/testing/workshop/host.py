@@ -21,7 +21,7 @@ from amends.orchestrator import Orchestrator, open_log
 from amends.ports.log import TransactionLog
 from amends.ports.transport import Outgoing, Transport
 from amends.testing.workshop.clock import VirtualTime
-from amends.testing.workshop.conductor import Activity, Conductor, Delivery
+from amends.testing.workshop.conductor import Activity, CallInTransit, Conductor
 from amends.testing.workshop.faults import Fate, Faults
 from amends.testing.workshop.sent import Sent, sent
 from amends.testing.workshop.watched_log import Mortal, Point, WatchedLog
@@ -34,7 +34,7 @@ DEATHS_MAX: Final = 100
 
 
 @dataclass(eq=False, slots=True)
-class Life:
+class OrchestratorLife:
     """One orchestrator from its start to its death or the workshop's end."""
 
     mortal: Mortal
@@ -82,7 +82,7 @@ class Host:
         self._log = log
         self._activity = activity
         self._store = MemoryStore()
-        self._life: Life | None = None
+        self._life: OrchestratorLife | None = None
         self._up = asyncio.Event()
         self._starting: set[asyncio.Task[None]] = set()
         self._failed: BaseException | None = None
@@ -98,10 +98,10 @@ class Host:
             clock=self.time,
             timers=self.time,
             poll_seconds=math.inf,  # nobody else writes to this log, so nothing is found by looking again and again
-            around=partial(Wire, self, mortal),
+            around=partial(FaultyTransport, self, mortal),
         )
         await orchestrator.__aenter__()
-        self._life = Life(mortal, orchestrator)
+        self._life = OrchestratorLife(mortal, orchestrator)
         self._up.set()
 
     def _open_log(self) -> TransactionLog:
@@ -120,7 +120,7 @@ class Host:
         self._starting.add(task)
         task.add_done_callback(self._starting.discard)
 
-    async def _start_again(self, gone: Life) -> None:
+    async def _start_again(self, gone: OrchestratorLife) -> None:
         with self._activity.busy("the orchestrator, starting again"):
             try:
                 await gone.orchestrator.close(grace_seconds=0)
@@ -159,7 +159,7 @@ class Host:
             self.crash(mortal)
 
 
-class Wire:
+class FaultyTransport:
     """`ports.transport.Transport` between one orchestrator and one participant: here calls meet their faults."""
 
     def __init__(self, host: Host, mortal: Mortal, through: Transport) -> None:
@@ -197,7 +197,7 @@ class Wire:
         finally:
             timer.cancel()
 
-    def _delivery(self, call: Outgoing, fate: Fate) -> Delivery:
+    def _delivery(self, call: Outgoing, fate: Fate) -> CallInTransit:
         """The request as it travels; what its participant says may kill the caller, get lost, or be said twice."""
 
         def arrived(came: Came) -> Came | None:
@@ -211,7 +211,7 @@ class Wire:
                 self._host.crash(self._mortal)
             return None if self._mortal.dead or fate.lost is not None else came
 
-        delivery = Delivery(
+        delivery = CallInTransit(
             call=call,
             through=self._through,
             context=copy_context(),
@@ -221,8 +221,8 @@ class Wire:
         return delivery
 
     @staticmethod
-    def _copy(of: Delivery) -> Delivery:
-        return Delivery(
+    def _copy(of: CallInTransit) -> CallInTransit:
+        return CallInTransit(
             call=of.call, through=of.through, context=of.context.copy(), in_process=False, arrived=lambda _: None
         )
 

@@ -8,7 +8,7 @@ before they are cancelled. What the log had taken before is there for the next o
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
-from amends.codecs.events import EventCodec
+from amends.codecs.events import JsonEventCodec
 from amends.core.run import events as e
 from amends.core.words.errors import LogUnavailable
 from amends.core.words.keys import Phase
@@ -35,7 +35,7 @@ R = TypeVar("R")
 Point = tuple[str, str, Phase, str]
 """Step, item, phase, and `requested` or `logged`."""
 
-_EVENTS: Final = EventCodec()
+_EVENTS: Final = JsonEventCodec()
 _TELLING: Final = frozenset(
     each.__name__
     for each in (
