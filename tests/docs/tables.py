@@ -38,6 +38,7 @@ from amends.core.run.answers import (
 from amends.core.saga import outcomes
 from amends.core.words.codec import TypeForm
 from amends.core.words.keys import Phase
+from amends.core.words.reasons import StuckReason
 from amends.core.words.retry import MICROSECONDS, Guard, Kind, Patience, Policy, resolve
 from amends.demo.command import demo_command
 from amends.server.paths import ENDPOINTS
@@ -400,6 +401,13 @@ def promised(name: str) -> str:
     return first if first in invariants.WORDING else "beside them"
 
 
+def reason_table() -> str:
+    return table(
+        ("reason", "what happened", "what to do"),
+        [(f"`{reason}`", reason.meaning, reason.remedy) for reason in StuckReason],
+    )
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
     "simulated-faults": fault_table,
     "events": event_table,
@@ -416,6 +424,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "promises": promise_table,
     "invariants": invariant_table,
     "on-the-way": moment_table,
+    "stuck-reasons": reason_table,
 }
 
 

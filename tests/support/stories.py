@@ -42,6 +42,7 @@ from amends.core.saga.outcomes import Outcome as RunOutcome
 from amends.core.saga.saga import Saga
 from amends.core.saga.steps import Step
 from amends.core.words.keys import NOTICE, Phase
+from amends.core.words.reasons import StuckReason
 from amends.core.words.retry import MICROSECONDS, Kind, Policy
 from amends.core.words.retry import Retry as Tried
 
@@ -317,7 +318,7 @@ class Story:
         return self.reply(step, Pending(), **more)
 
     def halts(self, step: str, reason: str = "key-reused", **more: Any) -> "Story":  # noqa: ANN401 - as `reply`
-        return self.reply(step, Halt(reason, "?"), **more)
+        return self.reply(step, Halt(StuckReason(reason), "?"), **more)
 
     def undoes(self, *steps: str, word: str = "succeeded", item: str = "") -> "Story":
         for step in steps:

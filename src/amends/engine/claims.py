@@ -17,17 +17,17 @@ from typing import Final
 
 from amends.core.run.definition import Definition
 from amends.core.words.errors import LogBroken, LogDamaged, LogUnavailable, LogUnclear
+from amends.core.words.reasons import StuckReason
 from amends.core.words.retry import MICROSECONDS
 from amends.engine.group_commit import GroupCommit
 from amends.engine.lease import BEATS
 from amends.engine.load import asked_for, record_of
-from amends.engine.quarantine import CLAIMS_MAX, CRASH_LOOP, SUSPECT_CLAIMS, Quarantine
+from amends.engine.quarantine import CLAIMS_MAX, SUSPECT_CLAIMS, Quarantine
 from amends.engine.repeated_warning import Complaint
 from amends.engine.worker import Changed, Worker
 from amends.ports.clock import LOOP_TIMERS, Timers, TimeSource, timeout
 from amends.ports.events import EventCodec
 from amends.ports.log import Exonerating, SagaKey, StoredRun, TransactionLog
-from amends.ports.rows import UNREADABLE
 from amends.system.interrupts import contained
 
 POLL_SECONDS: Final = 1.0
@@ -213,11 +213,11 @@ class Claims:
         except LogDamaged as error:
             self.unreadable[stored.run] = str(error)
             _LOGGER.exception("%s can't be driven", stored.run)
-            self._quarantine.unread(stored, definition, UNREADABLE)
+            self._quarantine.unread(stored, definition, StuckReason.UNREADABLE)
             return
         if stored.claims >= CLAIMS_MAX and record.ended is None:
             _LOGGER.error("%s was left by %d owners in a row that were gone: nobody drives it", stored.run, CLAIMS_MAX)
-            self._quarantine.read(stored, definition, record, CRASH_LOOP)
+            self._quarantine.read(stored, definition, record, StuckReason.CRASH_LOOP)
             return
         if stored.claims >= SUSPECT_CLAIMS:
             self._suspect = (stored.run, stored.epoch, self._clock.monotonic())

@@ -29,8 +29,6 @@ SUSPECT_CLAIMS: Final = 2
 CLAIMS_MAX: Final = 5
 """Taken over so often in a row, it isn't driven any more."""
 
-CRASH_LOOP: Final = "crash-loop"
-
 _LOGGER = logging.getLogger("amends.engine")
 
 

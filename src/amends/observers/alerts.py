@@ -17,6 +17,7 @@ from typing import Any, Final, TextIO, TypeAlias, TypeGuard
 from amends.core.run.definition import Definition
 from amends.core.run.record import ItemRecord, Mark, RunRecord, StepState
 from amends.core.words.keys import Phase
+from amends.core.words.reasons import StuckReason
 from amends.core.words.retry import MICROSECONDS, Kind
 from amends.core.words.values import value
 from amends.core.words.visible import visible, visible_json
@@ -396,7 +397,13 @@ def _at(mark: StuckMark) -> str:
 def _says(mark: StuckMark) -> str:
     who = mark.participant or "amends"
     said = " ".join(part for part in (mark.code or "", f'"{mark.detail}"' if mark.detail else "") if part)
-    cannot = f"{who} says it can't: " if mark.reason == "cannot-compensate" else f"{who}: " if mark.participant else ""
+    cannot = (
+        f"{who} says it can't: "
+        if mark.reason == StuckReason.CANNOT_COMPENSATE
+        else f"{who}: "
+        if mark.participant
+        else ""
+    )
     return f"{cannot}{mark.reason} {said}".rstrip() + f" ({mark.run})"
 
 

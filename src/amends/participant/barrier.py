@@ -26,6 +26,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final, assert_never
 
+from amends.core.words.contract import ContractProblem, OutcomeWord
 from amends.core.words.error_texts import words_of
 from amends.core.words.errors import AmendsError, CannotCompensate, Rejected
 from amends.core.words.keys import Key, Phase
@@ -108,14 +109,14 @@ def action(call: BarrierCall) -> Program:
             if not (yield from steps.release()):
                 return _handler_committed(call)
             yield from steps.update(_answered(call.changed(fresh, RowState.SUCCEEDED), plain(200, reply)))
-            return Verdict(plain(200, reply), "succeeded", commit=True)
+            return Verdict(plain(200, reply), OutcomeWord.SUCCEEDED, commit=True)
         case Postponed():
             if not (yield from steps.release()):
                 return _handler_committed(call)
             yield from steps.update(call.changed(fresh, RowState.PENDING))
-            return Verdict(plain(202), "pending", commit=True)
+            return Verdict(plain(202), OutcomeWord.PENDING, commit=True)
         case HandlerRefused(error=error):
-            return (yield from _refuse(call, fresh, _no("rejected", error)))
+            return (yield from _refuse(call, fresh, _no(OutcomeWord.REJECTED, error)))
         case TooMuch(size=size):
             return (yield from _refuse(call, fresh, _too_large(size)))
         case _ as never:
@@ -125,11 +126,11 @@ def action(call: BarrierCall) -> Program:
 def _refuse(call: BarrierCall, fresh: Row, said: Answer) -> Program:
     if call.incoming.kind is Kind.RETRIABLE:
         # Remembered, it could never succeed later; and a retriable must, in the end.
-        return Verdict(said, "rejected", commit=False)
+        return Verdict(said, OutcomeWord.REJECTED, commit=False)
     if not (yield from steps.roll_back()):
         return _handler_committed(call)
     yield from steps.update(_answered(call.changed(fresh, RowState.REJECTED), said))
-    return Verdict(said, "rejected", commit=True)
+    return Verdict(said, OutcomeWord.REJECTED, commit=True)
 
 
 def _acted_before(call: BarrierCall, row: Row) -> Verdict:
@@ -144,11 +145,11 @@ def _what_happened(call: BarrierCall, row: Row) -> Verdict:
     """What an action and a seal are told of a row that isn't theirs to change."""
     match row.state:
         case RowState.SUCCEEDED:
-            return Verdict(_stored(row), "succeeded", commit=False)
+            return Verdict(_stored(row), OutcomeWord.SUCCEEDED, commit=False)
         case RowState.REJECTED:
-            return Verdict(_stored(row), "rejected", commit=False)
+            return Verdict(_stored(row), OutcomeWord.REJECTED, commit=False)
         case RowState.PENDING:
-            return Verdict(plain(202), "pending", commit=False)
+            return Verdict(plain(202), OutcomeWord.PENDING, commit=False)
         case RowState.BLOCKED | RowState.COMPENSATING | RowState.COMPENSATED:
             return _blocked(call, row)
         case RowState.ACTING:
@@ -166,20 +167,20 @@ def compensation(call: BarrierCall) -> Program:
     if found is None:
         if (yield from _may_have_been_purged(call)):
             return _expired()
-        return Verdict(plain(200), "noop", commit=True)
+        return Verdict(plain(200), OutcomeWord.NOOP, commit=True)
     if found.compensation_print is not None and found.compensation_print != call.print:
         return _key_reused(call)
     match found.state:
         case RowState.BLOCKED | RowState.REJECTED:
             if found.compensation_print is None:
                 yield from steps.update(replace(found, compensation_print=call.print))
-            return Verdict(plain(200), "noop", commit=found.compensation_print is None)
+            return Verdict(plain(200), OutcomeWord.NOOP, commit=found.compensation_print is None)
         case RowState.COMPENSATED:
             if found.compensation_reply is None:
-                return Verdict(plain(200), "noop", commit=False)  # a person undid it; nothing is left to do
-            return Verdict(plain(200, found.compensation_reply), "succeeded", commit=False)
+                return Verdict(plain(200), OutcomeWord.NOOP, commit=False)  # a person undid it; nothing is left to do
+            return Verdict(plain(200, found.compensation_reply), OutcomeWord.SUCCEEDED, commit=False)
         case RowState.COMPENSATING:
-            return Verdict(plain(202), "pending", commit=False)
+            return Verdict(plain(202), OutcomeWord.PENDING, commit=False)
         case RowState.ACTING:
             return _handler_committed(call)
         case RowState.SUCCEEDED | RowState.PENDING:
@@ -198,18 +199,18 @@ def _undo(call: BarrierCall, row: Row) -> Program:
             if not (yield from steps.release()):
                 return _handler_committed(call)
             yield from steps.update(replace(call.changed(undone, RowState.COMPENSATED), compensation_reply=reply))
-            return Verdict(plain(200, reply), "succeeded", commit=True)
+            return Verdict(plain(200, reply), OutcomeWord.SUCCEEDED, commit=True)
         case Postponed():
             if not (yield from steps.release()):
                 return _handler_committed(call)
             yield from steps.update(call.changed(undone, RowState.COMPENSATING))
-            return Verdict(plain(202), "pending", commit=True)
+            return Verdict(plain(202), OutcomeWord.PENDING, commit=True)
         case HandlerRefused(error=error):
             # Not remembered: a person may repair what is wrong and try again.
-            said = _no("cannot-compensate", error)
-            return Verdict(said, "cannot-compensate", commit=False)
+            said = _no(OutcomeWord.CANNOT_COMPENSATE, error)
+            return Verdict(said, OutcomeWord.CANNOT_COMPENSATE, commit=False)
         case TooMuch(size=size):
-            return Verdict(_too_large(size), "cannot-compensate", commit=False)
+            return Verdict(_too_large(size), OutcomeWord.CANNOT_COMPENSATE, commit=False)
         case _ as never:
             assert_never(never)
 
@@ -220,7 +221,7 @@ def _undo(call: BarrierCall, row: Row) -> Program:
 def probe(call: BarrierCall) -> Program:
     """Say what is here and change nothing. Nothing here means only: nothing here yet."""
     row = yield from steps.read(call.run, call.step)
-    return Verdict(plain(200), "noop", commit=False) if row is None else _what_happened(call, row)
+    return Verdict(plain(200), OutcomeWord.NOOP, commit=False) if row is None else _what_happened(call, row)
 
 
 def seal(call: BarrierCall) -> Program:
@@ -229,7 +230,7 @@ def seal(call: BarrierCall) -> Program:
     if row is None:
         if (yield from _may_have_been_purged(call)):
             return _expired()
-        return Verdict(plain(200), "noop", commit=True)
+        return Verdict(plain(200), OutcomeWord.NOOP, commit=True)
     match call.incoming.seal:
         case None:
             return _what_happened(call, row)
@@ -245,9 +246,9 @@ def _seal_rejected(call: BarrierCall, row: Row) -> Program:
     """A person says that pending work is never going to be done."""
     if row.state is not RowState.PENDING:
         return _what_happened(call, row)
-    said = problem(409, "rejected", "settled by a person while it was pending", code="resolved-by-hand")
+    said = problem(409, OutcomeWord.REJECTED, "settled by a person while it was pending", code="resolved-by-hand")
     yield from steps.update(_answered(call.changed(row, RowState.REJECTED), said))
-    return Verdict(said, "rejected", commit=True)
+    return Verdict(said, OutcomeWord.REJECTED, commit=True)
 
 
 def _seal_undone(call: BarrierCall, row: Row) -> Program:
@@ -255,12 +256,12 @@ def _seal_undone(call: BarrierCall, row: Row) -> Program:
     match row.state:
         case RowState.SUCCEEDED | RowState.PENDING | RowState.COMPENSATING:
             yield from steps.update(replace(call.changed(row, RowState.COMPENSATED), compensation_reply=None))
-            return Verdict(_stored(row), "succeeded", commit=True)
+            return Verdict(_stored(row), OutcomeWord.SUCCEEDED, commit=True)
         case RowState.COMPENSATED if row.compensation_reply is None:
             # The same seal again, its answer lost: told "already undone", the person would leave the effect in place.
-            return Verdict(_stored(row), "succeeded", commit=False)
+            return Verdict(_stored(row), OutcomeWord.SUCCEEDED, commit=False)
         case RowState.REJECTED | RowState.BLOCKED:
-            return Verdict(plain(200), "noop", commit=False)
+            return Verdict(plain(200), OutcomeWord.NOOP, commit=False)
         case RowState.COMPENSATED:
             return _blocked(call, row)
         case RowState.ACTING:
@@ -303,24 +304,24 @@ def _answer_action(row: Row, said: Callable[[Row], bytes] | Rejected) -> Asking[
     if not isinstance(said, Rejected):
         answer = plain(200, said(row))
         yield from steps.update(_answered(replace(row, state=RowState.SUCCEEDED), answer))
-        return answer.with_outcome("succeeded")
-    answer = _no("rejected", said)
+        return answer.with_outcome(OutcomeWord.SUCCEEDED)
+    answer = _no(OutcomeWord.REJECTED, said)
     if row.kind is Kind.RETRIABLE:
         # As a retriable's immediate no: forgotten, so that trying again can succeed.
         yield from steps.delete(row.run, row.step)
     else:
         yield from steps.update(_answered(replace(row, state=RowState.REJECTED), answer))
-    return answer.with_outcome("rejected")
+    return answer.with_outcome(OutcomeWord.REJECTED)
 
 
 def _answer_compensation(row: Row, said: Callable[[Row], bytes] | Rejected) -> Asking[Answer]:
     if not isinstance(said, Rejected):
         yield from steps.update(replace(row, state=RowState.COMPENSATED, compensation_reply=NULL))
-        return plain(200).with_outcome("succeeded")
+        return plain(200).with_outcome(OutcomeWord.SUCCEEDED)
     # As an immediate no of a compensation: it is as if it had not been tried, and a person may have it tried again.
     before = RowState.PENDING if row.reply_status is None else RowState.SUCCEEDED
     yield from steps.update(replace(row, state=before, compensation_print=None))
-    return _no("cannot-compensate", said).with_outcome("cannot-compensate")
+    return _no(OutcomeWord.CANNOT_COMPENSATE, said).with_outcome(OutcomeWord.CANNOT_COMPENSATE)
 
 
 # -- what the phases share
@@ -359,12 +360,16 @@ def _stored(row: Row) -> Answer:
 
 def _blocked(call: BarrierCall, row: Row) -> Verdict:
     detail = f"{call.run}, {call.step} is {row.state.value}: its undo came first, so it can't act any more."
-    return Verdict(problem(410, "blocked", detail, code="blocked"), "blocked", commit=False)
+    return Verdict(
+        problem(410, OutcomeWord.BLOCKED, detail, code=OutcomeWord.BLOCKED), OutcomeWord.BLOCKED, commit=False
+    )
 
 
 def _key_reused(call: BarrierCall) -> Verdict:
     detail = f"{call.incoming.key}: this key came before with other bytes."
-    return Verdict(problem(422, "key-reused", detail, code="key-reused"), None, commit=False)
+    return Verdict(
+        problem(422, ContractProblem.KEY_REUSED, detail, code=ContractProblem.KEY_REUSED), None, commit=False
+    )
 
 
 def _stale(call: BarrierCall, row: Row) -> Verdict:
@@ -372,12 +377,16 @@ def _stale(call: BarrierCall, row: Row) -> Verdict:
         f"{call.incoming.key}: owner {row.epoch} of this run has called already, and this call is from owner "
         f"{call.incoming.epoch}. Nothing was done."
     )
-    return Verdict(problem(412, "stale-epoch", detail, code="stale-epoch"), None, commit=False)
+    return Verdict(
+        problem(412, ContractProblem.STALE_EPOCH, detail, code=ContractProblem.STALE_EPOCH), None, commit=False
+    )
 
 
 def _expired() -> Verdict:
     detail = "Rows as old as this call were purged here: whether it was answered before can't be told any more."
-    return Verdict(problem(409, "barrier-expired", detail, code="barrier-expired"), None, commit=False)
+    return Verdict(
+        problem(409, ContractProblem.BARRIER_EXPIRED, detail, code=ContractProblem.BARRIER_EXPIRED), None, commit=False
+    )
 
 
 def _too_large(size: int) -> Answer:

@@ -26,8 +26,8 @@ class Answer:
     body: bytes
 
     def with_outcome(self, word: str) -> "Answer":
-        """The same answer as a word of the contract."""
-        return Answer(self.status, {**self.headers, OUTCOME: word}, self.body)
+        """The same answer as a word of the contract. Gateways demand header values of exactly the type `str`."""
+        return Answer(self.status, {**self.headers, OUTCOME: str(word)}, self.body)
 
     def with_key(self, key: str) -> "Answer":
         """The same answer, naming the call that it answers."""

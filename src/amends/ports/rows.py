@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from amends.core.run.record import StepState
+from amends.core.words.reasons import StuckReason
 from amends.core.words.retry import Kind
 from amends.core.words.values import value
 from amends.ports.log import StoredRun
@@ -20,9 +21,6 @@ WHOLE_RUN: Final = ""
 
 RUN_PHASE: Final = "run"
 """The phase of such a mark."""
-
-UNREADABLE: Final = "unreadable"
-"""Why a run is set aside, or marked, whose row or history can't be read."""
 
 EMPTY: Final = b"[]"
 NO_TAGS: Final = b"{}"
@@ -106,11 +104,11 @@ def facts_of(row: StoredRun) -> RowFacts:
     except _UNDECODABLE:
         bad.append("stuck")
     if bad:
-        marks.append(RowMark(WHOLE_RUN, RUN_PHASE, UNREADABLE, 0, row.updated_at))
+        marks.append(RowMark(WHOLE_RUN, RUN_PHASE, StuckReason.UNREADABLE, 0, row.updated_at))
     return RowFacts(current, steps, marks, tuple(bad))
 
 
-NO_MARK: Final = RowMark(WHOLE_RUN, RUN_PHASE, UNREADABLE, 0, 0)
+NO_MARK: Final = RowMark(WHOLE_RUN, RUN_PHASE, StuckReason.UNREADABLE, 0, 0)
 """Of a run that is stuck by its state while its row has no mark."""
 
 

@@ -17,6 +17,7 @@ import msgspec
 from amends.core.run.definition import Definition
 from amends.core.run.record import ItemRecord, RunRecord, RunState
 from amends.core.words.errors import AmendsError, LogDamaged
+from amends.core.words.reasons import StuckReason
 from amends.engine.engine import Engine
 from amends.engine.lanes import Standing
 from amends.engine.load import bare_record, record_of
@@ -25,7 +26,6 @@ from amends.observers.deliveries import Deliveries, Webhook, body_of
 from amends.observers.posting import Poster
 from amends.ports.clock import SystemClock, TimeSource
 from amends.ports.log import Find, SagaKey, StoredRun
-from amends.ports.rows import UNREADABLE
 from amends.views.stored import Graphs, stored_view
 
 LOOK_SECONDS: Final = 1.0
@@ -164,7 +164,7 @@ class Observing:
             return record_of(stored, self._engine.events)
         except LogDamaged:
             record = bare_record(stored)
-            record.quarantined = UNREADABLE
+            record.quarantined = StuckReason.UNREADABLE
             return record
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:

@@ -17,8 +17,8 @@ from amends.core.run import events as e
 from amends.core.run.owed import Send
 from amends.core.run.record import RunRecord
 from amends.core.words.keys import Phase, make_key
+from amends.core.words.reasons import StuckReason
 from amends.ports.log import StoredEvent, StoredRun
-from amends.ports.rows import UNREADABLE
 from amends.views.graph import Graph
 from amends.views.masking import HIDDEN
 from amends.views.redaction import SHOWS_ALL, Redaction
@@ -169,7 +169,7 @@ class EventViews:
 def bare_views(events: Iterable[StoredEvent], first: int) -> list[EventView]:
     """Events of a history that can't be read: when and what kind. What a body holds, and must not show, isn't known."""
     return [
-        EventView(version, moment(each.at), each.epoch, each.kind, {UNREADABLE: True})
+        EventView(version, moment(each.at), each.epoch, each.kind, {StuckReason.UNREADABLE: True})
         for version, each in enumerate(events, first)
     ]
 

@@ -15,10 +15,11 @@ from amends.core.run.offers import Offer
 from amends.core.run.record import SETTLED, ItemRecord, RunRecord, RunState, StepRecord, StepState, Tries
 from amends.core.run.summary import PURGED, left_by, undone_steps
 from amends.core.words.keys import NOTICE, Phase, decode_item, make_key, unit_name
+from amends.core.words.reasons import StuckReason
 from amends.core.words.retry import Kind, Patience
 from amends.engine.projection import attempts_of, error_of
 from amends.ports.log import StoredRun
-from amends.ports.rows import RUN_PHASE, UNREADABLE, WHOLE_RUN, RowFacts, facts_of
+from amends.ports.rows import RUN_PHASE, WHOLE_RUN, RowFacts, facts_of
 from amends.views.graph import Graph
 from amends.views.masking import Mask
 
@@ -306,8 +307,8 @@ def row_only_view(row: StoredRun, unreadable: str | None = None) -> RunView:
         for each in shown.stuck
     ]
     if unreadable is not None:
-        stuck = [each for each in stuck if each.reason != UNREADABLE]
-        stuck.append(StuckView(WHOLE_RUN, RUN_PHASE, UNREADABLE, None, unreadable, 0, shown.updated_at))
+        stuck = [each for each in stuck if each.reason != StuckReason.UNREADABLE]
+        stuck.append(StuckView(WHOLE_RUN, RUN_PHASE, StuckReason.UNREADABLE, None, unreadable, 0, shown.updated_at))
     return RunView(
         id=row.run,
         saga=row.saga,

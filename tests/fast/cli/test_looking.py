@@ -152,7 +152,8 @@ async def test_show_of_a_run_that_is_stuck(tmp_path: Path) -> None:
 order-42   place-order v1   STUCK undoing reserve   since 03:16:20 UTC, 10 min ago   customer=ann
   because    turned back: hold said no at 03:16:19: card-declined "Your card was declined"
   stuck      reserve, compensation, attempt 1: cannot-compensate already-picked "r-8812 left the shelf"
-             from http://127.0.0.1:1/inventory/release. The service says so for good: it is not tried again by itself.
+             from http://127.0.0.1:1/inventory/release. The service reported that it can't undo this.
+             Undo it manually, then resolve the step as undone.
   known      reserve took effect (03:16:19, reply id=r-8812). It is not undone.
   open       nothing else. 1 more run is stuck for the same reason: amends stuck
 
@@ -215,7 +216,8 @@ runs  saga         step     phase         reason                                
         shown = aside((await told(on, tmp_path, "show", "order-51")).out)
         assert (
             "  stuck  ship, action, attempt 8: misrouted: 404 from http://HOST/shipping/schedule, without Saga-Outcome: "
-            "not from the barrier\n  Nothing was undone for it. Is the base URL right, is the token valid?"
+            "not from the barrier\n  Answers came, but not from the participant's barrier; nothing was undone because of them.\n"
+            "  Check the base URL and the token of the route, then retry."
         ) in shown
 
 

@@ -28,6 +28,7 @@ from amends.core.run.answers import (
 )
 from amends.core.words.keys import Phase
 from amends.core.words.limits import DETAIL_CHARACTERS_MAX, REPLY_BYTES_MAX
+from amends.core.words.reasons import StuckReason
 from amends.core.words.retry import MICROSECONDS
 
 URL = "http://shipping:8003/schedule"
@@ -295,7 +296,7 @@ def test_what_a_service_says_is_cut() -> None:
 def test_a_compensation_that_cannot_be_done_names_the_code() -> None:
     body = problem("urn:amends:cannot-compensate", code="already-picked", detail="r-8812 left the shelf")
     outcome = read(answer(409, "cannot-compensate", body), COMPENSATION)
-    assert outcome == Halt("cannot-compensate", "r-8812 left the shelf", "already-picked")
+    assert outcome == Halt(StuckReason.CANNOT_COMPENSATE, "r-8812 left the shelf", "already-picked")
 
 
 # -- Retry-After

@@ -46,6 +46,7 @@ from amends.core.words.errors import (
 )
 from amends.core.words.keys import BadKey, Phase, encode_item, make_key, parse_key
 from amends.core.words.limits import DETAIL_CHARACTERS_MAX, REPLY_BYTES_MAX
+from amends.core.words.reasons import StuckReason
 from amends.core.words.retry import MICROSECONDS, Guard, Kind, Patience, Policy, Retry, delay
 from amends.core.words.values import value
 from tests.support import stories
@@ -79,19 +80,20 @@ def test_a_reply_at_the_limit_is_whole_by_an_apis_own_table_too() -> None:
 
 
 def test_a_table_of_an_apis_own_is_made_of_the_same_verdicts() -> None:
+    halts = (StuckReason.PROTOCOL, StuckReason.BLOCKED, StuckReason.SPENT, StuckReason.SEALING)
     table = (
         AnswerRule("gone", answers.status(404, 410), answers.every(answers.undone("noop"))),
         AnswerRule("known", answers.problem("no-stock"), answers.every(answers.said_no("rejected", "none left"))),
         AnswerRule("by word", answers.word("succeeded"), answers.every(answers.succeeded)),
-        AnswerRule("mixed", answers.status(202), answers.phases(*map(answers.halt, "acps", "acps"))),
+        AnswerRule("mixed", answers.status(202), answers.phases(*map(answers.halt, halts, "acps"))),
         AnswerRule("rest", lambda _: True, answers.every(answers.again(Cause.BUSY, ", busy", counted=False))),
     )
-    for phase in Phase:
+    for phase, reason in zip(Phase, halts, strict=True):
         assert read(answer(410), phase, table=table) == Succeeded(NULL, "noop")
         assert read(answer(409, b'{"type":"urn:x:no-stock"}'), phase, table=table) == SaidNo("no-stock", "none left")
         assert read(answer(200, saga_outcome="succeeded"), phase, table=table) == Succeeded(NULL)
         assert read(answer(503), phase, table=table) == Unknown(Cause.BUSY, "503, busy", 0, counted=False)
-        assert read(answer(202), phase, table=table) == Halt(phase.value[0], f"202: {phase.value[0]}")
+        assert read(answer(202), phase, table=table) == Halt(reason, f"202: {phase.value[0]}")
 
 
 def test_a_word_that_came_twice_is_no_word() -> None:
@@ -105,7 +107,7 @@ def test_a_word_that_came_twice_is_no_word() -> None:
 @pytest.mark.parametrize("status", [400, 401])
 def test_an_error_begins_at_400(status: int) -> None:
     said = read(answer(status, b'{"type":"key-reused","detail":"other bytes"}', saga_outcome="rejected"))
-    assert said == Halt("key-reused", "other bytes", "key-reused")
+    assert said == Halt(StuckReason.KEY_REUSED, "other bytes", "key-reused")
     reply = read(answer(399, b'{"type":"key-reused"}', saga_outcome="rejected"))
     assert isinstance(reply, Unknown)
 

@@ -14,6 +14,7 @@ from amends.core.run.definition import Definition
 from amends.core.run.record import RunRecord, RunState
 from amends.core.saga.operation import Operation
 from amends.core.words.keys import Phase
+from amends.core.words.reasons import StuckReason
 from tests.support.stories import BEGIN, ME, Barrier, Plain, c, definition_of, many
 
 FEW, MANY = 50, 200
@@ -109,7 +110,7 @@ def _is_stuck_with_one_item(run: Run) -> None:
     run.acted()
     run.hears_of("k", "0", SaidNo("no", "said no"))
     run.sends("k", Phase.COMPENSATION)
-    run.hears_of("k", "1", Halt("key-reused", "?"), Phase.COMPENSATION)
+    run.hears_of("k", "1", Halt(StuckReason.KEY_REUSED, "?"), Phase.COMPENSATION)
     run.hears("k", Succeeded(b"null"), Phase.COMPENSATION, but="1")
     assert run.record.state is RunState.STUCK
 

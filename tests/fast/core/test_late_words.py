@@ -13,6 +13,7 @@ from amends.core.run.answers import Cause, Halt, Outcome, Pending, Succeeded, Un
 from amends.core.run.evolve import evolve
 from amends.core.saga.operation import Call, ask
 from amends.core.words.keys import NOTICE, Phase
+from amends.core.words.reasons import StuckReason
 from tests.support.stories import Barrier, Once, Plain, Story, c, n, p, policy, r
 
 STUCK = policy("stuck")
@@ -183,7 +184,7 @@ def test_a_question_that_nobody_can_take_is_for_a_person() -> None:
     asked().halts("p", phase=Phase.SEAL).then("Marked", marks="p:seal:key-reused", p="unknown")
 
 
-@pytest.mark.parametrize("came", [Unknown(Cause.TIMED_OUT, "?"), Pending(), Halt("protocol", "?")])
+@pytest.mark.parametrize("came", [Unknown(Cause.TIMED_OUT, "?"), Pending(), Halt(StuckReason.PROTOCOL, "?")])
 def test_a_question_that_a_person_has_by_now_is_not_marked_a_second_time(came: Outcome) -> None:
     story = asked().halts("p", phase=Phase.SEAL).then("Marked", marks="p:seal:key-reused")
     story.reply("p", came, phase=Phase.SEAL, epoch=0).then("", marks="p:seal:key-reused")
@@ -257,7 +258,7 @@ def test_a_notice_that_may_be_sent_once_is_not_sent_again() -> None:
 
 
 def test_a_notice_that_nobody_can_take_is_given_up() -> None:
-    story = told(Barrier.bare).reply(NOTICE, Halt("key-reused", "what?")).then("NoticeFailed")
+    story = told(Barrier.bare).reply(NOTICE, Halt(StuckReason.KEY_REUSED, "what?")).then("NoticeFailed")
     failed = story.last_of(e.NoticeFailed)
     assert (failed.cause, failed.detail, failed.next_due) == (Cause.PROTOCOL, "what?", None)
     assert story.sends == []

@@ -14,6 +14,7 @@ from amends.core.run.evolve import evolve, fold
 from amends.core.run.record import CLEAR, RunState, StepState
 from amends.core.saga.operation import Operation
 from amends.core.words.keys import Phase
+from amends.core.words.reasons import StuckReason
 from amends.core.words.retry import Kind, Policy
 from tests.support.stories import GUARDS, Barrier, Spec, Story, gives, many, policy
 
@@ -58,7 +59,7 @@ ANSWERS: list[Outcome] = [
     SaidNo("no", "no"),
     SaidNo(None, "never", "noop"),
     Pending(),
-    Halt("key-reused", "?"),
+    Halt(StuckReason.KEY_REUSED, "?"),
     *(
         Unknown(cause, "?")
         for cause in (Cause.TIMED_OUT, Cause.NOT_SENT, Cause.MISROUTED, Cause.ABSENT, Cause.WITHDRAWN)

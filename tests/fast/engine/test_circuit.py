@@ -17,6 +17,7 @@ from amends.core.saga.outcomes import Compensated, Completed, Unfinished
 from amends.core.saga.saga import Saga
 from amends.core.words.errors import Changed, Refused
 from amends.core.words.keys import Phase
+from amends.core.words.reasons import StuckReason
 from amends.core.words.retry import MICROSECONDS, Policy, Retry
 from amends.engine.circuit import Circuit, is_outage
 from amends.engine.worker import EVICT_AFTER_CROWDED
@@ -89,7 +90,7 @@ def test_an_answer_closes_it_and_the_count_begins_anew() -> None:
 )
 def test_only_nobody_there_counts_as_a_failure(cause: Cause, outage: bool) -> None:
     assert is_outage(Unknown(cause, "x")) is outage
-    for answer in (Succeeded(b"1"), SaidNo(None, "no"), Halt("protocol", "x")):
+    for answer in (Succeeded(b"1"), SaidNo(None, "no"), Halt(StuckReason.PROTOCOL, "x")):
         assert not is_outage(answer)
 
 

@@ -21,6 +21,7 @@ from amends.core.saga.outcomes import Completed, Stuck
 from amends.core.saga.saga import Saga
 from amends.core.words.errors import AmendsError, LogBroken, LogUnavailable, NoSuchRun, Overloaded
 from amends.core.words.keys import Phase
+from amends.core.words.reasons import StuckReason
 from amends.engine.late import LateAnswers
 from amends.logs.memory import MemoryLog, MemoryStore
 from amends.orchestrator import Orchestrator
@@ -242,7 +243,9 @@ class Offering:
 
 
 @pytest.mark.parametrize(
-    "outcome", [Pending(), Unknown(Cause.TIMED_OUT, "?"), Halt("stale-epoch", "?")], ids=["pending", "unknown", "halt"]
+    "outcome",
+    [Pending(), Unknown(Cause.TIMED_OUT, "?"), Halt(StuckReason.STALE_EPOCH, "?")],
+    ids=["pending", "unknown", "halt"],
 )
 def test_only_a_yes_or_a_no_is_offered(outcome: Outcome) -> None:
     async def test() -> None:

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from amends.cli.texts.remedies import WHY_NOT_AGAIN
 from amends.core.run.record import RunState
 from amends.core.words.keys import Phase
+from amends.core.words.reasons import StuckReason
 from amends.logs.memory import KeptRun, MemoryLog
 from amends.orchestrator import open_log
 from amends.ports.log import TransactionLog
@@ -205,7 +205,7 @@ async def test_a_row_of_every_state_and_mark_is_shown_beside_all_others(opened: 
             start(f"state-{state.value}", shown=replace(base, state=state.value, ended_at=5 if state in ENDS else None))
             for state in RunState
         ]
-        for reason in WHY_NOT_AGAIN:
+        for reason in StuckReason:
             for at, each in enumerate([("reserve", "action"), ("ship/a", "compensation"), ("", "run"), (None, None)]):
                 shown = replace(base, state="stuck", stuck=marks(mark(*each, reason)))
                 written.append(start(f"mark-{reason}-{at}", shown=shown))

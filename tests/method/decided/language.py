@@ -37,6 +37,7 @@ from amends.core.run.owed import Send, owed, withdrawable
 from amends.core.run.record import ItemRecord, RunRecord, Tries, TurnedBack
 from amends.core.run.summary import outcome
 from amends.core.words.keys import Phase, unit_name
+from amends.core.words.reasons import StuckReason
 from amends.core.words.retry import MICROSECONDS
 
 BEGAN: Final = 1_700_000_000 * MICROSECONDS
@@ -198,7 +199,7 @@ def _outcome(text: str) -> Outcome:
             wait = next((int(each.removeprefix("wait=")) for each in rest if each.startswith("wait=")), 0)
             return Unknown(Cause(rest[0]), f"it was {rest[0]}", wait * MICROSECONDS, counted="free" not in rest)
         case _:
-            return Halt(rest[0], "halted", rest[1] if len(rest) > 1 else None)
+            return Halt(StuckReason(rest[0]), "halted", rest[1] if len(rest) > 1 else None)
 
 
 # -- what is told

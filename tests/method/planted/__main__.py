@@ -298,6 +298,7 @@ def check(parts: Iterable[Part]) -> int:
 ARGUED: Mapping[str, str] = {
     "core/words/codec.py": "a protocol, and an exception that carries two texts",
     "core/words/errors.py": "exceptions, and what a few of them carry",
+    "core/words/reasons.py": "a table of texts",
     "core/words/values.py": "one line",
     "participant/codec.py": "one line",
     "engine/wakeups.py": "one; two more are found by the simulator (tests/method/simulation/test_planted.py)",

@@ -10,8 +10,8 @@ from amends.cli.texts.calls import where
 from amends.cli.texts.facts import Fact, FactHistory
 from amends.cli.texts.story import units
 from amends.core.words.keys import Phase, decode_item, make_key, parse_key, unit_name
+from amends.core.words.reasons import StuckReason
 from amends.core.words.visible import visible_json
-from amends.ports.rows import UNREADABLE
 from amends.server.participants import ParticipantView
 from amends.views.run import CallView, ItemView, RunView, StepView
 
@@ -27,7 +27,7 @@ def body_lines(run: RunView, history: FactHistory) -> list[str]:
 
 def _bodies(run: str, fact: Fact) -> Iterator[tuple[str, object]]:
     step = fact.text("step")
-    if fact.data.get(UNREADABLE):
+    if fact.data.get(StuckReason.UNREADABLE):
         return
     match fact.kind:
         case "ActionRequested":

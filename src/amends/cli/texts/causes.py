@@ -5,13 +5,14 @@ from datetime import datetime
 
 from amends.cli.texts.tables import aligned, counted
 from amends.cli.texts.times import age, clock
+from amends.core.words.reasons import StuckReason
 from amends.server.participants import ParticipantView
 from amends.server.stuck import CauseView
 
 
 def cause_text(cause: CauseView) -> str:
     """`cannot-compensate: already-picked`; `not from the barrier: 404 http://...` for a wrong address."""
-    if cause.reason == "misrouted" and cause.detail:
+    if cause.reason == StuckReason.MISROUTED and cause.detail:
         source = cause.detail.partition(", without Saga-Outcome")[0].replace(" from ", " ", 1)
         return f"not from the barrier: {source}"
     said = cause.code or cause.detail

@@ -9,8 +9,8 @@ import msgspec
 from amends.cli.texts.tables import aligned
 from amends.cli.texts.times import clock, minute
 from amends.core.words.keys import Phase, decode_item, make_key, unit_name
+from amends.core.words.reasons import StuckReason
 from amends.core.words.visible import padded, visible, width
-from amends.ports.rows import UNREADABLE
 
 SHOWN_MAX: Final = 72
 """Characters of a reply that are shown in a line."""
@@ -162,7 +162,7 @@ Told = tuple[str, str, str]
 
 
 def _told(run: str, fact: Fact) -> Iterator[Told]:
-    if fact.data.get(UNREADABLE):
+    if fact.data.get(StuckReason.UNREADABLE):
         yield "", fact.kind, "can't be read"
         return
     if fact.kind == "ActionRequested":

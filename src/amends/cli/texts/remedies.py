@@ -1,6 +1,6 @@
 """What can be done about a stuck step: reason by reason, with the exact commands."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -8,51 +8,23 @@ from typing import Final
 import msgspec
 from msgspec import UNSET
 
-from amends.core.run.answers import AUTHOR_ERROR
 from amends.core.words.keys import Phase
+from amends.core.words.reasons import ACKNOWLEDGED, StuckReason
 from amends.views.run import OfferView, RunView, StepView, StuckView
-
-SETTLED_ALREADY: Final = frozenset({"contradiction", "late-success"})
-"""Reasons that nothing is sent for: they are acknowledged."""
 
 CommandLine = tuple[str, str, str]
 """Command, what it means, and how the run ends by it."""
 
-WHY_NOT_AGAIN: Final[Mapping[str, str]] = {
-    "cannot-compensate": "The service says so for good: it is not tried again by itself.",
-    "compensation-rejected": "An undo can't be refused: the service must be repaired.",
-    "misrouted": "Nothing was undone for it. Is the base URL right, is the token valid?",
-    "spent": "It was tried for as long as its policy allows.",
-    "outcome-unknown": "Nobody can tell whether it happened, so nothing is assumed.",
-    AUTHOR_ERROR: "Nothing was sent. Deploy a fix (same version), then: amends retry {run} --step {step}",
-    "key-reused": "Something else used this key, or the request was changed: look in the service.",
-    "barrier-expired": "The service has purged rows that old: it can't tell any more whether it acted.",
-    "blocked": "This step is never undone, and yet its undo came first.",
-    "rejected-after-pivot": "Past the pivot it must succeed: make it possible, then retry.",
-    "no-answer": "Nobody answered the question in time.",
-    "contradiction": "What is known contradicts itself: look in the service, then acknowledge it.",
-    "late-success": "It acted again after its undo: look in the service, then acknowledge it.",
-    "confirm-undone": "Its effect was found in place and is yours to undo now. Confirm once it is undone.",
-    "sealing": "The service must hear that this is settled by hand; it doesn't answer.",
-    "stale-epoch": "A later owner of this run has called already: are two logs in use for one set of runs?",
-    "protocol": "The service answered what the contract has no place for: it must be repaired.",
-    "crash-loop": "Its workers died over it again and again.",
-    "unreadable": "Its history can't be read here: was it written by a newer version?",
-}
+
+def explained(mark: StuckView) -> tuple[str, str]:
+    """What the mark's reason means and what helps; two empty texts for a reason of a newer version."""
+    if mark.reason not in _REASONS:
+        return "", ""
+    reason = StuckReason(mark.reason)
+    return reason.meaning, reason.remedy
 
 
-CODE_AND_CALL = (
-    "The code and this call don't fit, so it would fail each time. Deploy a fix (same version), then: "
-    "amends retry {run} --step {step}"
-)
-"""Instead, where the call was made: its arguments couldn't be read, or its reply couldn't be written."""
-
-
-def why_not_again(run: RunView, mark: StuckView) -> str:
-    """Why nothing more is tried by itself, in one line; empty where there is nothing to add."""
-    made = mark.reason == AUTHOR_ERROR and mark.attempts
-    text = CODE_AND_CALL if made else WHY_NOT_AGAIN.get(mark.reason, "")
-    return text.format(run=run.id, step=mark.step)
+_REASONS: Final = frozenset(StuckReason)
 
 
 def commands(run: RunView, mark: StuckView, made: str = "") -> list[CommandLine]:
@@ -85,14 +57,16 @@ def later(run: RunView, mark: StuckView) -> list[tuple[CommandLine, datetime]]:
 def _guessed(mark: StuckView, step: StepView | None) -> Iterator[OfferView]:
     """What is usually accepted, where the saga isn't loaded and nobody can ask the rules."""
     kind, at = "" if step is None else step.kind, mark.step
-    if mark.reason not in {"sealing", "confirm-undone"} and not (mark.reason == AUTHOR_ERROR and not mark.attempts):
+    if mark.reason not in {StuckReason.SEALING, StuckReason.CONFIRM_UNDONE} and not (
+        mark.reason == StuckReason.AUTHOR_ERROR and not mark.attempts
+    ):
         yield OfferView("probe", at)
-    if mark.reason in SETTLED_ALREADY:
+    if mark.reason in ACKNOWLEDGED:
         yield OfferView("resolve", at, "succeeded")
         return
-    if mark.reason != "confirm-undone":
+    if mark.reason != StuckReason.CONFIRM_UNDONE:
         yield OfferView("retry", at)
-    if mark.reason == "sealing" or (mark.reason == AUTHOR_ERROR and not mark.attempts):
+    if mark.reason == StuckReason.SEALING or (mark.reason == StuckReason.AUTHOR_ERROR and not mark.attempts):
         pass
     elif mark.phase == Phase.COMPENSATION.value:
         yield OfferView("resolve", at, "undone")
@@ -101,7 +75,7 @@ def _guessed(mark: StuckView, step: StepView | None) -> Iterator[OfferView]:
         if kind != "retriable":
             yield OfferView("resolve", at, "rejected")
             yield OfferView("compensate")
-    if kind != "pivot" and not (mark.reason == AUTHOR_ERROR and not mark.attempts):
+    if kind != "pivot" and not (mark.reason == StuckReason.AUTHOR_ERROR and not mark.attempts):
         yield OfferView("skip", at)
 
 
@@ -142,9 +116,9 @@ class _Lines:
 
     def _again(self) -> str:
         match self.mark.reason:
-            case "author-error" if not self.mark.attempts:
+            case StuckReason.AUTHOR_ERROR if not self.mark.attempts:
                 return "build its request again, with the fix deployed"
-            case "sealing":
+            case StuckReason.SEALING:
                 return "tell the service once more"
             case _:
                 return "send it again: same key, same bytes"
@@ -152,9 +126,9 @@ class _Lines:
     def _resolve(self, offer: OfferView, at: str) -> CommandLine | None:
         backward = self.mark.phase == Phase.COMPENSATION.value
         match offer.outcome:
-            case "succeeded" if self.mark.reason in SETTLED_ALREADY:
+            case "succeeded" if self.mark.reason in ACKNOWLEDGED:
                 return f"amends resolve {at} --happened", "you looked and know how things are", ""
-            case _ if self.mark.reason in SETTLED_ALREADY:
+            case _ if self.mark.reason in ACKNOWLEDGED:
                 return None  # any outcome acknowledges it: one is enough
             case "succeeded":
                 reply = " --reply JSON" if offer.needs_reply else ""
@@ -167,11 +141,15 @@ class _Lines:
                     "ends: compensated, by hand",
                 )
             case _:
-                told = "you undid it" if self.mark.reason == "confirm-undone" else "you undid it, or know it is undone"
+                told = (
+                    "you undid it"
+                    if self.mark.reason == StuckReason.CONFIRM_UNDONE
+                    else "you undid it, or know it is undone"
+                )
                 return f"amends resolve {at} --undone", told, "ends: compensated, by hand" if backward else "by hand"
 
     def _skip(self, at: str) -> CommandLine:
-        if self.mark.reason in {"confirm-undone", "sealing"}:
+        if self.mark.reason in {StuckReason.CONFIRM_UNDONE, StuckReason.SEALING}:
             return f"amends skip    {at}", "leave it as it is, on purpose", "ends: abandoned"
         if self.mark.phase == Phase.COMPENSATION.value:
             return f"amends skip    {at}", f"leave {self.made} as it is, on purpose", "ends: abandoned"

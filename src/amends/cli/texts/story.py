@@ -8,10 +8,11 @@ from msgspec import UNSET
 
 from amends.cli.texts.calls import Doing, doing, is_settling, where
 from amends.cli.texts.facts import FactHistory, name_of, named, quoted, shortly, signed
-from amends.cli.texts.remedies import commands, later, reasoned, why_not_again
+from amends.cli.texts.remedies import commands, explained, later, reasoned
 from amends.cli.texts.tables import aligned, counted
 from amends.cli.texts.times import age, clock, span, took
 from amends.core.run.record import RunState, StepState
+from amends.core.words.reasons import StuckReason
 from amends.server.participants import ParticipantView
 from amends.views.run import CallView, ItemView, RowView, RunView, StepView, StuckView
 
@@ -208,18 +209,20 @@ class _Telling:
         tried = f", attempt {mark.attempts}" if mark.attempts else ""
         yield self._line("stuck", f"{mark.step}, {mark.phase}{tried}: {_said(mark)}")
         came = self._came_from(mark)
-        why = why_not_again(self.run, mark)
-        if came or why:
-            yield self._line("", f"{came} {why}".strip())
+        meaning, remedy = explained(mark)
+        if came or meaning:
+            yield self._line("", f"{came} {meaning}".strip())
+        if remedy:
+            yield self._line("", remedy)
         yield self._line("known", self._known(mark))
 
     def _why_aside(self, mark: StuckView) -> str:
         """What is known of the cause; else what the reason means."""
-        return f"{mark.detail}." if mark.detail else why_not_again(self.run, mark)
+        return f"{mark.detail}." if mark.detail else explained(mark)[0]
 
     def _came_from(self, mark: StuckView) -> str:
         call = self._call(mark)
-        if call is None or not mark.attempts or mark.reason == "confirm-undone":
+        if call is None or not mark.attempts or mark.reason == StuckReason.CONFIRM_UNDONE:
             return ""
         place = where(call, self.around.participants)
         return "" if place in (mark.detail or "") else f"from {place}."
@@ -361,11 +364,11 @@ def units(step: StepView) -> Iterator[tuple[str, StepView | ItemView]]:
 def _said(mark: StuckView) -> str:
     """Why, in the words of whoever said it; a sentence of our own stands without quotes."""
     match mark.reason:
-        case "author-error":
+        case StuckReason.AUTHOR_ERROR:
             return mark.detail or mark.reason
-        case "misrouted":
+        case StuckReason.MISROUTED:
             return f"{mark.reason}: {mark.detail}"
-        case "confirm-undone":
+        case StuckReason.CONFIRM_UNDONE:
             return mark.reason
         case reason:
             return f"{reason} {quoted(mark.code, mark.detail)}".rstrip()

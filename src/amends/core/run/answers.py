@@ -17,9 +17,11 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Final, TypeAlias, assert_never, cast
 
 from amends.core.words.codec import Undecodable
+from amends.core.words.contract import ContractProblem, OutcomeWord
 from amends.core.words.error_texts import CODE_CHARACTERS_MAX, clean
 from amends.core.words.keys import COMPENSATION, Phase
 from amends.core.words.limits import DETAIL_CHARACTERS_MAX, REPLY_BYTES_MAX, RETRY_AFTER_MAX_SECONDS
+from amends.core.words.reasons import StuckReason
 from amends.core.words.retry import MICROSECONDS
 from amends.core.words.values import Words, value
 
@@ -112,10 +114,6 @@ class Lost:
 
 Came: TypeAlias = CallResponse | NotSent | NoRoom | CodeMismatch | Lost
 
-AUTHOR_ERROR: Final = "author-error"
-"""Why a run is stuck over a mistake in its own author's code."""
-
-
 # -- what it means
 
 
@@ -124,7 +122,7 @@ class Succeeded:
     """A yes. `word` is the contract's word for it: `succeeded`, or for compensations also `noop` and `blocked`."""
 
     reply: bytes
-    word: str = "succeeded"
+    word: str = OutcomeWord.SUCCEEDED
 
 
 @value
@@ -133,7 +131,7 @@ class SaidNo:
 
     code: str | None
     detail: str
-    word: str = "rejected"
+    word: str = OutcomeWord.REJECTED
 
 
 @value
@@ -160,7 +158,7 @@ class Unknown:
 class Halt:
     """Nothing is gained by trying again: a person must look, at once. `code` is the service's own word for why."""
 
-    reason: str
+    reason: StuckReason
     detail: str
     code: str | None = None
 
@@ -194,7 +192,7 @@ def read_answer(
         case NoRoom(detail):
             return Unknown(Cause.NOT_SENT, clean(detail), counted=False)
         case CodeMismatch(detail):
-            return Halt(AUTHOR_ERROR, clean(detail) or _MISFIT)
+            return Halt(StuckReason.AUTHOR_ERROR, clean(detail) or _MISFIT)
         case Lost(cause, detail, ours):
             return Unknown(cause, clean(detail), ours=clean(ours))
         case CallResponse():
@@ -295,7 +293,7 @@ def again(cause: Cause, text: str = "", *, counted: bool = True) -> Verdict:
     return verdict
 
 
-def halt(reason: str, text: str) -> Verdict:
+def halt(reason: StuckReason, text: str) -> Verdict:
     """A person must look; `text` where the answer doesn't say why."""
 
     def verdict(seen: Seen) -> Outcome:
@@ -329,12 +327,14 @@ def succeeded(seen: Seen) -> Outcome:
 
 def _unreadable(seen: Seen, why: str) -> Outcome:
     if seen.answer.own:
-        return Halt(AUTHOR_ERROR, clean(f"the work was done, but its reply isn't of its declared type: {why}"))
+        return Halt(
+            StuckReason.AUTHOR_ERROR, clean(f"the work was done, but its reply isn't of its declared type: {why}")
+        )
     return Unknown(Cause.UNREADABLE, clean(f"{seen.source}: the reply can't be read: {why}"))
 
 
 def _authors_error(seen: Seen) -> Outcome:
-    return Halt(AUTHOR_ERROR, seen.problem.detail or _MISFIT)
+    return Halt(StuckReason.AUTHOR_ERROR, seen.problem.detail or _MISFIT)
 
 
 def undone(word: str) -> Verdict:
@@ -363,8 +363,8 @@ def _protocol(seen: Seen) -> Outcome:
     return Unknown(Cause.PROTOCOL, clean(f"{seen.source} with Saga-Outcome {seen.word!r}, no word of the contract"))
 
 
-_BLOCKED: Final = said_no("blocked", "its compensation came first: it can't act any more")
-_HALT_BLOCKED: Final = halt("blocked", "a compensation came before this step, which is never undone")
+_BLOCKED: Final = said_no(OutcomeWord.BLOCKED, "its compensation came first: it can't act any more")
+_HALT_BLOCKED: Final = halt(StuckReason.BLOCKED, "a compensation came before this step, which is never undone")
 _MISROUTED: Final = again(Cause.MISROUTED, ", without Saga-Outcome: not from the barrier")
 
 
@@ -410,53 +410,69 @@ TRANSPORT_ROWS: Final[Table] = (
 """What holds for every service, of the contract or not."""
 
 SUCCEEDED: Final = AnswerRule(
-    "succeeded", word("succeeded"), phases(succeeded, undone("succeeded"), succeeded, succeeded)
+    OutcomeWord.SUCCEEDED,
+    word(OutcomeWord.SUCCEEDED),
+    phases(succeeded, undone(OutcomeWord.SUCCEEDED), succeeded, succeeded),
 )
 
 CONTRACT: Final[Table] = (
     *TRANSPORT_ROWS,
-    AnswerRule("in-progress", problem("in-progress"), every(again(Cause.IN_PROGRESS, counted=False))),
-    AnswerRule("key-reused", problem("key-reused"), every(halt("key-reused", "other bytes under the same key"))),
     AnswerRule(
-        "barrier-expired", problem("barrier-expired"), every(halt("barrier-expired", "what was done is forgotten"))
+        ContractProblem.IN_PROGRESS,
+        problem(ContractProblem.IN_PROGRESS),
+        every(again(Cause.IN_PROGRESS, counted=False)),
     ),
     AnswerRule(
-        "stale-epoch",
-        lambda seen: seen.status == 412 or problem("stale-epoch")(seen),
-        every(halt("stale-epoch", "a later owner of this run has called already")),
+        ContractProblem.KEY_REUSED,
+        problem(ContractProblem.KEY_REUSED),
+        every(halt(StuckReason.KEY_REUSED, "other bytes under the same key")),
+    ),
+    AnswerRule(
+        ContractProblem.BARRIER_EXPIRED,
+        problem(ContractProblem.BARRIER_EXPIRED),
+        every(halt(StuckReason.BARRIER_EXPIRED, "what was done is forgotten")),
+    ),
+    AnswerRule(
+        ContractProblem.STALE_EPOCH,
+        lambda seen: seen.status == 412 or problem(ContractProblem.STALE_EPOCH)(seen),
+        every(halt(StuckReason.STALE_EPOCH, "a later owner of this run has called already")),
     ),
     SUCCEEDED,
     AnswerRule("own code", lambda seen: seen.answer.own and seen.problem.name in _MISFITS, every(_authors_error)),
     AnswerRule(
-        "rejected",
-        word("rejected"),
+        OutcomeWord.REJECTED,
+        word(OutcomeWord.REJECTED),
         phases(
-            said_no("rejected"),
-            halt("compensation-rejected", "a compensation can't say no"),
-            said_no("rejected"),
-            said_no("rejected"),
+            said_no(OutcomeWord.REJECTED),
+            halt(StuckReason.COMPENSATION_REJECTED, "a compensation can't say no"),
+            said_no(OutcomeWord.REJECTED),
+            said_no(OutcomeWord.REJECTED),
         ),
     ),
-    AnswerRule("pending", word("pending"), every(pending)),
+    AnswerRule(OutcomeWord.PENDING, word(OutcomeWord.PENDING), every(pending)),
     AnswerRule(
-        "noop",
-        word("noop"),
+        OutcomeWord.NOOP,
+        word(OutcomeWord.NOOP),
         phases(
-            halt("protocol", "an action can't be answered `noop`"),
-            undone("noop"),
+            halt(StuckReason.PROTOCOL, "an action can't be answered `noop`"),
+            undone(OutcomeWord.NOOP),
             _nothing_yet,
-            said_no("noop", "it never acted and can't any more"),
+            said_no(OutcomeWord.NOOP, "it never acted and can't any more"),
         ),
     ),
-    AnswerRule("blocked", word("blocked"), phases(_blocked_action, undone("blocked"), _BLOCKED, _BLOCKED)),
     AnswerRule(
-        "cannot-compensate",
-        word("cannot-compensate"),
+        OutcomeWord.BLOCKED,
+        word(OutcomeWord.BLOCKED),
+        phases(_blocked_action, undone(OutcomeWord.BLOCKED), _BLOCKED, _BLOCKED),
+    ),
+    AnswerRule(
+        OutcomeWord.CANNOT_COMPENSATE,
+        word(OutcomeWord.CANNOT_COMPENSATE),
         phases(
-            halt("protocol", "an action can't be answered `cannot-compensate`"),
-            halt("cannot-compensate", "the service can't undo this by itself"),
-            halt("protocol", "a probe can't be answered `cannot-compensate`"),
-            halt("protocol", "a seal can't be answered `cannot-compensate`"),
+            halt(StuckReason.PROTOCOL, "an action can't be answered `cannot-compensate`"),
+            halt(StuckReason.CANNOT_COMPENSATE, "the service can't undo this by itself"),
+            halt(StuckReason.PROTOCOL, "a probe can't be answered `cannot-compensate`"),
+            halt(StuckReason.PROTOCOL, "a seal can't be answered `cannot-compensate`"),
         ),
     ),
     AnswerRule(

@@ -8,7 +8,7 @@ ends the loop, so the order of the rules in it doesn't matter for what is true i
 from typing import assert_never
 
 from amends.core.run import events as e
-from amends.core.run.answers import AUTHOR_ERROR, Cause, Unknown
+from amends.core.run.answers import Cause, Unknown
 from amends.core.run.decision import Draft, give_up_action
 from amends.core.run.definition import Built, Declined, StepDefinition
 from amends.core.run.record import (
@@ -25,6 +25,7 @@ from amends.core.run.replies import undo_failed
 from amends.core.run.summary import ended_outcome
 from amends.core.saga.mistakes import BuildError
 from amends.core.words.keys import Phase
+from amends.core.words.reasons import StuckReason
 from amends.core.words.retry import Guard, Kind
 
 _GONE = "the process that may have sent it is gone"
@@ -159,12 +160,12 @@ def _advance(draft: Draft) -> bool:
             case Declined(code=code, detail=detail):
                 only_calls = False
                 told = f"{code}: {detail}" if code else detail
-                draft.mark(step.name, "", Phase.ACTION, "rejected-after-pivot", told)
+                draft.mark(step.name, "", Phase.ACTION, StuckReason.REJECTED_AFTER_PIVOT, told)
             case BuildError(error=error):
                 only_calls = False
                 draft.bug = draft.bug or (result, step.name)
                 draft.emit(e.BuildFailed(draft.at, draft.epoch, step.name, "", Phase.ACTION, error))
-                draft.mark(step.name, "", Phase.ACTION, AUTHOR_ERROR, error)
+                draft.mark(step.name, "", Phase.ACTION, StuckReason.AUTHOR_ERROR, error)
             case _ as never:
                 assert_never(never)
     return only_calls
@@ -263,7 +264,7 @@ def _request_undo(draft: Draft, item: ItemRecord) -> None:
     undoing = draft.step(item.step).build_undo(draft.definition, draft.record, item, reason)
     if isinstance(undoing, BuildError):
         draft.emit(e.BuildFailed(draft.at, draft.epoch, item.step, item.item, Phase.COMPENSATION, undoing.error))
-        draft.mark(item.step, item.item, Phase.COMPENSATION, AUTHOR_ERROR, undoing.error)
+        draft.mark(item.step, item.item, Phase.COMPENSATION, StuckReason.AUTHOR_ERROR, undoing.error)
         return
     draft.emit(
         e.CompensationRequested(

@@ -14,6 +14,7 @@ from amends.core.saga.mistakes import BuildError
 from amends.core.words.error_texts import cut
 from amends.core.words.keys import CallKey, Phase, make_key
 from amends.core.words.limits import EVENTS_MAX, MISROUTED_MAX, REASON_CHARACTERS_MAX
+from amends.core.words.reasons import StuckReason
 from amends.core.words.retry import Guard, Kind, OnUnknown, Patience, delay
 
 
@@ -43,7 +44,9 @@ class Draft:
         """A step's definition."""
         return self.definition.steps[name]
 
-    def mark(self, step: str, item: str, phase: Phase, reason: str, detail: str, *, code: str | None = None) -> None:
+    def mark(
+        self, step: str, item: str, phase: Phase, reason: StuckReason, detail: str, *, code: str | None = None
+    ) -> None:
         """Only a person can move this on."""
         self.emit(e.Marked(self.at, self.epoch, step, item, phase, reason, detail, code))
 
@@ -155,19 +158,19 @@ def give_up_action(draft: Draft, item: ItemRecord, unknown: Unknown) -> None:
         return
     draft.emit(e.ActionUnknown(draft.at, draft.epoch, item.step, item.item, unknown.cause, unknown.detail))
     if step.forward_only:
-        reason = "rejected-after-pivot" if unknown.cause is Cause.REJECTED else "spent"
+        reason = StuckReason.REJECTED_AFTER_PIVOT if unknown.cause is Cause.REJECTED else StuckReason.SPENT
         draft.mark(item.step, item.item, Phase.ACTION, _reason(unknown, reason), unknown.detail)
         return
     if step.kind is Kind.NEUTRAL:
         if unknown.cause is Cause.MISROUTED and not record.backward:
-            draft.mark(item.step, item.item, Phase.ACTION, "misrouted", unknown.detail)
+            draft.mark(item.step, item.item, Phase.ACTION, StuckReason.MISROUTED, unknown.detail)
         else:
             draft.turn_back(item.step, "no-answer", failed(name, unknown.cause, unknown.detail))
         return
     if record.backward and item.behind_barrier:
         return  # compensated, as soon as nothing depends on it
     if unknown.cause is Cause.MISROUTED and not record.backward:
-        draft.mark(item.step, item.item, Phase.ACTION, "misrouted", unknown.detail)
+        draft.mark(item.step, item.item, Phase.ACTION, StuckReason.MISROUTED, unknown.detail)
         return
     policy = step.policy.on_unknown_of(item.guard, can_settle=item.can_settle)
     asks_first = step.kind is Kind.PIVOT or record.backward or unknown.cause in {Cause.NO_ANSWER, Cause.REJECTED}
@@ -176,7 +179,7 @@ def give_up_action(draft: Draft, item: ItemRecord, unknown: Unknown) -> None:
     elif item.can_settle and (asks_first or policy is OnUnknown.SETTLE):
         settle_action(draft, item)
     else:
-        draft.mark(item.step, item.item, Phase.ACTION, "outcome-unknown", unknown.detail)
+        draft.mark(item.step, item.item, Phase.ACTION, StuckReason.OUTCOME_UNKNOWN, unknown.detail)
 
 
 def settle_action(draft: Draft, item: ItemRecord, seal: str = "") -> None:
@@ -213,5 +216,5 @@ _SILENT: Final = frozenset(
 """Ends of an action in which the participant gave no answer to it. In all others an answer came, or an exception."""
 
 
-def _reason(unknown: Unknown, otherwise: str) -> str:
-    return "misrouted" if unknown.cause is Cause.MISROUTED else otherwise
+def _reason(unknown: Unknown, otherwise: StuckReason) -> StuckReason:
+    return StuckReason.MISROUTED if unknown.cause is Cause.MISROUTED else otherwise

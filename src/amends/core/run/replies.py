@@ -3,13 +3,15 @@
 from typing import assert_never
 
 from amends.core.run import events as e
-from amends.core.run.answers import AUTHOR_ERROR, Cause, Halt, Pending, SaidNo, Succeeded, Unknown
+from amends.core.run.answers import Cause, Halt, Pending, SaidNo, Succeeded, Unknown
 from amends.core.run.commands import Reply
 from amends.core.run.decision import Draft, failed, give_up_action
 from amends.core.run.evolve_items import NEVER_LEFT
 from amends.core.run.record import ItemRecord, StepState, Tries
+from amends.core.words.contract import UNDONE_NOTHING
 from amends.core.words.keys import ACTION, NOTICE, Phase
 from amends.core.words.limits import DETAIL_CHARACTERS_MAX
+from amends.core.words.reasons import StuckReason
 from amends.core.words.retry import MICROSECONDS, Guard, Kind, resolve
 
 ANSWER_DUE_DEFAULT = 7 * 24 * 3_600 * MICROSECONDS
@@ -86,7 +88,7 @@ def _said_no(draft: Draft, item: ItemRecord, reply: Reply, no: SaidNo) -> None:
         if item.state is not StepState.ACTING:
             return
         if no.word == "blocked":
-            draft.mark(item.step, item.item, Phase.ACTION, "blocked", no.detail)
+            draft.mark(item.step, item.item, Phase.ACTION, StuckReason.BLOCKED, no.detail)
         elif _answers_now(draft, item, reply):
             told = f"{no.code}: {no.detail}" if no.code else no.detail
             attempt_failed(draft, item, Unknown(Cause.REJECTED, told[:DETAIL_CHARACTERS_MAX]))
@@ -121,7 +123,7 @@ def attempt_failed(draft: Draft, item: ItemRecord, unknown: Unknown) -> None:
     tries = item.action
     assert tries is not None, "only what was requested can fail"
     if _exits_again(tries, unknown):
-        draft.mark(item.step, item.item, Phase.ACTION, AUTHOR_ERROR, unknown.detail)
+        draft.mark(item.step, item.item, Phase.ACTION, StuckReason.AUTHOR_ERROR, unknown.detail)
         return
     step, record = draft.step(item.step), draft.record
     stops = item.behind_barrier and (
@@ -165,9 +167,9 @@ def _late(draft: Draft, item: ItemRecord, reply: Reply) -> None:
             if ended:
                 return
             if item.state is StepState.REJECTED:
-                _contradiction(draft, item, "contradiction")
+                _contradiction(draft, item, StuckReason.CONTRADICTION)
             elif item.state in {StepState.COMPENSATING, StepState.COMPENSATED} and not item.behind_barrier:
-                _contradiction(draft, item, "late-success")
+                _contradiction(draft, item, StuckReason.LATE_SUCCESS)
         case SaidNo():
             if item.state is not StepState.DONE or draft.step(item.step).forward_only or kind is Kind.NEUTRAL:
                 if item.state is StepState.SKIPPED:
@@ -175,7 +177,7 @@ def _late(draft: Draft, item: ItemRecord, reply: Reply) -> None:
                 return
             _note_late(draft, item, outcome, alert=True)
             if not ended and (kind is Kind.PIVOT or not item.behind_barrier):
-                _contradiction(draft, item, "contradiction")
+                _contradiction(draft, item, StuckReason.CONTRADICTION)
         case Pending() | Unknown() | Halt():
             return
         case _ as never:
@@ -188,7 +190,7 @@ def _is_no_news(item: ItemRecord) -> bool:
     Without a barrier it may be the answer to a late copy of the request, which acted again after the undo.
     """
     undone = item.behind_barrier and item.state in {StepState.COMPENSATING, StepState.COMPENSATED}
-    return undone and item.reply is not None and item.undo_word not in {"noop", "blocked"}
+    return undone and item.reply is not None and item.undo_word not in UNDONE_NOTHING
 
 
 def _contradicts(item: ItemRecord, *, ended: bool) -> bool:
@@ -197,14 +199,14 @@ def _contradicts(item: ItemRecord, *, ended: bool) -> bool:
         case StepState.COMPENSATING:
             return not item.behind_barrier
         case StepState.COMPENSATED:
-            return not item.behind_barrier or item.undo_word in {"noop", "blocked"}
+            return not item.behind_barrier or item.undo_word in UNDONE_NOTHING
         case StepState.SKIPPED:
             return ended
         case _:
             return True
 
 
-def _contradiction(draft: Draft, item: ItemRecord, reason: str) -> None:
+def _contradiction(draft: Draft, item: ItemRecord, reason: StuckReason) -> None:
     if (item.step, item.item, Phase.ACTION) not in draft.record.marks:
         detail = f"an answer of {item.name} contradicts what is known of it ({item.state.value})"
         draft.mark(item.step, item.item, Phase.ACTION, reason, detail)
@@ -233,14 +235,14 @@ def _compensation(draft: Draft, item: ItemRecord, reply: Reply) -> None:
             if _is_latest(tries, reply) and draft.epoch and not draft.record.item_has_mark_of(item, Phase.COMPENSATION):
                 undo_failed(draft, item, unknown)
         case SaidNo(code=code, detail=detail):
-            _stuck_undoing(draft, item, "compensation-rejected", detail, code)
+            _stuck_undoing(draft, item, StuckReason.COMPENSATION_REJECTED, detail, code)
         case Halt(reason=reason, detail=detail, code=code):
             _stuck_undoing(draft, item, reason, detail, code=code)
         case _ as never:
             assert_never(never)
 
 
-def _stuck_undoing(draft: Draft, item: ItemRecord, reason: str, detail: str, code: str | None) -> None:
+def _stuck_undoing(draft: Draft, item: ItemRecord, reason: StuckReason, detail: str, code: str | None) -> None:
     if not draft.record.item_has_mark_of(item, Phase.COMPENSATION):
         draft.mark(item.step, item.item, Phase.COMPENSATION, reason, detail, code=code)
 
@@ -250,13 +252,13 @@ def undo_failed(draft: Draft, item: ItemRecord, unknown: Unknown) -> None:
     tries = item.undo
     assert tries is not None, "only an undo that was requested can fail"
     if _exits_again(tries, unknown):
-        draft.mark(item.step, item.item, Phase.COMPENSATION, AUTHOR_ERROR, unknown.detail)
+        draft.mark(item.step, item.item, Phase.COMPENSATION, StuckReason.AUTHOR_ERROR, unknown.detail)
         return
     patience = draft.step(item.step).policy.compensation
     due = draft.next_due(tries, patience, draft.key(item, Phase.COMPENSATION), unknown)
     draft.fail(item, Phase.COMPENSATION, unknown, due)
     if due is None:
-        reason = "misrouted" if unknown.cause is Cause.MISROUTED else "spent"
+        reason = StuckReason.MISROUTED if unknown.cause is Cause.MISROUTED else StuckReason.SPENT
         draft.mark(item.step, item.item, Phase.COMPENSATION, reason, unknown.detail)
 
 
@@ -310,7 +312,7 @@ def _settle_pending(draft: Draft, item: ItemRecord, reply: Reply) -> None:
     due = None if draft.at >= overdue else due
     draft.fail(item, reply.phase, unknown, due)
     if due is None:
-        draft.mark(item.step, item.item, reply.phase, "outcome-unknown", unknown.detail)
+        draft.mark(item.step, item.item, reply.phase, StuckReason.OUTCOME_UNKNOWN, unknown.detail)
 
 
 def _settle_unknown(draft: Draft, item: ItemRecord, reply: Reply, unknown: Unknown) -> None:
@@ -325,7 +327,13 @@ def _settle_unknown(draft: Draft, item: ItemRecord, reply: Reply, unknown: Unkno
     draft.fail(item, reply.phase, unknown, due)
     if due is None:
         sealing = item.seal == "undone"
-        draft.mark(item.step, item.item, reply.phase, "sealing" if sealing else "outcome-unknown", unknown.detail)
+        draft.mark(
+            item.step,
+            item.item,
+            reply.phase,
+            StuckReason.SEALING if sealing else StuckReason.OUTCOME_UNKNOWN,
+            unknown.detail,
+        )
 
 
 def _may_not_arrive_any_more(draft: Draft, item: ItemRecord) -> bool:
@@ -351,7 +359,7 @@ def _sealed(draft: Draft, item: ItemRecord, reply: Reply) -> None:
             draft.emit(e.Sealed(draft.at, draft.epoch, item.step, item.item, found, body))
             if found == "succeeded":
                 detail = "its effect was found in place and is now yours to undo by hand: confirm with resolve undone"
-                draft.mark(item.step, item.item, Phase.COMPENSATION, "confirm-undone", detail)
+                draft.mark(item.step, item.item, Phase.COMPENSATION, StuckReason.CONFIRM_UNDONE, detail)
         case SaidNo(word=word):
             found = "noop" if word in {"noop", "rejected"} else "blocked"
             draft.emit(e.Sealed(draft.at, draft.epoch, item.step, item.item, found, b"null"))
@@ -361,7 +369,7 @@ def _sealed(draft: Draft, item: ItemRecord, reply: Reply) -> None:
         case Unknown() as unknown:
             _settle_unknown(draft, item, reply, unknown)
         case Halt(reason=_, detail=detail):
-            draft.mark(item.step, item.item, Phase.SEAL, "sealing", detail)
+            draft.mark(item.step, item.item, Phase.SEAL, StuckReason.SEALING, detail)
         case _ as never:
             assert_never(never)
 

@@ -7,6 +7,7 @@ from amends.core.run.definition import Definition
 from amends.core.run.record import DONE, RunRecord, RunState, StepState
 from amends.core.saga.outcomes import Abandoned, Compensated, Completed, Ended, Outcome, Stuck, Unfinished
 from amends.core.saga.steps import Step
+from amends.core.words.contract import UNDONE_NOTHING
 from amends.core.words.errors import NoSuchReply
 
 PURGED = "its history was purged"
@@ -77,7 +78,7 @@ def undone_steps(names: Iterable[str], record: RunRecord) -> tuple[str, ...]:
     for name in names:
         step = record.steps.get(name)
         if step is not None and any(
-            item.state is StepState.COMPENSATED and item.undo is not None and item.undo_word not in {"noop", "blocked"}
+            item.state is StepState.COMPENSATED and item.undo is not None and item.undo_word not in UNDONE_NOTHING
             for item in step.items.values()
         ):
             found.append(name)

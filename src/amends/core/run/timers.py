@@ -6,6 +6,7 @@ from amends.core.run.decision import Draft, give_up_action
 from amends.core.run.record import ItemRecord, StepState
 from amends.core.run.replies import attempt_failed, reject, undo_failed
 from amends.core.words.keys import Phase
+from amends.core.words.reasons import StuckReason
 
 
 def on_due(draft: Draft) -> None:
@@ -60,7 +61,7 @@ def _overdue(draft: Draft, item: ItemRecord) -> None:
             draft.emit(e.ActionSucceeded(draft.at, draft.epoch, item.step, item.item, b"null"))
         case "ask":
             if step.forward_only:
-                draft.mark(item.step, item.item, Phase.ACTION, "no-answer", "nobody answered in time")
+                draft.mark(item.step, item.item, Phase.ACTION, StuckReason.NO_ANSWER, "nobody answered in time")
             else:
                 reject(draft, item, "no-answer", "nobody answered in time", "no-answer")
         case _ if step.forward_only:

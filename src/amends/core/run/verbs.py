@@ -18,6 +18,7 @@ from amends.core.run.replies import may_arrive_until
 from amends.core.run.timers import turn_or_ask
 from amends.core.words.error_texts import moment_text
 from amends.core.words.keys import Phase, encode_item
+from amends.core.words.reasons import ACKNOWLEDGED, StuckReason
 from amends.core.words.retry import Guard, Kind
 
 ENDED = Refusal("ended", "the run has ended; an end is never rewritten")
@@ -276,9 +277,9 @@ def _active_phase(item: ItemRecord) -> Phase:
 
 
 def _retry_stuck(draft: Draft, item: ItemRecord, mark: Mark, who: e.Who) -> Refusal | None:
-    if mark.reason in {"contradiction", "late-success"}:
+    if mark.reason in ACKNOWLEDGED:
         return Refusal("nothing-to-send", f"{item.name}: what is known contradicts itself: acknowledge it with resolve")
-    if mark.reason == "confirm-undone":
+    if mark.reason == StuckReason.CONFIRM_UNDONE:
         return Refusal("confirm-undone", f"{item.name} is yours to undo by hand now: confirm with resolve undone")
     hurried = draft.record.hurries_pivot and draft.is_current_pivot(item)
     settles = mark.phase is Phase.ACTION and hurried and item.can_settle
@@ -302,7 +303,7 @@ def _resolve(draft: Draft, item: ItemRecord | None, verb: Resolve) -> Refusal | 
     if item is None:
         return Refusal("never-attempted", f"{verb.step} never started: nothing of it can be known")
     marks = [m for m in draft.record.marks.values() if (m.step, m.item) == (item.step, item.item)]
-    if any(mark.reason in {"contradiction", "late-success"} for mark in marks):
+    if any(mark.reason in ACKNOWLEDGED for mark in marks):
         _resolved(draft, item, Phase.ACTION, "acknowledged", verb)
         return None
     tries = _active(item)
@@ -330,7 +331,7 @@ def _resolve_action(draft: Draft, item: ItemRecord, verb: Resolve) -> Refusal | 
             if step.forward_only:
                 return Refusal("past-pivot", "it must succeed in the end: skip it, or say that it succeeded")
             if item.behind_barrier:
-                _resolved(draft, item, Phase.ACTION, "sealing", verb)
+                _resolved(draft, item, Phase.ACTION, StuckReason.SEALING, verb)
                 settle_action(draft, draft.again(item), seal="rejected")
                 return None
             until = may_arrive_until(draft, item)
@@ -369,7 +370,7 @@ def _resolve_undo(draft: Draft, item: ItemRecord, verb: Resolve) -> Refusal | No
     if not item.behind_barrier or item.found == "succeeded":
         _resolved(draft, item, Phase.COMPENSATION, "undone", verb)
     else:
-        _resolved(draft, item, Phase.COMPENSATION, "sealing", verb)
+        _resolved(draft, item, Phase.COMPENSATION, StuckReason.SEALING, verb)
         settle_action(draft, draft.again(item), seal="undone")
     return None
 

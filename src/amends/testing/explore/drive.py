@@ -14,6 +14,7 @@ from amends.core.run.commands import Adopted, Begin, Command, Due, Refusal, Repl
 from amends.core.run.owed import Send, withdrawable
 from amends.core.run.record import LOCAL, RunRecord
 from amends.core.words.keys import Phase, unit_name
+from amends.core.words.reasons import StuckReason
 from amends.core.words.retry import Guard, Kind
 from amends.testing.explore.fingerprint import ranks
 from amends.testing.explore.history import RunHistory
@@ -291,7 +292,7 @@ class _Driving:
         assert flying is not None
         outcome: Outcome = Unknown(move.cause, move.cause.value)
         if move.kind == "halt":
-            outcome = Halt("protocol", "halted")
+            outcome = Halt(StuckReason.PROTOCOL, "halted")
         self.land(move.epoch, flying)
         step, item, phase, attempt = flying
         self._decided(Reply(self._now, move.epoch, step, item, phase, attempt, outcome), owner=True)

@@ -28,6 +28,7 @@ from amends.core.run.answers import (
 )
 from amends.core.words.errors import CannotCompensate, Rejected
 from amends.core.words.keys import Key, Phase
+from amends.core.words.reasons import StuckReason
 from amends.core.words.retry import Guard, Kind
 from amends.core.words.values import Words
 from amends.participant import barrier
@@ -110,7 +111,7 @@ ABSENT: Final = Unknown(Cause.ABSENT, "nothing here yet")
 PENDING: Final = Pending()
 UNDONE: Final = Succeeded(NULL)
 NOTHING_TO_UNDO: Final = Succeeded(NULL, "noop")
-CANNOT: Final = Halt("cannot-compensate", "the service can't undo this by itself")
+CANNOT: Final = Halt(StuckReason.CANNOT_COMPENSATE, "the service can't undo this by itself")
 
 RUN: Final = "run"
 OPERATION: Final = "operation"

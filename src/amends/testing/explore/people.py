@@ -14,6 +14,7 @@ from amends.core.run.definition import Definition
 from amends.core.run.events import Who
 from amends.core.run.record import ASK, ItemRecord, Mark, RunRecord, StepState
 from amends.core.words.keys import Phase, unit_name
+from amends.core.words.reasons import ACKNOWLEDGED, StuckReason
 from amends.core.words.retry import Guard, Kind
 from amends.testing.explore.given import Given
 
@@ -168,13 +169,13 @@ def remedies(sight: Sight) -> Iterator[Does]:
         return
     step, name = mark.step, mark.item
     item = record.item(step, name)
-    if mark.reason in {"contradiction", "late-success"}:
+    if mark.reason in ACKNOWLEDGED:
         yield Does("resolve", step, name, "succeeded")
-    elif mark.reason == "confirm-undone" and item is not None:
+    elif mark.reason == StuckReason.CONFIRM_UNDONE and item is not None:
         yield from _undone(item, sight.left(item))
-    elif mark.reason == "blocked":
+    elif mark.reason == StuckReason.BLOCKED:
         yield Does("skip", step, name)
-    elif mark.reason == "author-error":
+    elif mark.reason == StuckReason.AUTHOR_ERROR:
         yield from (Does("skip", step, name), Does("compensate"), Does("abandon"))  # no code gets better by a retry
     elif item is not None:
         yield from _moves_on(sight, item, mark)
