@@ -1,6 +1,7 @@
 """`amends token new`: a token for whoever calls the server, printed once."""
 
 import re
+import secrets
 from typing import Annotated, Final
 
 import typer
@@ -12,15 +13,15 @@ NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 
 
 def token(
-    what: Annotated[str, typer.Argument(metavar="new|key|webhook")],
+    what: Annotated[str, typer.Argument(metavar="new|key|webhook|callback")],
     *,
     name: Annotated[str, typer.Option(help="Stands in the log of whatever is done with it.")] = "",
     role: Annotated[str, typer.Option(metavar="viewer|client|operator", help="What it may do.")] = "",
     saga: Annotated[list[str] | None, typer.Option(help="Only runs of this saga; repeat for more.")] = None,
     json: Json = False,
 ) -> None:
-    """Make a token for callers of the server (`new`), a key that encrypts the log (`key`), or the secret of a webhook
-    (`webhook`). It is printed once.
+    """Make a token for callers of the server (`new`), a key that encrypts the log (`key`), the secret of a webhook
+    (`webhook`), or a secret for callback tokens (`callback`). It is printed once.
     """
     match what:
         case "new":
@@ -29,8 +30,10 @@ def token(
             _key(json=json)
         case "webhook":
             _secret(json=json)
+        case "callback":
+            _callback(json=json)
         case _:
-            msg = f"token {what}: there are amends token new, amends token key and amends token webhook."
+            msg = f"token {what}: expected amends token new, key, webhook or callback."
             raise BadUsage(msg)
 
 
@@ -60,6 +63,14 @@ def _secret(*, json: bool) -> None:
     from amends.observers.signing import new_secret
 
     made = new_secret()
+    if json:
+        as_json({"secret": made})
+    else:
+        print(made)
+
+
+def _callback(*, json: bool) -> None:
+    made = secrets.token_urlsafe(32)
     if json:
         as_json({"secret": made})
     else:

@@ -40,6 +40,13 @@ class ServerSettings(Section, frozen=True):
     public_url: str | None = None
     """How participants reach this server; with it they are told where a later answer goes (`Saga-Callback`)."""
 
+    callback_secrets: tuple[Secret, ...] = ()
+    """Secrets of the tokens in `Saga-Callback`, the newest first: the first makes tokens, all verify them.
+    `amends token callback` makes one. Without any, the log makes and keeps one."""
+
+    callback_secret_of_log: bool = True
+    """Whether tokens made with the log's own secret are accepted beside those of `callback_secrets`."""
+
     tls: ServerTlsSettings | None = None
     """Certificates; without them it speaks plain HTTP."""
 

@@ -39,7 +39,7 @@ from amends.server.listen import listen_on, url_of
 from amends.server.notifications import Observing
 from amends.server.protocol import guarded, too_many_connections
 from amends.server.retention import Keeping
-from amends.server.setup import ServerSetup, access_of, tls_context
+from amends.server.setup import ServerSetup, access_of, callback_secrets_of, tls_context
 from amends.server.shutdown import AFTER_SECONDS, BEYOND_SECONDS, Ending
 from amends.server.supervisor import inherited
 from amends.system.forks import keep_from_children
@@ -98,7 +98,7 @@ async def serve_until_stopped(
             Observing(runs.engine, webhooks_of(settings), links_of(settings)) as observing,
             Keeping(runs.engine.log, settings.privacy.keep),
         ):
-            await callbacks.open(runs.engine.log)
+            await callbacks.open(runs.engine.log, setup.callback_secrets)
             context = Context(
                 runs.engine,
                 access=setup.access,
@@ -206,6 +206,12 @@ class _Reloading:
                 self._context.access = access
         except AmendsError as error:
             wrong.append(str(error))
+        try:
+            self._context.callbacks.renew(callback_secrets_of(settings))
+        except BadSetting as error:
+            wrong.append(str(error))
+        except ValueError as error:
+            wrong.append(f"server.callback_secret_of_log: {error}")
         try:
             self._observing.renew(webhooks_of(settings))
         except BadSetting as error:

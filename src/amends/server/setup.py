@@ -12,6 +12,7 @@ from amends.config.routes import Routes, routes_of
 from amends.config.settings import ServerTlsSettings, Settings
 from amends.config.values import BadSetting
 from amends.server.access import Access, Role, Token
+from amends.server.callback_tokens import NO_SECRETS, CallbackSecrets
 from amends.server.context import ServerLimits
 from amends.server.listen import parse_address
 
@@ -28,6 +29,7 @@ class ServerSetup:
     access: Access
     limits: ServerLimits
     routes: Routes
+    callback_secrets: CallbackSecrets = NO_SECRETS
     tls: ssl.SSLContext | None = None
     again: Callable[[], Settings] | None = None
 
@@ -48,6 +50,7 @@ def set_up(settings: Settings, again: Callable[[], Settings] | None = None) -> S
         access=access,
         limits=limits_of(settings),
         routes=routes_of(settings),
+        callback_secrets=callback_secrets_of(settings),
         tls=tls,
         again=again,
     )
@@ -56,6 +59,37 @@ def set_up(settings: Settings, again: Callable[[], Settings] | None = None) -> S
 def access_of(settings: Settings) -> Access:
     """Who may ask; `BadToken` says which token can't be used."""
     return Access([Token(each.name, Role(each.role), each.hash, each.sagas) for each in settings.tokens])
+
+
+CALLBACK_SECRET_CHARACTERS_MIN: Final = 32
+"""A shorter one is a password, which can be guessed from one token without asking the server."""
+
+
+def callback_secrets_of(settings: Settings) -> CallbackSecrets:
+    """What makes and verifies callback tokens; `BadSetting` where a secret can't be looked up, or is too short."""
+    server = settings.server
+    if not server.callback_secrets and not server.callback_secret_of_log:
+        msg = (
+            "server.callback_secret_of_log is false and there are no server.callback_secrets, so no callback could be "
+            "verified. Make one: amends token callback"
+        )
+        raise BadSetting(msg)
+    found: list[bytes] = []
+    for number, each in enumerate(server.callback_secrets):
+        where = f"server.callback_secrets[{number}]"
+        try:
+            secret = each.look_up()
+        except BadSetting as error:
+            msg = f"{where}: {error}"
+            raise BadSetting(msg) from error
+        if len(secret) < CALLBACK_SECRET_CHARACTERS_MIN:
+            msg = (
+                f"{where} has {len(secret)} characters, expected {CALLBACK_SECRET_CHARACTERS_MIN} or more. "
+                "Make one: amends token callback"
+            )
+            raise BadSetting(msg)
+        found.append(secret.encode())
+    return CallbackSecrets(tuple(found), of_log=server.callback_secret_of_log)
 
 
 def limits_of(settings: Settings) -> ServerLimits:

@@ -10,13 +10,16 @@ import pytest
 from typing_extensions import override
 
 from amends import Call, Later, Orchestrator, Participant, Rejected, Saga, operation, this_call
+from amends.config.settings import ServerSettings, Settings
+from amends.config.values import BadSetting, Secret
 from amends.core.words.errors import LogUnavailable
 from amends.inboxes.memory import MemoryInbox
 from amends.logs.memory import MemoryLog
 from amends.participant.service import Service
 from amends.ports.log import Append, Start, Written
-from amends.server.callback_tokens import CallbackTokens, calling_back
+from amends.server.callback_tokens import CallbackSecrets, CallbackTokens, calling_back
 from amends.server.context import Context
+from amends.server.setup import callback_secrets_of
 from tests.fast.server.asgi import Answer, Caller
 from tests.fast.server.opened import PUBLIC_URL, api, problem
 from tests.fast.server.processes import SECONDS, until
@@ -308,3 +311,48 @@ async def test_a_resumed_run_that_calls_at_once_is_given_its_callback() -> None:
         await tokens.open(log)
         await until(lambda: "action" in carrier.callbacks)
         assert carrier.callbacks["action"].startswith(f"{PUBLIC_URL}/v1/callbacks/")
+
+
+async def test_a_new_secret_makes_tokens_while_old_ones_are_accepted_until_taken_out(opened: Opened) -> None:
+    """The rotation that the how-to describes: put a new secret in front, later take the old one out."""
+    tokens = opened.context.callbacks
+    told_before = await opened.started()
+    of_log = CallbackTokens()
+    await of_log.open(opened.context.engine.log)
+    assert told_before.endswith(of_log.token("p-1:book:action"))
+
+    tokens.renew(CallbackSecrets((b"new" * 16,)))
+    assert tokens.token("p-1:book:action") == CallbackTokens(b"new" * 16).token("p-1:book:action")
+    assert tokens.key(of_log.token("p-1:book:action")) is not None
+
+    tokens.renew(CallbackSecrets((b"newest" * 8, b"new" * 16), of_log=False))
+    assert (await opened.post(told_before, {"tracking": "T-2"}, SUCCEEDED)).status == 404
+    between = CallbackTokens(b"new" * 16).token("p-1:book:action")
+    assert (await opened.post(f"/v1/callbacks/{between}", {"tracking": "T-1"}, SUCCEEDED)).status == 200
+
+
+async def test_a_log_whose_secret_is_not_accepted_holds_none() -> None:
+    log = MemoryLog()
+    await log.open()
+    tokens = CallbackTokens()
+    await tokens.open(log, CallbackSecrets((b"ours" * 8,), of_log=False))
+    assert log.store.settings == {}
+    token = tokens.token("p-1:book:action")
+    with pytest.raises(ValueError, match="start it anew"):
+        tokens.renew(CallbackSecrets())
+    assert tokens.key(token) is not None, "a renewal that is refused changes nothing"
+
+
+@pytest.mark.parametrize(
+    ("secrets", "of_log", "error"),
+    [
+        ((), False, r"no server\.callback_secrets.*amends token callback"),
+        (("short",), True, r"server\.callback_secrets\[0\] has 5 characters, expected 32 or more"),
+        (("x" * 32, "${env:AMENDS_TEST_MISSING}"), True, r"server\.callback_secrets\[1\]: .*no such variable"),
+    ],
+)
+def test_callback_secrets_that_cannot_be_used_are_named(secrets: Sequence[str], of_log: bool, error: str) -> None:
+    server = ServerSettings(callback_secrets=tuple(map(Secret, secrets)), callback_secret_of_log=of_log)
+    with pytest.raises(BadSetting, match=error) as raised:
+        callback_secrets_of(Settings(server=server))
+    assert "x" * 32 not in str(raised.value)
