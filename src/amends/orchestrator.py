@@ -34,6 +34,7 @@ from amends.core.saga.steps import Step
 from amends.core.words.codec import Undecodable
 from amends.core.words.errors import AmendsError, DefinitionInvalid, InputInvalid, NoRoute, NoSuchSaga
 from amends.core.words.retry import DEFAULTS, micros
+from amends.core.words.urls import shown_url
 from amends.engine.active_run import Driven, Ready
 from amends.engine.engine import GRACE_SECONDS, Engine, Started
 from amends.engine.lanes import Lane
@@ -66,7 +67,7 @@ def open_log(url: str, *, lease_seconds: float | None = None) -> TransactionLog:
 
             path = rest.removeprefix("///")
             if not rest.startswith("///") or not path:
-                msg = f"{url}: expected sqlite:///file.db, or sqlite:////absolute/file.db."
+                msg = f"{shown_url(url)}: expected sqlite:///file.db, or sqlite:////absolute/file.db."
                 raise AmendsError(msg)
             return SqliteLog(path)
         case "postgresql" | "postgres":
@@ -74,7 +75,7 @@ def open_log(url: str, *, lease_seconds: float | None = None) -> TransactionLog:
             return opened(url, lease_seconds=lease_seconds)
         case _:
             msg = (
-                f"{url}: no log is known by {scheme or 'this'}:. "
+                f"{shown_url(url)}: no log is known by {scheme or 'this'}:. "
                 "Known are memory:, sqlite:///file.db and postgresql://host/database."
             )
             raise AmendsError(msg)
@@ -91,7 +92,9 @@ def open_reader(url: str) -> AbstractAsyncContextManager[LogReader]:
         msg = "a memory: log is in the process that runs it, and nowhere else. Ask its server."
         raise AmendsError(msg)
     if scheme != "sqlite" or not rest.startswith("///") or not path:
-        msg = f"{url}: expected sqlite:///file.db, sqlite:////absolute/file.db or postgresql://host/database."
+        msg = (
+            f"{shown_url(url)}: expected sqlite:///file.db, sqlite:////absolute/file.db or postgresql://host/database."
+        )
         raise AmendsError(msg)
     from amends.logs.sqlite.log import open_readonly
 
@@ -146,9 +149,8 @@ def _way(route: Route) -> Transport:
             case "python":
                 where = load(rest)
             case _:
-                msg = (
-                    f"{route.participant}: no way to {where}. Known are http://..., https://... and python:module:name."
-                )
+                known = "Known are http://..., https://... and python:module:name."
+                msg = f"{route.participant}: no way to {shown_url(where)}. {known}"
                 raise NoRoute(msg)
     if hasattr(where, "send"):
         return cast("Transport", where)  # opened by whoever made it, as a workshop does

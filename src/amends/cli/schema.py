@@ -89,11 +89,11 @@ def _log_of_settings() -> str:
 
 
 def _postgres(url: str) -> str:
-    from amends.config.showing import without_password
+    from amends.core.words.urls import shown_url
 
     if url.partition(":")[0] not in {"postgresql", "postgres"}:
         msg = (
-            f"--log {without_password(url)}: only a log on PostgreSQL has tables that are made beforehand: "
+            f"--log {shown_url(url)}: only a log on PostgreSQL has tables that are made beforehand: "
             "postgresql://USER@HOST/DATABASE"
         )
         raise BadUsage(msg)

@@ -72,9 +72,9 @@ def serve(
     """Run sagas and serve them over HTTP."""
     from amends.cli.modules import find_sagas
     from amends.config.loading import Flag, load
-    from amends.config.showing import without_password
     from amends.config.values import BadSetting
     from amends.core.words.errors import NoRoute
+    from amends.core.words.urls import shown_url
     from amends.server import process
     from amends.server.access import BadToken
     from amends.server.listen import BadAddress
@@ -110,7 +110,7 @@ def serve(
     titles = [f"{each.name} v{each.version}" for each in found]
 
     def ready(url: str) -> None:
-        where = without_password(settings.log)
+        where = shown_url(settings.log)
         if json:
             as_json({"url": url, "log": where, "sagas": titles, "pid": os.getpid()})
         else:

@@ -20,6 +20,7 @@ from amends.cli.source_log import Purpose, open_source, settings_here
 from amends.client.protocol import Address, Again, Ask, ServerResponse, foreign, succeeded
 from amends.core.saga.operation import Tls
 from amends.core.words.errors import AmendsError, Refused
+from amends.core.words.urls import shown_url
 
 T = TypeVar("T")
 
@@ -93,7 +94,7 @@ async def reach(
 
         session = Session(_address(url, _tls(server)))
         try:
-            yield _ConnectedServer(url, session)
+            yield _ConnectedServer(shown_url(url), session)
         finally:
             await session.close()
         return

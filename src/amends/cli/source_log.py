@@ -12,6 +12,7 @@ import typer
 from amends.cli.errors import BadUsage
 from amends.client.protocol import Ask, ServerResponse
 from amends.core.words.errors import AmendsError, DefinitionNotHere, LogInUse, NoSuchSaga
+from amends.core.words.urls import shown_url
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -105,7 +106,7 @@ def log_meant(given: str | None) -> str:
         raise BadUsage(str(error)) from error
     scheme, _, rest = url.partition(":")
     if scheme == "sqlite" and rest.startswith("///") and not Path(rest.removeprefix("///")).is_file():
-        msg = f"{url}: there is no such file. Name the log: --log sqlite:///FILE (or AMENDS_LOG)."
+        msg = f"{shown_url(url)}: there is no such file. Name the log: --log sqlite:///FILE (or AMENDS_LOG)."
         raise BadUsage(msg)
     return url
 
@@ -133,7 +134,7 @@ class _LogSource:
     """Asks the application as a server's socket would."""
 
     def __init__(self, url: str, app: "Starlette") -> None:
-        self.name = url
+        self.name = shown_url(url)
         self._app = app
 
     async def ask(self, ask: Ask) -> ServerResponse:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum
 from typing import Any, Final, TypeAlias, TypeVar, cast
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 import msgspec
 
@@ -30,6 +30,7 @@ from amends.core.words.errors import (
     ServerUnavailable,
     TooLarge,
 )
+from amends.core.words.urls import BadUrl, http_url, shown_url
 
 T = TypeVar("T")
 
@@ -86,20 +87,26 @@ class Address:
     """Where a server is, and the headers that every request to it carries."""
 
     def __init__(self, url: str, token: str | None, tls: ssl.SSLContext | None = None) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            msg = f"{url!r} is no address of a server: expected http://host:port or https://..."
+        shown = shown_url(url)
+        try:
+            address = http_url(url)
+        except BadUrl as error:
+            msg = f"{shown!r} is no address of a server: {error}. Expected http://host:port or https://..."
+            raise AmendsError(msg) from None
+        if address.has_login or address.has_query:
+            what = "a user or password" if address.has_login else "a query"
+            msg = f"{shown!r}: {what} in a server's address isn't used. Give a token: --token, AMENDS_TOKEN or token=."
             raise AmendsError(msg)
-        self.url = url.rstrip("/")
-        self.is_tls = parts.scheme == "https"
+        self.url = shown.rstrip("/")
+        self.is_tls = address.is_tls
         if tls is not None and not self.is_tls:
-            msg = f"{url!r} has no TLS, so certificates towards it have no use: https://..."
+            msg = f"{shown!r} has no TLS, so certificates towards it have no use: https://..."
             raise AmendsError(msg)
         self.tls = ssl.create_default_context() if tls is None and self.is_tls else tls
         """`None` for http://."""
-        self.host = parts.hostname
-        self.port = parts.port or (443 if self.is_tls else 80)
-        self.base = parts.path.rstrip("/")
+        self.host = address.host
+        self.port = address.port
+        self.base = address.path
         self.headers = {"accept": "application/json"}
         if token is not None:
             self.headers["authorization"] = f"Bearer {token}"

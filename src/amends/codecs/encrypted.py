@@ -1,8 +1,10 @@
 """Events encrypted at rest: what is known of customers can't be read from the log without the key.
 
-A body becomes `{"sealed":"..."}`: the key's name, a nonce and AES-256-GCM of the body, in base64. Its kind is
-authenticated with it, so that no body passes for another kind's. Kinds, times, versions and everything that a log is
-searched by stay as they are. Bodies without a seal are read as they are: encryption can begin at any time.
+A body becomes `{"bound":"..."}`: the key's name, a nonce and AES-256-GCM of the body, in base64. Its kind, its run and
+its place in the run's history are authenticated with it, so that a body that was moved to another run, another place or
+another kind can't be read. Kinds, times, versions and everything that a log is searched by stay as they are. Bodies
+without a seal are read as they are: encryption can begin at any time. So are bodies as older versions wrote them,
+`{"sealed":"..."}`, which are bound to their kind alone.
 
 Nonces are random, which is safe for some four thousand million events under one key; every key reads what it wrote,
 so the next one can take over long before that.
@@ -18,7 +20,7 @@ from typing import Any, Final, TypeGuard
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from amends.codecs.seals import AFTER, BEFORE, NAME_BYTES, is_sealed
+from amends.codecs.seals import AFTER, BEFORE, NAME_BYTES, is_sealed, sealed_part
 from amends.core.run.events import Event
 from amends.core.words.codec import Undecodable
 from amends.core.words.errors import AmendsError
@@ -47,23 +49,24 @@ class EncryptedEvents:
         self._name = _name(known[0])
         self._writing = AESGCM(known[0])
 
-    def encode(self, event: Event) -> tuple[str, bytes]:
-        kind, body = self._inner.encode(event)
+    def encode(self, event: Event, run: str, version: int) -> tuple[str, bytes]:
+        kind, body = self._inner.encode(event, run, version)
         nonce = secrets.token_bytes(NONCE_BYTES)
-        sealed = self._name + nonce + self._writing.encrypt(nonce, body, kind.encode())
+        sealed = self._name + nonce + self._writing.encrypt(nonce, body, _place(kind, run, version))
         return kind, BEFORE + urlsafe_b64encode(sealed) + AFTER
 
     def plain(self, value: object) -> bytes:
         return self._inner.plain({**value, "error": None} if _is_step(value) else value)
 
-    def decode(self, kind: str, body: bytes, at: int, epoch: int) -> Event:
-        return self._inner.decode(kind, self._opened(kind, body), at, epoch)
+    def decode(self, kind: str, body: bytes, at: int, epoch: int, run: str, version: int) -> Event:  # noqa: PLR0917 - a row of the log, column by column
+        if is_sealed(body):
+            place = _place(kind, run, version) if body.startswith(BEFORE) else kind.encode()
+            body = self._opened(kind, body, place)
+        return self._inner.decode(kind, body, at, epoch, run, version)
 
-    def _opened(self, kind: str, body: bytes) -> bytes:
-        if not is_sealed(body):
-            return body
+    def _opened(self, kind: str, body: bytes, place: bytes) -> bytes:
         try:
-            sealed = urlsafe_b64decode(body[len(BEFORE) : -len(AFTER)])
+            sealed = urlsafe_b64decode(sealed_part(body))
         except Error as error:
             msg = f"{kind}: its seal can't be read"
             raise Undecodable(msg) from error
@@ -73,10 +76,15 @@ class EncryptedEvents:
             msg = f"{kind} was encrypted with a key ({name.hex()}) that isn't here: add it to privacy.decrypt"
             raise Undecodable(msg)
         try:
-            return cipher.decrypt(nonce, rest, kind.encode())
+            return cipher.decrypt(nonce, rest, place)
         except InvalidTag as error:
-            msg = f"{kind}: it was changed since it was encrypted, or is another kind's"
+            msg = f"{kind}: it was changed since it was encrypted, or moved here from another place or run"
             raise Undecodable(msg) from error
+
+
+def _place(kind: str, run: str, version: int) -> bytes:
+    """What a body is bound to. No kind has a space, and no version has one, so no two places read the same."""
+    return f"{kind} {version} {run}".encode()
 
 
 def key_name(key: str) -> str:

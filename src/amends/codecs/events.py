@@ -36,7 +36,7 @@ class JsonEventCodec:
         self._writers = {cls: _Shape(cls, COLUMNS) for cls in types}
         self._readers = {cls.__name__: shape for cls, shape in self._writers.items()}
 
-    def encode(self, event: Event) -> tuple[str, bytes]:
+    def encode(self, event: Event, run: str = "", version: int = 0) -> tuple[str, bytes]:
         """Kind and body; `Undecodable` where a payload is empty or a text can't be written as UTF-8."""
         shape = self._writers[type(event)]
         try:
@@ -49,7 +49,7 @@ class JsonEventCodec:
         """A value made of dicts, lists, text and whole numbers, for the columns of a row."""
         return _ENCODER.encode(value)
 
-    def decode(self, kind: str, body: bytes, at: int, epoch: int) -> Event:
+    def decode(self, kind: str, body: bytes, at: int, epoch: int, run: str = "", version: int = 0) -> Event:  # noqa: PLR0917 - a row of the log, column by column
         """The event again; `Undecodable` for an unknown kind (of a newer version?) or a body that isn't one."""
         shape = self._readers.get(kind)
         if shape is None:

@@ -1,18 +1,14 @@
 """Settings as `amends config` prints them: each value, where it comes from, and of secrets only where they are."""
 
-import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import msgspec
 
 from amends.config.keep import Keep
 from amends.config.loading import Loaded
-from amends.config.values import HIDDEN, Seconds, Secret, Size
-
-_PASSWORD: Final = re.compile(
-    r"(?P<before>[a-z][a-z0-9+.-]*://[^/@:\s]*:)[^/\s]*(?P<after>@)|(?P<name>[?&](?:ssl)?password=)[^&#\s]*"
-)
+from amends.config.values import Seconds, Secret, Size
+from amends.core.words.urls import shown_url
 
 
 class SettingRow(msgspec.Struct, frozen=True):
@@ -56,17 +52,12 @@ def text_of(value: object) -> str:
         case Seconds() | Size():
             return str(value)
         case str():
-            return without_password(value)
+            return shown_url(value) if "://" in value else value
         case tuple():
             listed = cast("tuple[object, ...]", value)
             return ", ".join(text_of(each) for each in listed) or "-"
         case _:
             return str(value)
-
-
-def without_password(url: str) -> str:
-    """A URL as it may be shown."""
-    return _PASSWORD.sub(lambda found: f"{found['before'] or found['name']}{HIDDEN}{found['after'] or ''}", url)
 
 
 def _below(path: str, name: str) -> str:

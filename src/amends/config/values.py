@@ -14,6 +14,7 @@ from typing import Final
 from typing_extensions import override
 
 from amends.core.words.errors import AmendsError
+from amends.core.words.urls import HIDDEN
 
 SECONDS_MIN: Final = 0.1
 """No duration is shorter: below it timers cost more than they tell."""
@@ -21,8 +22,6 @@ SECONDS_MIN: Final = 0.1
 SECONDS_MAX: Final = 100 * 366 * 86_400.0
 FILE_BYTES_MAX: Final = 64 << 10
 """A secret in a file is a line, not a disk."""
-
-HIDDEN: Final = "***"
 
 _UNITS: Final[Mapping[str, float]] = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3_600, "d": 86_400}
 _SIZES: Final[Mapping[str, int]] = {

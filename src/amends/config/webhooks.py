@@ -2,6 +2,7 @@
 
 from amends.config.settings import Settings
 from amends.config.values import BadSetting
+from amends.core.words.urls import BadUrl, http_url, shown_url
 from amends.observers.alerts import AlertLinks
 from amends.observers.deliveries import Webhook
 from amends.observers.signing import BadSecret, key_of
@@ -18,9 +19,11 @@ def webhooks_of(settings: Settings) -> list[Webhook]:
         except (BadSetting, BadSecret) as error:
             msg = f"webhooks[{number}].secret: {error}"
             raise BadSetting(msg) from error
-        if not each.url.startswith(("http://", "https://")):
-            msg = f"webhooks[{number}].url: {each.url!r} is no address: expected https://host/path."
-            raise BadSetting(msg)
+        try:
+            http_url(each.url)
+        except BadUrl as error:
+            msg = f"webhooks[{number}].url: {shown_url(each.url)!r} is no address: {error}. Expected https://host/path."
+            raise BadSetting(msg) from None
         found.append(Webhook(each.url, each.on, secret, each.sagas))
     return found
 

@@ -37,10 +37,11 @@ def append_ids() -> Callable[[], bytes]:
     return lambda: prefix + next(numbers).to_bytes(6, "big")
 
 
-def stored(codec: EventCodec, events: Iterable[Event]) -> list[StoredEvent]:
-    """Facts as the log keeps them."""
+def stored(codec: EventCodec, run: str, after: int, events: Iterable[Event]) -> list[StoredEvent]:
+    """Facts as the log keeps them; the first becomes the run's event number `after + 1`."""
     encode, kept = codec.encode, list[StoredEvent]()
     for event in events:
-        kind, body = encode(event)
+        after += 1
+        kind, body = encode(event, run, after)
         kept.append(StoredEvent(kind, body, event.epoch, event.at))
     return kept

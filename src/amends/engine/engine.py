@@ -300,7 +300,7 @@ class Engine:
             tags=tags,
             at=at,
             append_id=self._append_ids(),
-            events=stored(self.events, decision.events),
+            events=stored(self.events, run, 0, decision.events),
             row=self._projector.row(definition, decision.record, None if idle else at if owing.sends else owing.wake),
             owned=owned and not rests,
         )
@@ -385,7 +385,7 @@ class Engine:
             return f"{row.run} was started as a run of {row.saga} at {at}. {remedy}"
         stored = await self.log.read(row.run)
         first = None if stored is None or not stored.events else stored.events[0]
-        differs = "" if first is None else input_difference(definition, self.events, first, body)
+        differs = "" if first is None else input_difference(definition, self.events, row.run, first, body)
         return f"{row.run} was started with another input at {at}{differs}. {remedy}"
 
     # -- looking

@@ -18,9 +18,9 @@ _HIDDEN: Final = b'"x-redacted"'
 _MISSING: Final = object()
 
 
-def input_difference(definition: Definition, codec: EventCodec, first: StoredEvent, body: bytes) -> str:
+def input_difference(definition: Definition, codec: EventCodec, run: str, first: StoredEvent, body: bytes) -> str:
     """` (differs at $.cents: 4200, 4300)`; of a saga that hides something nothing."""
-    started = codec.decode(first.kind, first.body, first.at, first.epoch)
+    started = codec.decode(first.kind, first.body, first.at, first.epoch, run, 1)
     if not isinstance(started, RunStarted):
         return ""
     if _HIDDEN in definition.graph():

@@ -1,18 +1,25 @@
 """Runs as the log keeps them, made records again."""
 
+from collections.abc import Iterable
 from typing import Final
 
-from amends.core.run.events import RetryAsked
+from amends.core.run.events import Event, RetryAsked
 from amends.core.run.evolve import fold
 from amends.core.run.record import RunRecord, RunState
 from amends.core.words.codec import Undecodable
 from amends.core.words.errors import LogDamaged
 from amends.core.words.keys import CallKey
 from amends.ports.events import EventCodec
-from amends.ports.log import StoredRun
+from amends.ports.log import StoredEvent, StoredRun
 
 _DAMAGE: Final = (Undecodable, TypeError, StopIteration, ValueError, AssertionError)
 """What decoding and folding raise over events that are damaged, missing, out of order or of a newer version."""
+
+
+def decoded(codec: EventCodec, run: str, after: int, events: Iterable[StoredEvent]) -> list[Event]:
+    """Facts as they were decided; the first is number `after + 1`. `Undecodable` if one can't be read."""
+    decode = codec.decode
+    return [decode(each.kind, each.body, each.at, each.epoch, run, n) for n, each in enumerate(events, after + 1)]
 
 
 def is_purged(run: StoredRun) -> bool:
@@ -28,7 +35,7 @@ def record_of(run: StoredRun, codec: EventCodec) -> RunRecord:
     if is_purged(run):
         return _purged(run)
     try:
-        record = fold(codec.decode(each.kind, each.body, each.at, each.epoch) for each in run.events)
+        record = fold(decoded(codec, run.run, 0, run.events))
     except _DAMAGE as error:
         why = (
             str(error) if isinstance(error, Undecodable) else f"its events don't fit together ({type(error).__name__})"
@@ -74,10 +81,11 @@ def bare_record(run: StoredRun) -> RunRecord:
 def asked_for(run: StoredRun, codec: EventCodec) -> list[CallKey]:
     """Calls that people asked for since an owner last wrote: whoever drives the run next makes them at once."""
     asked: list[CallKey] = []
-    for each in reversed(run.events):
+    for version in range(len(run.events), 0, -1):
+        each = run.events[version - 1]
         if each.epoch:
             break
-        event = codec.decode(each.kind, each.body, each.at, each.epoch)
+        event = codec.decode(each.kind, each.body, each.at, each.epoch, run.run, version)
         if isinstance(event, RetryAsked):
             asked.append((event.step, event.item, event.phase))
     return asked

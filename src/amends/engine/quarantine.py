@@ -84,7 +84,7 @@ class Quarantine:
             epoch=run.epoch,
             append_id=self._append_ids(),
             at=event.at,
-            events=stored(self._events, [event]),
+            events=stored(self._events, run.run, run.version, [event]),
             row=row,
             release=True,
         )

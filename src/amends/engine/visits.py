@@ -230,7 +230,7 @@ class Visits:
             epoch=None,
             append_id=self._append_ids(),
             at=after.at,
-            events=stored(self._events, events),
+            events=stored(self._events, row.run, row.version, events),
             row=self._projector.row(definition, after, None if idle else after.at),
             progress=is_progress(events),
         )

@@ -30,6 +30,7 @@ from amends.engine.calls import Calls, LaneOf, key_of
 from amends.engine.failure_log import FailureLog
 from amends.engine.group_commit import GroupCommit
 from amends.engine.lanes import Lane
+from amends.engine.load import decoded
 from amends.engine.projection import Projector
 from amends.engine.wakeups import Alarm
 from amends.ports.clock import LOOP_TIMERS, Timers, TimeSource
@@ -251,7 +252,7 @@ class Worker:
             driven.epoch,
             self._append_ids(),
             at,
-            stored(self._events, events),
+            stored(self._events, driven.run, driven.record.length, events),
             self._projector.row(driven.definition, record, at if owing.sends else owing.wake),
             release,
             release or is_progress(events),
@@ -348,7 +349,7 @@ class Worker:
         while True:
             try:
                 new = await self._log.read_events(driven.run, driven.record.length)
-                read = [self._events.decode(each.kind, each.body, each.at, each.epoch) for each in new]
+                read = decoded(self._events, driven.run, driven.record.length, new)
                 for event in read:
                     apply(record, event)
             except LogUnavailable as error:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from amends.core.words.retry import MICROSECONDS
+from amends.core.words.urls import shown_url
 from amends.observers.signing import signed_headers
 from amends.ports.clock import TimeSource
 
@@ -80,7 +81,7 @@ class Deliveries:
         made = body()
         for hook in wanting:
             if len(self._tasks) >= WAITING_MAX:
-                _LOGGER.error("%s can't be told to %s: %d deliveries wait", id, hook.url, WAITING_MAX)
+                _LOGGER.error("%s can't be told to %s: %d deliveries wait", id, shown_url(hook.url), WAITING_MAX)
                 continue
             task = asyncio.get_running_loop().create_task(self._deliver(Delivery(hook, id, made)))
             self._tasks.add(task)
@@ -117,16 +118,18 @@ class Deliveries:
             async with slots:
                 hook = self._now(delivery.hook)
                 if hook is None:
-                    _LOGGER.warning("%s is not told to %s any more", delivery.id, delivery.hook.url)
+                    _LOGGER.warning("%s is not told to %s any more", delivery.id, shown_url(delivery.hook.url))
                     return
                 failed = await self._attempt(delivery, hook.secret)
             if failed is None:
                 return
             if self._closing or self._clock.monotonic() - began + wait > GIVE_UP_SECONDS:
-                _LOGGER.error("%s was not delivered to %s: %s", delivery.id, delivery.hook.url, failed)
+                _LOGGER.error("%s was not delivered to %s: %s", delivery.id, shown_url(delivery.hook.url), failed)
                 return
             if attempt == 1:
-                _LOGGER.warning("%s is not taken by %s, tried again: %s", delivery.id, delivery.hook.url, failed)
+                _LOGGER.warning(
+                    "%s is not taken by %s, tried again: %s", delivery.id, shown_url(delivery.hook.url), failed
+                )
             await asyncio.sleep(wait)
             wait = min(CAP_SECONDS, wait * 2)
 

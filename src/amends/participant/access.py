@@ -18,6 +18,7 @@ from typing import Final, TypeAlias
 from urllib.parse import urlsplit
 
 from amends.core.words.errors import DefinitionInvalid
+from amends.core.words.urls import BadUrl, http_url, shown_url
 from amends.participant.response import Answer, problem
 
 Tokens: TypeAlias = Collection[str] | Callable[[], Collection[str]]
@@ -26,7 +27,6 @@ Tokens: TypeAlias = Collection[str] | Callable[[], Collection[str]]
 TOKEN_CHARACTERS_MIN: Final = 16
 TOKEN_CHARACTERS_MAX: Final = 4_096
 
-_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 log = logging.getLogger("amends.participant")
 
@@ -69,7 +69,9 @@ class ServiceAccess:
         for each in callback_origins:
             origin = _origin(each)
             if origin is None or urlsplit(each).path not in {"", "/"}:
-                mistakes.append(f"{service}: {each!r} is no origin: expected https://host or https://host:port.")
+                mistakes.append(
+                    f"{service}: {shown_url(each)!r} is no origin: expected https://host or https://host:port."
+                )
             else:
                 self._origins.add(origin)
         if mistakes:
@@ -146,13 +148,10 @@ def _is_one_of(token: str, accepted: Collection[str]) -> bool:
 
 def _origin(url: str) -> tuple[str, str, int] | None:
     """Scheme, host and port; `None` for what isn't a plain HTTP URL."""
-    if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
+    if not url.isascii():
         return None
     try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
+        address = http_url(url)
+    except BadUrl:
         return None
-    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or "@" in parts.netloc:
-        return None
-    return parts.scheme, parts.hostname.rstrip("."), _DEFAULT_PORTS[parts.scheme] if port is None else port
+    return None if address.has_login else (address.scheme, address.host.rstrip("."), address.port)

@@ -16,7 +16,7 @@ from amends.core.run.events import Event
 from amends.core.run.evolve import apply
 from amends.core.run.record import RunRecord
 from amends.core.words.errors import LogDamaged, LogUnavailable
-from amends.engine.load import is_purged, record_of
+from amends.engine.load import decoded, is_purged, record_of
 from amends.ports.log import StoredRun
 from amends.server.access import Caller
 from amends.server.context import Context
@@ -75,8 +75,7 @@ async def history(context: Context, request: Request, caller: Caller) -> Respons
     if isinstance(readable, str):
         view = EventsView(run, bare_views(stored, after + 1), following, readable)
     else:
-        codec = context.graphs.events
-        events = [codec.decode(each.kind, each.body, each.at, each.epoch) for each in stored]
+        events = decoded(context.graphs.events, run, after, stored)
         view = EventsView(run, EventViews(*readable).views(events, after + 1), following)
     return Response(_ENCODER.encode(view), 200, {"ETag": f'"{row.version}"'}, "application/json")
 
@@ -168,14 +167,14 @@ async def _news(context: Context, run: str, record: RunRecord | None) -> tuple[R
         if row is None or not row.events:
             raise LogUnavailable(f"{run} has no history any more")
         record = record_of(row, codec)
-        events = [codec.decode(each.kind, each.body, each.at, each.epoch) for each in row.events]
+        events = decoded(codec, run, 0, row.events)
         return record, list(enumerate(events, 1))
     stored = await log.read_events(run, record.length)
     if not stored:
         return record, []
     first = record.length + 1
     record = record.copy()
-    events = [codec.decode(each.kind, each.body, each.at, each.epoch) for each in stored]
+    events = decoded(codec, run, first - 1, stored)
     for each in events:
         apply(record, each)
     return record, list(enumerate(events, first))

@@ -11,6 +11,7 @@ from typing import Final
 from amends.config.routes import Routes, routes_of
 from amends.config.settings import ServerTlsSettings, Settings
 from amends.config.values import BadSetting
+from amends.core.words.urls import BadUrl, http_url, shown_url
 from amends.server.access import Access, Role, Token
 from amends.server.callback_tokens import NO_SECRETS, CallbackSecrets
 from amends.server.context import ServerLimits
@@ -43,6 +44,8 @@ def set_up(settings: Settings, again: Callable[[], Settings] | None = None) -> S
     """What these settings come to; `BadSetting`, `BadToken`, `BadAddress` and `NotLoopback` say what is wrong."""
     access = access_of(settings)
     server = settings.server
+    if server.public_url is not None:
+        _check_public_url(server.public_url)
     tls = None if server.tls is None else tls_context(server.tls)
     return ServerSetup(
         settings=settings,
@@ -59,6 +62,17 @@ def set_up(settings: Settings, again: Callable[[], Settings] | None = None) -> S
 def access_of(settings: Settings) -> Access:
     """Who may ask; `BadToken` says which token can't be used."""
     return Access([Token(each.name, Role(each.role), each.hash, each.sagas) for each in settings.tokens])
+
+
+def _check_public_url(url: str) -> None:
+    try:
+        address = http_url(url)
+    except BadUrl as error:
+        msg = f"server.public_url: {shown_url(url)!r} is no address: {error}. Expected https://host/path."
+        raise BadSetting(msg) from None
+    if address.has_login or address.has_query:
+        msg = f"server.public_url: {shown_url(url)!r} is told to participants: leave user, password and query out."
+        raise BadSetting(msg)
 
 
 CALLBACK_SECRET_CHARACTERS_MIN: Final = 32

@@ -25,6 +25,7 @@ from amends.core.run.answers import CallResponse, Cause, Lost, NoRoom, NotSent
 from amends.core.saga.operation import Tls
 from amends.core.words.error_texts import told
 from amends.core.words.errors import NoRoute
+from amends.core.words.urls import BadUrl, http_url, shown_url
 from amends.ports.transport import Outgoing
 from amends.system.forks import keep_from_children
 from amends.transports.http_connection import ExchangeFailed, HttpConnection
@@ -60,11 +61,18 @@ class HttpTransport:
         *,
         tls: Tls | None = None,
     ) -> None:
-        base = URL(url)
-        if base.scheme not in {"http", "https"} or not base.host:
-            msg = f"{url!r} is no address of a participant: expected http://host:port/path or https://..."
+        try:
+            address = http_url(url)
+        except BadUrl as error:
+            msg = f"{shown_url(url)!r} is no address of a participant: {error}. Expected http://host:port/path or https://..."
+            raise NoRoute(msg) from None
+        if address.has_query:
+            msg = (
+                f"{shown_url(url)!r}: a participant's address has no query or fragment; operations are paths below it."
+            )
             raise NoRoute(msg)
-        self._base = base.with_query(None).with_fragment(None).with_user(None)
+        base = URL(url)
+        self._base = base.with_user(None)
         self._always = {"host": self._base.host_port_subcomponent or "", **_authorization(base), **_ALWAYS}
         self._given: Mapping[str, str] = {} if headers is None else headers
         self._checked: dict[str, str] | None = None

@@ -6,9 +6,10 @@ import pytest
 
 from amends.config.loading import Flag, Loaded, load, variable_of
 from amends.config.routes import defaults_of, routes_of
-from amends.config.showing import rows, without_password
+from amends.config.showing import rows
 from amends.config.values import BadSetting, Seconds, Secret, Size
 from amends.core.words.retry import DEFAULTS
+from amends.core.words.urls import shown_url
 
 NONE: dict[str, str] = {}
 
@@ -296,16 +297,13 @@ secret = "geheim5"
 
 
 def test_a_url_is_shown_without_its_password() -> None:
-    assert without_password("sqlite:///orders.db") == "sqlite:///orders.db"
-    assert without_password("https://user:pa:ss@host/x") == "https://user:***@host/x"
-    assert without_password("https://user:p@ss@host/x") == "https://user:***@host/x"
-    assert (
-        without_password("postgresql://ann:a@h1,h2:5/x?sslmode=require")
-        == "postgresql://ann:***@h1,h2:5/x?sslmode=require"
-    )
+    assert shown_url("sqlite:///orders.db") == "sqlite:///orders.db"
+    assert shown_url("https://user:pa:ss@host/x") == "https://user:***@host/x"
+    assert shown_url("https://user:p@ss@host/x") == "https://user:***@host/x"
+    assert shown_url("postgresql://ann:a@h1,h2:5/x?sslmode=require") == "postgresql://ann:***@h1,h2:5/x?sslmode=require"
     several = "postgresql:///x?password=a&host=/run&sslpassword=b"
-    assert without_password(several) == "postgresql:///x?password=***&host=/run&sslpassword=***"
-    assert without_password("http://a:b@c/,http://d:e@f/") == "http://a:***@c/,http://d:***@f/"
+    assert shown_url(several) == "postgresql:///x?password=***&host=/run&sslpassword=***"
+    assert shown_url("http://a:b@c/,http://d:e@f/") == "http://a:***@c/,http://d:***@f/"
 
 
 # -- how hard calls are tried

@@ -261,7 +261,11 @@ Functions = Mapping[tuple[str, str, int], list[types.FunctionType]]
 
 
 def functions_of(paths: set[str]) -> Functions:
-    """Every function object there is of these files, by what its code is called."""
+    """Every function object there is of these files, by what its code is called.
+
+    What was frozen is no object that the collector tells of, and the suite freezes all that it has collected.
+    """
+    gc.unfreeze()
     found: dict[tuple[str, str, int], list[types.FunctionType]] = {}
     for each in gc.get_objects():
         if isinstance(each, types.FunctionType) and each.__code__.co_filename in paths:

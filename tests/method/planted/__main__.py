@@ -117,7 +117,8 @@ def name_of(module: Module | Statements) -> str:
     return module.path.relative_to(SOURCE).as_posix()
 
 
-def _in(module: Module | Statements, bug: Bug) -> Mutant | None:
+def in_module(module: Module | Statements, bug: Bug) -> Mutant | None:
+    """The change that a row describes; `None` if its line isn't there any more."""
     return next((each for each in module.mutants if (each.text, each.change) == (bug.text, bug.change)), None)
 
 
@@ -275,13 +276,18 @@ def renew(part: Part, only: str) -> None:
     PLANTED.write_text(head + "".join(f"{row}\n" for row in rows), "utf-8")
 
 
-def check(parts: Iterable[Part]) -> int:
-    """Plant each, and see that it is found; 0 if every module has enough of them."""
-    modules = {name_of(module): module for part in parts for module in modules_of(part)}
+def check(parts: Iterable[Part], only: str = "") -> int:
+    """Plant each, and see that it is found; 0 if every module has enough of them. `only` as for `renew`."""
+    modules = {
+        name_of(module): module
+        for part in parts
+        for module in modules_of(part)
+        if any(word in name_of(module) for word in only.split(","))
+    }
     planted = [
         (module, mutant, bug)
         for bug in bugs()
-        if (module := modules.get(bug.module)) is not None and (mutant := _in(module, bug)) is not None
+        if (module := modules.get(bug.module)) is not None and (mutant := in_module(module, bug)) is not None
     ]
     checker = Checker(planted)
     # By their files: a test that is called otherwise by now would end it all before it begins.
@@ -322,7 +328,7 @@ def main() -> int:
     if asked.renew is not None:
         renew(PARTS[asked.renew], asked.only)
         return 0
-    return check(PARTS.values())
+    return check(PARTS.values(), asked.only)
 
 
 if __name__ == "__main__":

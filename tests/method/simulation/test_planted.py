@@ -274,7 +274,7 @@ def test_a_commit_that_is_left_out_is_found_on_sqlite(monkeypatch: Patch) -> Non
 def test_a_codec_that_changes_a_payload_is_found(monkeypatch: Patch) -> None:
     real = JsonEventCodec.encode
 
-    def altering(codec: JsonEventCodec, event: Event) -> tuple[str, bytes]:
+    def altering(codec: JsonEventCodec, event: Event, run: str, version: int) -> tuple[str, bytes]:
         if isinstance(event, CompensationRequested):
             event = replace(event, body=event.body.replace(b'"reply_known":true', b'"reply_known":false'))
         return real(codec, event)
@@ -286,7 +286,7 @@ def test_a_codec_that_changes_a_payload_is_found(monkeypatch: Patch) -> None:
 def test_a_codec_that_loses_the_time_is_found(monkeypatch: Patch) -> None:
     real = JsonEventCodec.decode
 
-    def losing(codec: JsonEventCodec, kind: str, body: bytes, at: int, epoch: int) -> Event:
+    def losing(codec: JsonEventCodec, kind: str, body: bytes, at: int, epoch: int, *_: object) -> Event:
         return real(codec, kind, body, 0 if kind == "RunEnded" else at, epoch)
 
     monkeypatch.setattr(JsonEventCodec, "decode", losing)
@@ -302,8 +302,8 @@ def test_an_input_that_is_never_the_same_twice_is_found(monkeypatch: Patch) -> N
 def test_events_of_another_epoch_are_found(monkeypatch: Patch) -> None:
     real = stored
 
-    def backdated(codec: Any, events: Any) -> list[StoredEvent]:
-        return [replace(each, epoch=1) if each.kind == "RunEnded" else each for each in real(codec, events)]
+    def backdated(codec: Any, run: str, after: int, events: Any) -> list[StoredEvent]:
+        return [replace(each, epoch=1) if each.kind == "RunEnded" else each for each in real(codec, run, after, events)]
 
     monkeypatch.setattr(worker, "stored", backdated)
     assert found().startswith("P7 one owner at a time")

@@ -91,7 +91,7 @@ class SimulatedBooks:
 
     def _add(self, now: int, process: int, run: str, book: RunBook, events: Sequence[StoredEvent]) -> None:
         for stored in events:
-            event = self._codec.decode(stored.kind, stored.body, stored.at, stored.epoch)
+            event = self._codec.decode(stored.kind, stored.body, stored.at, stored.epoch, run, len(book.stored) + 1)
             book.stored.append(stored)
             book.events.append(event)
             self._learn(book, event)
