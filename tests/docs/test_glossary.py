@@ -26,7 +26,8 @@ STEP_VERBS: Final = ("probe", "resolve", "skip")
 """Verbs that name a step; those of a whole run are `RunVerb`."""
 
 COINED: Final = (
-    *("adopt", "answer", "append", "attempt", "barrier", "builder", "call", "circuit", "claim", "epoch"),
+    *("adopt", "answer", "append", "attempt", "barrier", "builder", "call", "circuit", "claim"),
+    *("cause", "epoch", "mark", "move", "remedy", "scenario", "workshop", "world"),
     *(
         "decided file",
         "group commit",
