@@ -84,7 +84,9 @@ class Driven:
 
         It is ahead of the clock where the clock was set back while no process drove the run.
         """
-        return max(now, self.record.at, self.reached)
+        at, reached = self.record.at, self.reached
+        latest = at if at > reached else reached  # noqa: FURB136 - asked ten times a run: `max` takes three times as long
+        return now if now > latest else latest  # noqa: FURB136 - as above
 
     @property
     def is_current(self) -> bool:

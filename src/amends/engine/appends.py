@@ -16,6 +16,10 @@ UNANSWERED: Final = frozenset(
 """Ends of an attempt that the engine states by itself, without an answer of the participant or of the step's code."""
 
 
+_NO_ANSWER: Final = (AttemptStarted, ActionUnknown)
+_ENDED: Final = (AttemptFailed, NoticeFailed)
+
+
 def is_progress(events: Iterable[Event]) -> bool:
     """Whether these events show that the run moved on, so that it isn't what its former owners died of.
 
@@ -23,9 +27,9 @@ def is_progress(events: Iterable[Event]) -> bool:
     answer: a step that ends its process is tried by each owner.
     """
     for event in events:
-        if isinstance(event, AttemptStarted | ActionUnknown):
+        if isinstance(event, _NO_ANSWER):
             continue
-        if isinstance(event, AttemptFailed | NoticeFailed) and event.cause in UNANSWERED:
+        if isinstance(event, _ENDED) and event.cause in UNANSWERED:
             continue
         return True
     return False

@@ -32,7 +32,7 @@ class LogClock:
         """Microseconds since 1970, UTC, as the log has it."""
         if self._ahead is None:
             return self._own.now()
-        return self._ahead + round(self._elapsed() * MICROSECONDS)
+        return self._ahead + int(self._elapsed() * MICROSECONDS)
 
     def monotonic(self) -> float:
         """Seconds on this machine."""
@@ -48,7 +48,7 @@ class LogClock:
         Where the log's time was set back, this clock goes on from where it was, and keeps the difference until the
         log's time is set forward again.
         """
-        told = now - round(elapsed * MICROSECONDS)
+        told = now - int(elapsed * MICROSECONDS)
         if self._ahead is not None:
             step = told + self._kept - self._ahead
             if step < -STEP:

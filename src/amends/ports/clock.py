@@ -7,6 +7,13 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final, Protocol
 
+_ELAPSING: Final[int] = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+elapsed: Final = partial(time.clock_gettime, _ELAPSING)
+"""Seconds since some moment, counting those in which the machine slept (macOS counts them anyway); never goes back.
+Read ten times a run, so that it is no function of Python's.
+"""
+
 
 class TimeSource(Protocol):
     """Wall time for what is logged, and a monotonic one for waiting."""
@@ -27,17 +34,7 @@ class SystemClock:
         """Microseconds since 1970, UTC."""
         return time.time_ns() // 1_000
 
-    def monotonic(self) -> float:
-        """Seconds since some moment, counting those in which the machine slept; never goes back."""
-        return elapsed()
-
-
-def elapsed() -> float:
-    """Seconds since some moment, counting those in which the machine slept (macOS counts them anyway)."""
-    return time.clock_gettime(_ELAPSING)
-
-
-_ELAPSING: Final[int] = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    monotonic = staticmethod(elapsed)
 
 
 class Timer(Protocol):

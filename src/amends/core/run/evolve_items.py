@@ -83,6 +83,10 @@ def keep(record: RunRecord, item: ItemRecord) -> None:
 
 def put_all(record: RunRecord, step: str, kind: Kind, shape: Shape, items: dict[str, ItemRecord]) -> None:
     """Put in a step that was just requested, with its items."""
+    if len(items) == 1:
+        (item,) = items.values()
+        record.steps[step] = alone(step, kind, shape, item)
+        return
     counts: dict[Feature, int] = {}
     turning: set[str] = set()
     for name, item in items.items():
