@@ -1,0 +1,133 @@
+"""The measurable part of the project's language: subjects are nouns, and terms are the field's.
+
+Prose is what people read: pages without code, docstrings and comments. A pronoun as a subject ("who leaves forgets")
+makes a reader look for the thing that acts; a page or package may have one in a thousand words.
+"""
+
+import ast
+import io
+import re
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.docs.collect import PROJECT
+
+WORDS: Final = ("who", "whom", "whoever", "somebody", "someone", "nobody", "no one", "anybody", "anyone", "everybody")
+PRONOUN: Final = re.compile(rf"\b(?:{'|'.join(WORDS)})\b", re.IGNORECASE)
+PER_WORDS: Final = 1_000
+PACKAGE: Final = PROJECT / "src" / "amends"
+
+NOT_YET: Final = {
+    "README.md": 2,
+    "bench/README.md": 4,
+    "docs/how-to/alerts-and-webhooks.md": 2,
+    "docs/how-to/handle-stuck-runs.md": 3,
+    "docs/how-to/restart-and-resume.md": 2,
+    "docs/how-to/run-many-workers.md": 7,
+    "docs/how-to/serve-securely.md": 3,
+    "docs/how-to/simulate-a-saga.md": 7,
+    "docs/how-to/test-a-saga.md": 8,
+    "docs/reference/cli.md": 13,
+    "docs/reference/events.md": 10,
+    "docs/reference/http-api.md": 2,
+    "docs/reference/invariants.md": 7,
+    "docs/reference/limits.md": 3,
+    "docs/reference/settings.md": 4,
+    "src/amends": 5,
+    "src/amends/cli": 33,
+    "src/amends/client": 4,
+    "src/amends/config": 13,
+    "src/amends/core": 45,
+    "src/amends/demo": 10,
+    "src/amends/engine": 77,
+    "src/amends/inboxes": 2,
+    "src/amends/logs": 34,
+    "src/amends/observers": 14,
+    "src/amends/participant": 8,
+    "src/amends/ports": 25,
+    "src/amends/server": 54,
+    "src/amends/shop": 17,
+    "src/amends/system": 5,
+    "src/amends/testing": 117,
+    "src/amends/transports": 12,
+    "src/amends/views": 10,
+}
+"""Pages and packages that have more, and how many they have today. A number only goes down; at the limit the entry
+goes.
+"""
+
+
+def prose_of_page(path: Path) -> str:
+    text = re.sub(r"```.*?```", " ", path.read_text("utf-8"), flags=re.DOTALL)
+    text = re.sub(r"<!--.*?-->", " ", text, flags=re.DOTALL)
+    return re.sub(r"`[^`]*`", " ", text)
+
+
+def prose_of_module(path: Path) -> str:
+    """Docstrings, also those of fields, and comments that aren't for tools."""
+    text = path.read_text("utf-8")
+    found = [
+        node.value.value
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    ]
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    found += [token.string for token in tokens if token.type == tokenize.COMMENT]
+    return re.sub(r"`[^`]*`", " ", "\n".join(found))
+
+
+def pages() -> Iterator[Path]:
+    for pattern in ("*.md", "docs/**/*.md", "bench/*.md", "changelog.d/*.md"):
+        yield from sorted(PROJECT.glob(pattern))
+
+
+def counted() -> dict[str, tuple[int, int]]:
+    """Pronouns and words: of each page, and of each package. The fragments of the changelog count as one page."""
+    found: dict[str, tuple[int, int]] = {}
+    for path in pages():
+        relative = path.relative_to(PROJECT)
+        name = "changelog.d" if relative.parts[0] == "changelog.d" else relative.as_posix()
+        add(found, name, prose_of_page(path))
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).parts
+        add(found, "src/amends" if len(parts) == 1 else f"src/amends/{parts[0]}", prose_of_module(path))
+    return found
+
+
+def add(found: dict[str, tuple[int, int]], name: str, prose: str) -> None:
+    pronouns, words = found.get(name, (0, 0))
+    found[name] = (pronouns + len(PRONOUN.findall(prose)), words + len(re.findall(r"[A-Za-z']+", prose)))
+
+
+def allowed(words: int) -> int:
+    return max(1, words // PER_WORDS)
+
+
+COUNTED: Final = counted()
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_subjects_are_nouns(name: str) -> None:
+    pronouns, words = COUNTED[name]
+    most = NOT_YET.get(name, allowed(words))
+    assert pronouns <= most, f"{name}: {pronouns} of {words} words are pronouns; name the thing that acts"
+
+
+def test_what_is_not_rewritten_yet_only_gets_less() -> None:
+    done = [name for name in NOT_YET if name not in COUNTED or COUNTED[name][0] <= allowed(COUNTED[name][1])]
+    assert not done, f"within the limit by now, take them out: {done}"
+    fewer = {name: COUNTED[name][0] for name, most in NOT_YET.items() if COUNTED[name][0] < most}
+    assert not fewer, f"write the new numbers down: {fewer}"
+
+
+def test_a_pronoun_in_code_is_no_prose(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("A worker `nobody` claims.\n\n```text\nwho\n```\n<!-- nobody -->\nNobody writes.\n")
+    module = tmp_path / "module.py"
+    module.write_text('"""Somebody asks."""\nwho = "nobody"  # whoever reads\n')
+    assert PRONOUN.findall(prose_of_page(page)) == ["Nobody"]
+    assert PRONOUN.findall(prose_of_module(module)) == ["Somebody", "whoever"]
