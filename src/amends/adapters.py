@@ -1,6 +1,6 @@
 """Where the calls of a process queue: a lane for every participant that has a route, and one for each saga's own work.
 
-Which transport a route is opened as is chosen by whoever makes them (`amends.orchestrator`).
+Which transport a route is opened as is chosen by their maker (`amends.orchestrator`).
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -90,7 +90,7 @@ class Lanes:
         return [standing(each, self._where.get(each.participant, "")) for each in self._lanes.values()]
 
     def at_work(self) -> dict[str, Future[Came]]:
-        """Work of calls that is done in this process, by key; also where nobody waits for its answer any more."""
+        """Work of calls that is done in this process, by key; also where its answer is not waited for any more."""
         return {key: job for each in self._working for key, job in each.at_work.items()}
 
     async def close(self) -> None:

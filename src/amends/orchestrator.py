@@ -82,7 +82,7 @@ def open_log(url: str, *, lease_seconds: float | None = None) -> TransactionLog:
 
 
 def open_reader(url: str) -> AbstractAsyncContextManager[LogReader]:
-    """A look into the log that a URL names, for as long as it is entered; who works on it isn't disturbed."""
+    """A look into the log that a URL names, for as long as it is entered; its workers aren't disturbed."""
     scheme, _, rest = url.partition(":")
     path = rest.removeprefix("///")
     if scheme in {"postgresql", "postgres"}:
@@ -153,7 +153,7 @@ def _way(route: Route) -> Transport:
                 msg = f"{route.participant}: no way to {shown_url(where)}. {known}"
                 raise NoRoute(msg)
     if hasattr(where, "send"):
-        return cast("Transport", where)  # opened by whoever made it, as a workshop does
+        return cast("Transport", where)  # opened by its maker, as a workshop does
     if hasattr(where, "handle"):
         from amends.transports.in_process import ServiceTransport
 
@@ -254,10 +254,10 @@ class Orchestrator:
         """`settings` is the path of an `amends.toml`, whose log, participants and engine hold where nothing is said
         here; without one `log` is `memory:`.
 
-        `leave` names sagas whose live runs this process may leave to nobody. Where the log has live runs of a saga, or
-        of a version, that neither this process nor another live worker has loaded, entering is `DefinitionInvalid`
-        unless the saga is named here. (A log on PostgreSQL may serve other deployments too: live runs of sagas of which
-        this process has no version are only logged there.)
+        `leave` names sagas whose live runs this process may leave without a worker. Where the log has live runs of a
+        saga, or of a version, that neither this process nor another live worker has loaded, entering is
+        `DefinitionInvalid` unless the saga is named here. (A log on PostgreSQL may serve other deployments too: live
+        runs of sagas of which this process has no version are only logged there.)
 
         `clock`, `timers`, `poll_seconds` and `around` (put around every way to a participant) are for tests.
         """

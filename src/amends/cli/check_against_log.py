@@ -40,7 +40,7 @@ class Needed:
 class DeployFindings:
     """What a log says to sagas that are about to be deployed. `refusals`: versions whose graph is another there.
     `strange`: live runs of sagas of which no version is given, by whether a worker of another deployment has their
-    graph; without those that may be left to nobody.
+    graph; without those that may be left without a worker.
     """
 
     runs: "Mapping[SagaKey, int]"
@@ -51,7 +51,7 @@ class DeployFindings:
 
     @property
     def is_fine(self) -> bool:
-        """Nothing live would be left to nobody, were this all there is. Workers that have the old graph now don't
+        """No live run would be left without a worker, were this all there is. Workers that have the old graph now don't
         count: before a deploy they are those that it is going to replace.
         """
         return not self.refusals and not self.needed and all(loaded for _, loaded in self.strange.values())
@@ -60,7 +60,7 @@ class DeployFindings:
 async def findings(
     log: "LogReader", definitions: "Sequence[Definition]", leave: "Collection[str]" = ()
 ) -> DeployFindings:
-    """Hold definitions against a log. `leave`: sagas whose live runs may be left to nobody."""
+    """Hold definitions against a log. `leave`: sagas whose live runs may be left without a worker."""
     from amends.core.saga.graph_diff import differences
     from amends.core.saga.readable import unfit_types
     from amends.engine.loaded_graphs import another_graph_text, loaded_by_workers, needed, unreadable_text

@@ -1,4 +1,4 @@
-"""Errors of whoever types a command."""
+"""Errors in how a command was typed."""
 
 from amends.core.words.errors import AmendsError
 

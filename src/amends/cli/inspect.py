@@ -223,7 +223,7 @@ async def history_of(source: Source, run: str) -> "FactHistory":
 
 
 async def participants_of(source: Source) -> "list[ParticipantView]":
-    """How things stand with who is called; nothing where only a log is known."""
+    """State of the called participants; nothing where only a log is known."""
     from amends.server.participants import ParticipantsView
 
     return (await get(source, "/v1/participants", ParticipantsView)).participants
@@ -325,7 +325,7 @@ def _waiting(found: "list[Listed]", participant: str, around: "Around") -> "list
 
 
 async def _without_code(source: Source, found: "list[Listed]") -> "list[Listed]":
-    """Runs of sagas, versions or graphs of them that neither who is asked nor any live worker has loaded."""
+    """Runs of sagas, versions or graphs of them that neither the asked server nor any live worker has loaded."""
     loaded = await _loaded(source)
     if loaded is None:
         msg = "whether a run can be claimed depends on the code that workers have: --server URL, or --load MODULE."
@@ -334,8 +334,8 @@ async def _without_code(source: Source, found: "list[Listed]") -> "list[Listed]"
 
 
 async def _loaded(source: Source) -> set[tuple[str, str]] | None:
-    """Titles and digests of what who is asked and all live workers have loaded. `None` if that isn't known: what the
-    one process has that works on a file isn't in the file.
+    """Titles and digests of what the asked server and all live workers have loaded. `None` if that isn't known: what
+    the one process has that works on a file isn't in the file.
     """
     from amends.server.sagas import SagasView
     from amends.views.run import WorkersView

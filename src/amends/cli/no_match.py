@@ -1,4 +1,4 @@
-"""Why no run was found: a name that nobody here knows is more often a slip of the finger than a saga without runs."""
+"""Why no run was found: an unknown name is more often a typo than a saga without runs."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from amends.views.run_filter import Where
 
 NAMES_MAX: Final = 12
-"""Names that are listed; who has more sagas than that knows where to find them."""
+"""Names that are listed; a longer list would help less."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What there is: versions and steps by saga, who is called, names of tags. `whole`: every run was looked at."""
+    """What there is: versions and steps by saga, participants, names of tags. `whole`: every run was looked at."""
 
     versions: Mapping[str, Collection[int]]
     steps: Mapping[str, Collection[str]]
@@ -84,7 +84,7 @@ async def _reason(source: Source, reason: str) -> str:
 
 
 async def _known(source: Source, saga: str | None) -> _Known:
-    """By what is loaded and by the newest runs: a log has runs of sagas that nobody loads any more."""
+    """By what is loaded and by the newest runs: a log has runs of sagas that are not loaded any more."""
     import msgspec
 
     from amends.cli.texts.story import units

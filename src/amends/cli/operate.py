@@ -1,5 +1,5 @@
 """What a person does to runs: the verbs, one run or many, for real or as a dry run. Whatever is done is in the log with
-who and why.
+the actor and the reason.
 """
 
 import asyncio
@@ -39,9 +39,11 @@ Where = Annotated[
 Reason = Annotated[str | None, typer.Option(help="Why. It stays in the log; only --dry-run needs none.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would follow, and do nothing.")]
 Expected = Annotated[
-    int | None, typer.Option(min=0, help="With --where: so many runs, as --dry-run said; then nobody is asked.")
+    int | None, typer.Option(min=0, help="With --where: the number of runs that --dry-run reported; skips the prompt.")
 ]
-By = Annotated[str | None, typer.Option(help="Who you are, where the server can't know. Default: your user name.")]
+By = Annotated[
+    str | None, typer.Option(help="Your name for the audit log, if the server can't know it. Default: your user name.")
+]
 Step = Annotated[str | None, typer.Option(metavar="STEP[/ITEM]", help="Only this step, or this call of it.")]
 NeededStep = Annotated[str | None, typer.Option(metavar="STEP[/ITEM]", help="The step, or one call of it.")]
 
@@ -259,7 +261,7 @@ async def _one(source: Source, asked: TypedVerb, run: str) -> None:
         say([f"Follow: amends show {run} --watch"])
 
 
-async def _post_verb(source: Source, asked: TypedVerb, run: str, *, dry_run: bool) -> Any:  # noqa: ANN401 - decoded by who asks
+async def _post_verb(source: Source, asked: TypedVerb, run: str, *, dry_run: bool) -> Any:  # noqa: ANN401 - decoded by the caller
     name, item = _unit(asked.step)
     body = {**asked.body, "item": item} if item is not None else asked.body
     return await post(source, _place(run, name, asked.verb), body, {"dry_run": "true"} if dry_run else {})
@@ -281,7 +283,7 @@ async def _many_by_server(source: Source, asked: TypedVerb) -> None:
 
 
 async def _many_by_one(source: Source, asked: TypedVerb) -> None:
-    """Run by run, for verbs that a server takes for one run only. Whoever is refused says so; others go on."""
+    """Run by run, for verbs that a server takes for one run only. A refusal is printed; the others go on."""
     import msgspec
 
     from amends.cli.texts.steering import bulk_lines

@@ -26,7 +26,7 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
         together = {name: _together(group, named) for name, group in groups.items()}
         command(*given, **named, **together)
 
-    spread_out.__signature__ = signature(command).replace(parameters=options)  # type: ignore[attr-defined] # read by whoever asks for the signature of a function
+    spread_out.__signature__ = signature(command).replace(parameters=options)  # type: ignore[attr-defined] # read by `inspect.signature`
     spread_out.__annotations__ = {each.name: each.annotation for each in options}
     return spread_out
 

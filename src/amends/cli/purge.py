@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from amends.ports.log import TransactionLog
 
 SLICE: Final = 1_000
-"""Runs forgotten at a time, so that nobody else waits for long."""
+"""Runs forgotten at a time, so that other statements don't wait for long."""
 
 ENDED: Final = ("completed", "compensated", "abandoned")
 UNITS: Final = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}

@@ -32,7 +32,7 @@ Barrier = Annotated[
 
 @schema.command()
 def show(*, log: AnyLog = None, barrier: Barrier = None, json: Json = False) -> None:
-    """Print the statements, for whoever applies them by other means."""
+    """Print the statements, to apply them by other means."""
     if barrier is not None:
         _show_barrier(barrier, json=json)
         return

@@ -103,7 +103,7 @@ def _shown(value: object) -> str:
 
 
 def _teller(schedules: int) -> "Callable[[SimulationReport], None]":
-    """Tells a terminal how far it is; nobody else wants to know."""
+    """Tells a terminal how far it is, and only a terminal."""
     if not sys.stderr.isatty():
         return lambda _: None
 

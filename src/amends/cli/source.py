@@ -59,7 +59,7 @@ Load = Annotated[
 ]
 
 TOKEN: Final = "AMENDS_TOKEN"  # noqa: S105 - the name of a variable
-"""A token on a command line would be seen by everybody on the machine, so it comes by the environment."""
+"""A token on a command line would be seen by every user of the machine, so it comes by the environment."""
 
 
 class Source(Protocol):
@@ -172,7 +172,7 @@ async def post(
 
 
 def checked(said: ServerResponse) -> ServerResponse:
-    """The answer; a request that isn't one is the mistake of whoever typed it."""
+    """The answer; a request that isn't one is a mistake in what was typed."""
     try:
         return succeeded(said)
     except Refused as error:

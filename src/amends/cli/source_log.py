@@ -34,7 +34,7 @@ class Purpose(Enum):
     """What a log is opened for."""
 
     LOOK = "look"
-    """Read it, also while somebody works on it."""
+    """Read it, also while a server works on it."""
 
     ACT = "act"
     """Write what a person asks into it; one process at a time on SQLite."""
@@ -96,7 +96,7 @@ def settings_here() -> "Settings":
 
 def log_meant(given: str | None) -> str:
     """The log that a command works on: the one that is named, else that of the settings. A SQLite file must be there:
-    who names the wrong one wants to hear of it, and not to have an empty one.
+    a wrong name must be reported, not make an empty log.
     """
     from amends.config.values import BadSetting, looked_up
 

@@ -1,4 +1,4 @@
-"""`amends token new`: a token for whoever calls the server, printed once."""
+"""`amends token new`: a token for a caller of the server, printed once."""
 
 import re
 import secrets

@@ -1,4 +1,4 @@
-"""`amends workers`: who drives the runs of a log, and who is gone and still has some."""
+"""`amends workers`: the workers that drive the runs of a log, and those that are gone and still have some."""
 
 import asyncio
 from collections.abc import Sequence

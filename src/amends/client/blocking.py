@@ -1,6 +1,6 @@
 """`Client`: runs over HTTP, for code that can't await: Flask, Django views, Celery tasks, scripts.
 
-Connections are made when they are needed and kept for whoever asks next, so a client may be made at import, shared by
+Connections are made when they are needed and kept for the next request, so a client may be made at import, shared by
 threads, and carried into processes that are forked.
 """
 
@@ -53,7 +53,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Let go of the connections that nobody uses; used again, the client opens others."""
+        """Let go of the connections that are idle; used again, the client opens others."""
         with self._lock:
             idle, self._idle = self._idle, []
         for each in idle:
@@ -139,7 +139,7 @@ class Client:
                 if not tries:
                     raise self._address.unanswered(error) from error
                 continue
-            except BaseException:  # a signal in the middle of an answer: who asked next would read its rest
+            except BaseException:  # a signal in the middle of an answer: the next request would read its rest
                 connection.close()
                 raise
             with self._lock:
@@ -147,7 +147,7 @@ class Client:
             return said
 
     def _connected(self, ask: Ask) -> http.client.HTTPConnection:
-        """A connection nobody else uses; a new one for what must not be sent twice, since one that was kept may be
+        """A connection in exclusive use; a new one for what must not be sent twice, since one that was kept may be
         dead.
         """
         kept = self._kept() if ask.again is Again.FINE else None

@@ -1,7 +1,8 @@
 """Where settings come from: flags win over `AMENDS_*` variables, these over `amends.toml`, which wins over defaults.
 
-All three are laid over one another as plain values, path by path (`server.listen`), and converted once. Who set a value
-is remembered by its path, so that every error names the place to mend, and `amends config` can say where each is from.
+All three are laid over one another as plain values, path by path (`server.listen`), and converted once. The origin of a
+value is remembered by its path, so that every error names the place to mend, and `amends config` can say where each is
+from.
 """
 
 import os
@@ -142,7 +143,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _check_keys(raw: Mapping[str, Any], section: type[Section], above: str, where: str) -> None:
-    """Refuse keys that no section has: a setting with a slip in its name would do nothing, and nobody would know."""
+    """Refuse keys that no section has: a setting with a slip in its name would do nothing, unnoticed."""
     types = {each.encode_name: each.type for each in msgspec.structs.fields(section)}
     for name, value in raw.items():
         path = f"{above}{name}"

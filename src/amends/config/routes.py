@@ -95,7 +95,7 @@ def _circuit(given: CircuitSettings | None) -> CircuitLimits:
 
 
 class Authorized(SecretHeaders):
-    """Headers with the one that says who we are."""
+    """Headers with the one that authenticates us."""
 
     def __init__(self, given: Mapping[str, Secret], auth: AuthSettings | None) -> None:
         self._auth = auth

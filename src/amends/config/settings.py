@@ -94,7 +94,7 @@ class ServerSettings(Section, frozen=True):
 
 
 class TokenSettings(Section, frozen=True):
-    """`[[tokens]]`: who may ask. `amends token new` makes one."""
+    """`[[tokens]]`: callers that may ask. `amends token new` makes one."""
 
     name: str
     """Stands in the log of whatever is done with it."""
@@ -103,7 +103,7 @@ class TokenSettings(Section, frozen=True):
     """What it may do: look; start, cancel and answer; everything."""
 
     hash: str
-    """`sha256:` and the token's hash; the token itself is kept by whoever uses it."""
+    """`sha256:` and the token's hash; the token itself is kept by its user."""
 
     sagas: tuple[str, ...] = ()
     """Only runs of these sagas; of all where none is named."""
@@ -152,7 +152,7 @@ class ClientTlsSettings(Section, frozen=True):
 
 
 class AuthSettings(Section, frozen=True):
-    """How we say who we are."""
+    """Authentication sent to the participant."""
 
     bearer: Secret | None = None
     """Sent as `Authorization: Bearer ...`."""
@@ -171,7 +171,7 @@ class ParticipantSettings(Section, frozen=True):
     """Sent with every call; read again on SIGHUP, never in the log, in errors or in `show`."""
 
     auth: AuthSettings | None = None
-    """How we say who we are."""
+    """Authentication sent to the participant."""
 
     tls: ClientTlsSettings | None = None
     """Certificates, also towards us."""
@@ -209,14 +209,16 @@ class EngineSettings(Section, frozen=True):
     """Runs in memory; more wait in the log."""
 
     poll: Seconds = Seconds(1)
-    """How often the log is asked for runs that need somebody."""
+    """How often the log is asked for runs that need a worker."""
 
     lease: LeaseDuration | None = None
     """How long this process may be silent before others take its runs, on PostgreSQL: 15 s unless set here or in the
     log's URL (`?lease_seconds=5`), which wins. All workers of a log should say the same."""
 
     leave: tuple[str, ...] = ()
-    """Sagas whose live runs may be left to nobody: the process starts though it lacks them, and they stand still."""
+    """Sagas whose live runs may be left without a worker: the process starts although it lacks them, and they don't go
+    on.
+    """
 
 
 class PrivacySettings(Section, frozen=True):
@@ -237,7 +239,7 @@ class PrivacySettings(Section, frozen=True):
 
 
 class WebhookSettings(Section, frozen=True):
-    """`[[webhooks]]`: who is told of what, by a signed POST."""
+    """`[[webhooks]]`: receivers of signed POSTs, and what they are told of."""
 
     url: str
     """Where it is posted."""

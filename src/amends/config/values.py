@@ -128,7 +128,7 @@ class Size(int):
 
 
 class Secret(str):
-    """Text that nobody is shown: with references to where the secret is, or, where it must be, the secret itself."""
+    """Text that is never shown: with references to where the secret is, or, where it must be, the secret itself."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""What settings say of who is told: webhooks with their secrets looked up, and where alerts point to."""
+"""Receivers that the settings name: webhooks with their secrets looked up, and where alerts point to."""
 
 from amends.config.settings import Settings
 from amends.config.values import BadSetting
@@ -9,7 +9,9 @@ from amends.observers.signing import BadSecret, key_of
 
 
 def webhooks_of(settings: Settings) -> list[Webhook]:
-    """Who is told of what; `BadSetting` where a secret can't be looked up or used, or an address isn't one."""
+    """The receivers and what they are told of; `BadSetting` where a secret can't be looked up or used, or an address
+    isn't one.
+    """
     found: list[Webhook] = []
     for number, each in enumerate(settings.webhooks):
         try:

@@ -90,7 +90,7 @@ class Driven:
 
     @property
     def is_current(self) -> bool:
-        """`record` is how the run stands: nobody else can have written since."""
+        """`record` is how the run stands: no other process can have written since."""
         return not self.dropped or self.record.ended is not None
 
     @property

@@ -123,15 +123,15 @@ class Calls:
                 self._give_up(ready, ready.task)
 
     def stop(self, driven: Driven) -> None:
-        """End the calls that are under way; nobody waits for their answers any more."""
+        """End the calls that are under way; their answers are not waited for any more."""
         for ready in driven.calls.values():
             if ready.task is not None:
                 ready.gone = True
                 ready.task.cancel()
 
     def _give_up(self, ready: Ready, task: asyncio.Task[None]) -> None:
-        """A call of a run that was lost. Who has the run now sends it again and hears the answer, unless it may be sent
-        only once: then nobody else can, and it is let come back.
+        """A call of a run that was lost. Its new owner sends it again and hears the answer, unless it may be sent
+        only once: then it is allowed to finish here.
         """
         if not ready.begun or ready.send.guard is not Guard.ONCE or self._closing:
             task.cancel()

@@ -1,9 +1,9 @@
 """Whether a participant is called at all: after many failures in a row nothing is sent to it, but for a trial now and
 then.
 
-A run whose call is held waits; it isn't stuck, and it uses up no attempt: an outage is nobody's no. The trial is a
+A run whose call is held waits; it isn't stuck, and it uses up no attempt: an outage is no rejection. The trial is a
 call that is owed anyway, sent like any other (same key, same bytes, its end is logged); if it fails it uses up no
-attempt either, since it was us who chose that run to go and see.
+attempt either, since the engine chose that run for the trial.
 
 Pure: it is told what happened and when, and says whether calls may leave. The lane holds them, the worker has the
 timer.
@@ -17,7 +17,7 @@ from amends.core.words.retry import micros
 
 
 def is_outage(outcome: Outcome) -> bool:
-    """Whether a call ended as calls to somebody who is down end."""
+    """Whether a call ended as calls to a participant that is down end."""
     return isinstance(outcome, Unknown) and outcome.cause in OUTAGES
 
 
@@ -47,7 +47,7 @@ class Circuit:
         return self.limits.probe_every.total_seconds()
 
     def failed(self, at: int, detail: str) -> bool:
-        """A call ended without finding anybody; whether that opened the circuit."""
+        """A call ended without an answer; whether that opened the circuit."""
         self.detail = detail
         if self.is_open:
             return False
@@ -58,7 +58,7 @@ class Circuit:
         return True
 
     def answered(self) -> bool:
-        """Somebody is there, whatever was said; whether that closed the circuit."""
+        """The participant answered, whatever it said; whether that closed the circuit."""
         if self._failures:
             self._failures.clear()
         if self.since is None:

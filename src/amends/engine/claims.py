@@ -1,7 +1,7 @@
-"""Taking over runs that need somebody.
+"""Taking over runs that need a worker.
 
-At the start, when they are due, when slots get free, when somebody says so, and every now and then. Forever, never only
-at start-up: what is heard is for speed, the truth is what is found by looking.
+At the start, when they are due, when slots get free, when a notification says so, and every now and then. Forever,
+never only at start-up: what is heard is for speed, the truth is what is found by looking.
 
 A run that was taken over before, from an owner that was gone, may be what its owners die of. Such suspects are claimed
 one at a time, so that one of them doesn't take the others along; and one that was taken over five times in a row is
@@ -95,7 +95,7 @@ class Claims:
             await asyncio.gather(self._task, return_exceptions=True)
 
     def visited(self) -> None:
-        """A visitor wrote: somebody must look, perhaps this worker, which may have claimed the run in between."""
+        """A visitor wrote: a worker must look, perhaps this one, which may have claimed the run in between."""
         self._visited = True
         self._look.set()
 
@@ -105,7 +105,7 @@ class Claims:
         self._look.set()
 
     def look(self) -> None:
-        """Something needs somebody now."""
+        """A run needs a worker now."""
         self._look.set()
 
     def moved(self, run: str) -> None:
@@ -118,7 +118,7 @@ class Claims:
     def freed(self) -> None:
         """A slot got free; look, if more is waiting than the slots could hold.
 
-        Who hardly polls also has to look when the run that left may be due before the next poll.
+        A worker that hardly polls also has to look when the run that left may be due before the next poll.
         """
         if self._suspect is not None and self._suspect[0] not in self._worker.runs:
             self.moved(self._suspect[0])

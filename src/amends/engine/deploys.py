@@ -53,7 +53,7 @@ async def define_all(log: TransactionLog, definitions: Mapping[SagaKey, Definiti
 async def ensure_drivable(
     log: TransactionLog, definitions: Collection[SagaKey], leave: Collection[str], *, timers: Timers
 ) -> None:
-    """Refuse to start where that would leave live runs to nobody, unless their saga is in `leave`.
+    """Refuse to start where that would leave live runs without a worker, unless their saga is in `leave`.
 
     Where there can be other workers they are given a moment: those that start together must see each other.
     """

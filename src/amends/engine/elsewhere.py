@@ -1,6 +1,6 @@
-"""Hearing of runs that other processes drive, for whoever waits for them here.
+"""Poll the log for runs that other processes drive, for callers that wait here.
 
-Nobody tells: their rows are looked at, all in one question, as long as somebody waits.
+There is no notification: one query reads all their rows, as long as a caller waits.
 """
 
 import asyncio
@@ -60,5 +60,5 @@ class Elsewhere:
                             await self._settled(run)
             except LogUnavailable as error:
                 _LOGGER.info("runs of other processes can't be looked at: %s", error)
-            except Exception:  # a bug here must not leave everybody waiting
+            except Exception:  # a bug here must not leave all callers waiting
                 _LOGGER.exception("runs of other processes can't be looked at")

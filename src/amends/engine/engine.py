@@ -1,6 +1,6 @@
 """The engine behind every orchestrator: runs are started, driven, asked for, and steered by people.
 
-It is given ports only (log, transports, codecs, clock); which ones is decided by whoever composes it.
+It is given ports only (log, transports, codecs, clock); the composition root decides which ones.
 """
 
 import asyncio
@@ -66,7 +66,7 @@ GRACE_SECONDS: Final = 10.0
 
 
 UNCLEAR_SECONDS: Final = 5.0
-"""How long somebody waits to learn whether what he asked for was written, while the log can't be asked."""
+"""How long a caller waits to learn whether its request was written, while the log can't be asked."""
 
 _LOGGER = logging.getLogger("amends.engine")
 
@@ -218,7 +218,7 @@ class Engine:
                 self.audience.fail(run, AmendsError(f"{run}: the engine was closed before the run ended"))
 
     def _outlast(self, work: Mapping[str, Work]) -> None:
-        """Code of steps can't be stopped: nobody hears how it ends, and no other process may repeat it before."""
+        """Code of steps can't be stopped: its end is not heard of, and no other process may repeat it before."""
         if not work:
             return
         self.outlasted = sorted(work)
@@ -236,7 +236,7 @@ class Engine:
         """Why this process can't drive runs just now, though it will again by itself; `None` if it can."""
         if self._lease is not None and not self._lease.may_send():
             return self._lease.trouble or "the lease isn't confirmed: nothing is sent until it is"
-        # What was refused and given back isn't for ever: who says that he isn't ready is brought nothing new to write.
+        # What was refused and given back isn't for ever: a process that isn't ready is given nothing new to write.
         return self._writer.trouble if self._lease is not None or self._writer.runs else None
 
     @property
@@ -289,7 +289,7 @@ class Engine:
         decision = decider.start(definition, c.StartRun(at, epoch, run, body, deadline, by))
         owing = owed(definition, decision.record, at, epoch)
         idle = decision.record.ended is not None and not owing.sends
-        rests = idle or waits_in_the_log(owing, at)  # nobody need have it: to let go of it would cost another commit
+        rests = idle or waits_in_the_log(owing, at)  # starts unowned: to let go of it would cost another commit
         entry = Start(
             run=run,
             saga=definition.saga,
@@ -333,7 +333,7 @@ class Engine:
         return sha256(definition.saga.encode() + b"\0" + self._canonical(body)).digest()
 
     async def _write(self, entry: Start | Append, follow: Callable[[Written | LogUnavailable], None]) -> Written:
-        """The verdict; `follow` is called with it too, also when nobody waits for it any more."""
+        """The verdict; `follow` is called with it too, also when no caller waits for it any more."""
         answer: asyncio.Future[Written] = asyncio.get_running_loop().create_future()
 
         def give_up(reason: LogUnclear) -> None:
@@ -370,7 +370,8 @@ class Engine:
         return Started(run, self.definition_of(row), is_new=False, driven=driven)
 
     async def _take_up(self, row: StoredRun) -> None:
-        """A run that nobody here drives, though it may be ours: the log took its start, and the answer got lost.
+        """A run that this process doesn't drive, though it may be ours: the log took its start, and the answer got
+        lost.
 
         If it is ours, it is let go of and claimed like any other; if it isn't, the log refuses to let it go.
         """
@@ -452,11 +453,11 @@ class Engine:
         self.audience.tell(definition, record)
 
     def _watched_elsewhere(self) -> list[str]:
-        """The runs that somebody waits for and this process doesn't drive."""
+        """The runs that callers wait for and this process doesn't drive."""
         return [run for run in self.audience.awaited if run not in self.worker.runs]
 
     async def _hear_of(self, run: str) -> None:
-        """A run that another process drives is settled, by its row: whoever waits for it is told."""
+        """A run that another process drives is settled, by its row: callers that wait for it are told."""
         try:
             _, definition, record = await self.read(run)
         except AmendsError as error:

@@ -1,13 +1,13 @@
 """Group commit: everything that waited while the last commit was in flight goes into the next one.
 
-One batch is in flight at a time. Whoever put an entry in is called back once its verdict is durable; nothing of a run
-leaves before. Where the log is another process, the two take turns: the next batch leaves before those of the last one
-are called back, so that one is written while the next is being decided.
+One batch is in flight at a time. The caller that put an entry in is called back once its verdict is durable; nothing of
+a run leaves before. Where the log is another process, the two take turns: the next batch leaves before those of the
+last one are called back, so that one is written while the next is being decided.
 
 While the log can't be written, appends wait and are sent again as they are (same `append_id`, so an unclear commit is
-settled by the log itself), and starts are given back: nobody was told yet that they happened. But a start of which it
-isn't known whether it was written waits as well, until that is known: it may be there, ours, and then somebody must
-drive it. An entry whose row somebody else holds on to waits by itself; the others go on.
+settled by the log itself), and starts are given back: no caller was told yet that they happened. But a start of which
+it isn't known whether it was written waits as well, until that is known: it may be there, ours, and then a worker must
+drive it. An entry whose row another session holds on to waits by itself; the others go on.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ BATCH_BYTES_MAX: Final = 8 * 2**20
 """Of bodies in one batch, but for its last entry's: a batch that takes the log too long is given up, each time."""
 
 HELD_SECONDS: Final = 1.0
-"""How long an entry waits whose row somebody holds on to."""
+"""How long an entry waits whose row another session holds on to."""
 
 HALVED_MIN: Final = 24
 """From so many on, a first batch for a log elsewhere is half of what waits: the other half leaves when it is back. Else
@@ -60,7 +60,7 @@ class GroupCommit:
         self._closing = False
         self._over: LogUnavailable | None = None
         self._in_flight: list[Entry] = []
-        self._durable: deque[tuple[list[Entry], Sequence[Written]]] = deque()  # and nobody was told yet
+        self._durable: deque[tuple[list[Entry], Sequence[Written]]] = deque()  # and no caller was told yet
         self.trouble: str | None = None
         """Why the last batch couldn't be written; `None` once one could."""
         self._backoff = BACKOFF_FIRST_SECONDS
@@ -85,7 +85,7 @@ class GroupCommit:
         self._task = asyncio.create_task(self._run(), name="amends-writer")
 
     async def close(self) -> None:
-        """Write what waits, then stop. What can't be written now is dropped: nobody was told that it is durable."""
+        """Write what waits, then stop. What can't be written now is dropped: no caller was told that it is durable."""
         self._closing = True
         self._try_held()
         self._wake()
@@ -96,7 +96,7 @@ class GroupCommit:
     def put(self, entry: Start | Append, done: Done) -> None:
         """Write this with the next batch, and call `done` with the verdict.
 
-        Where nobody owns what is written (a start, a visit), `done` hears of `LogUnclear` first, for whoever waits.
+        Where no worker owns what is written (a start, a visit), `done` is told of `LogUnclear` first, for its caller.
         """
         if self._over is not None:
             asyncio.get_running_loop().call_soon(self._tell, done, self._over)
@@ -230,10 +230,10 @@ class GroupCommit:
             self._tell(done, verdict)
 
     def _put_off(self, entry: Start | Append, done: Done) -> None:
-        """An owner waits for whoever holds on to the row. Others are told, unless theirs may be written already."""
+        """Row locked by another session: owners' appends wait; others fail, unless they may be written already."""
         is_owners = isinstance(entry, Append) and entry.epoch is not None
         if self._closing or not (is_owners or entry.append_id in self._unclear):
-            text = f"{entry.run}: somebody else holds on to its row in the log. Nothing was written; ask again later."
+            text = f"{entry.run}: another session holds on to its row in the log. Nothing was written; ask again later."
             self._tell(done, LogUnavailable(text))
             return
         self._held.append((entry, done))

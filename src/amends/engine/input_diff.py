@@ -1,4 +1,4 @@
-"""Where two inputs differ, for whoever starts a run under an id that is taken."""
+"""Where two inputs differ, for the caller that starts a run under an id that is taken."""
 
 import json
 from collections.abc import Iterator

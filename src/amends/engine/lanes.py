@@ -78,7 +78,7 @@ class Lane(Generic[W]):
         return following
 
     def trial(self) -> W | None:
-        """The call that may leave through the open circuit, to see whether anybody is there again."""
+        """The call that may leave through the open circuit, to see whether the participant answers again."""
         circuit = self.circuit
         if circuit is None or not circuit.is_open or circuit.trying or self.in_flight >= self.at_once:
             return None
@@ -125,7 +125,7 @@ class Lane(Generic[W]):
 @value
 class Standing:
     """How things stand with a participant. `where` is its address as it may be shown. `down_since` (microseconds UTC)
-    is set while its circuit is open, `detail` says how its last call that found nobody went, `probe_seconds` how often
+    is set while its circuit is open, `detail` says how its last call without an answer went, `probe_seconds` how often
     it is tried meanwhile.
     """
 

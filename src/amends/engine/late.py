@@ -1,9 +1,9 @@
 """Answers that come back to a process that has lost their run: offered to the log as a visitor's.
 
-Whoever has the run now sends the same keys, and hears from a barrier what it said before. What was sent once and can't
-be sent again is heard by nobody else: without its answer a person would have to find out. Only what is definite is
-offered, a yes or a no; that an answer didn't come says nothing, for the owner waits for its own. What the core makes
-of it is the core's: most often nothing, since the owner knows by then.
+The worker that has the run now sends the same keys, and hears from a barrier what it said before. What was sent once
+and can't be sent again is heard by no other worker: without its answer an operator would have to find out. Only what is
+definite is offered, a yes or a no; that an answer didn't come says nothing, for the owner waits for its own. What the
+core makes of it is the core's: most often nothing, since the owner knows by then.
 """
 
 import asyncio

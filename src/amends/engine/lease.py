@@ -1,7 +1,7 @@
 """Keeping this process's lease, and stopping where it can't be kept.
 
-The heartbeat comes from the event loop that does the work: a loop that hangs must lose its lease. Whoever let it run
-out may be declared gone by the others, for good; told so, this process drops every run and begins as a new worker.
+The heartbeat comes from the event loop that does the work: a loop that hangs must lose its lease. A worker that let it
+run out may be declared gone by the others, for good; told so, this process drops every run and begins as a new worker.
 
 Until it is told, the send gate bounds what it may do: nothing leaves unless the last heartbeat that was confirmed began
 less than the lease, minus a margin, ago, on a clock that goes on while the machine sleeps or the process is stopped. A
@@ -116,7 +116,7 @@ class LeaseKeeper:
                 async with timeout(self._timers, seconds):
                     await self._lease.look()
             except Exception as error:  # noqa: BLE001 - whatever it was, the heartbeat that follows must not fail for it
-                _LOGGER.info("it can't be seen who is gone: %s", error)
+                _LOGGER.info("expired leases can't be looked for: %s", error)
                 await pause(self._timers, max(0.0, until - self._elapsed()))
 
     def _warn(self, reason: str) -> None:

@@ -79,7 +79,7 @@ def bare_record(run: StoredRun) -> RunRecord:
 
 
 def asked_for(run: StoredRun, codec: EventCodec) -> list[CallKey]:
-    """Calls that people asked for since an owner last wrote: whoever drives the run next makes them at once."""
+    """Calls that people asked for since an owner last wrote: the next worker that drives the run makes them at once."""
     asked: list[CallKey] = []
     for version in range(len(run.events), 0, -1):
         each = run.events[version - 1]

@@ -1,4 +1,4 @@
-"""Who can drive what: the graphs that live runs need, against those that live workers have loaded."""
+"""Compare the graphs that live runs need with the graphs that live workers have loaded."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -58,12 +58,12 @@ def missing_text(missing: Mapping[SagaKey, int], ours: Collection[str]) -> Seque
 
 
 def leave_text(saga: str) -> str:
-    """How a person says that live runs of a saga may be left to nobody."""
+    """How an operator says that live runs of a saga may be left without a worker."""
     return f'amends serve --leave {saga}, or Orchestrator(..., leave=["{saga}"])'
 
 
 def left_text(key: SagaKey, count: int) -> str:
-    """What is logged of live runs that nobody drives."""
+    """What is logged of live runs that no worker drives."""
     return (
         f"{runs(count)} {key.name} v{key.version}, which neither this process nor another live worker has loaded: "
         "they stand still until one does. See amends ls --unclaimable."

@@ -42,7 +42,7 @@ class Projector:
         self._names = lru_cache(_TEXTS_KEPT)(codec.plain)
 
     def row(self, definition: Definition, record: RunRecord, due_at: int | None) -> RunRow:
-        """The row after the events folded into `record`; `due_at` is when the run needs somebody next."""
+        """The row after the events folded into `record`; `due_at` is when the run needs a worker next."""
         plan = self._plans.get(definition.digest) or self._plan(definition)
         known = record.steps
         steps = [

@@ -1,8 +1,9 @@
-"""Visits: what is asked or told of a run by somebody who may not own it. The log decides which of them comes first.
+"""Visits: what is asked or told of a run by a process that may not own it (a visitor). The log decides which of them
+comes first.
 
-A visit reads the run, decides on it and appends under the version it read; refused, because somebody wrote meanwhile,
-it reads and decides again. Whoever has the run in memory hears of it and reads what was written. A preview is the same
-without the append; a probe asks the participant and writes nothing.
+A visit reads the run, decides on it and appends under the version it read; refused, because another process wrote
+meanwhile, it reads and decides again. The process that has the run in memory is told and reads what was written. A
+preview is the same without the append; a probe asks the participant and writes nothing.
 """
 
 from collections.abc import Awaitable, Callable
@@ -36,7 +37,7 @@ from amends.ports.transport import Outgoing
 from amends.system.interrupts import contained
 
 VISITS_MAX: Final = 5
-"""How often a visit is decided anew when somebody else was quicker."""
+"""How often a visit is decided anew when another process was quicker."""
 
 Read = Callable[[str], Awaitable[tuple[StoredRun, Definition, RunRecord]]]
 Write = Callable[[Append, Callable[[Written | LogUnavailable], None]], Awaitable[Written]]
@@ -95,7 +96,7 @@ class Visits:
         self._projector = Projector(events)
 
     async def steer(self, run: str, verb: Ask, expected: int | None = None) -> RunRecord | None:
-        """Do what a person asks; `None` if somebody else wrote first. `Changed` if it isn't at the `expected` version
+        """Do what a person asks; `None` if another process wrote first. `Changed` if it isn't at the `expected` version
         (any more).
         """
         row, definition, record = await self._read(run)
@@ -286,7 +287,7 @@ def _kind(definition: Definition, item: ItemRecord) -> Kind:
 
 
 def _held(row: StoredRun, owing: Owed) -> frozenset[CallKey]:
-    """The calls of a run that nobody drives: its last owner let go of it before any of them left."""
+    """The calls of a run that no worker drives: its last owner let go of it before any of them left."""
     if row.owner is not None:
         return frozenset()
     return frozenset((each.step, each.item, each.phase) for each in owing.sends if not each.starts)

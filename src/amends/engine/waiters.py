@@ -1,4 +1,4 @@
-"""Who wants to hear of runs: those who wait until one is settled, those who follow every step of one, and observers of
+"""Subscriptions to runs: waiters for a result, followers of every step of one, and observers of
 all.
 """
 
@@ -14,7 +14,7 @@ Observer = Callable[[Definition, RunRecord], None]
 
 
 class Audience:
-    """Everybody who wants to hear, by run."""
+    """All subscriptions, by run."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, list[asyncio.Future[RunRecord]]] = {}
@@ -23,11 +23,11 @@ class Audience:
 
     @property
     def awaited(self) -> Iterable[str]:
-        """The runs that somebody waits for."""
+        """The runs that callers wait for."""
         return self._waiting.keys()
 
     def observe(self, observer: Observer) -> None:
-        """Have somebody told of every record that became durable here."""
+        """Have an observer told of every record that became durable here."""
         self._observers.append(observer)
 
     @contextmanager
@@ -43,15 +43,15 @@ class Audience:
                 del self._followers[run]
 
     def wait(self, run: str) -> "asyncio.Future[RunRecord]":
-        """The record once the run is settled. `leave` is to be called when nobody waits any more."""
+        """The record once the run is settled. `leave` is to be called when the caller stops waiting."""
         future: asyncio.Future[RunRecord] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(run, []).append(future)
         return future
 
     def leave(self, run: str, future: "asyncio.Future[RunRecord]") -> None:
-        """Whoever waited has heard, or given up."""
+        """The caller was told, or has given up."""
         if future.done() and not future.cancelled():
-            future.exception()  # heard of, also where nobody got to wait for it
+            future.exception()  # retrieved, also where no caller got to wait for it
         waiting = self._waiting.get(run)
         if waiting is not None and future in waiting:
             waiting.remove(future)
@@ -72,7 +72,7 @@ class Audience:
                     each.set_result(record)
 
     def fail(self, run: str, error: Exception) -> None:
-        """Whoever waits for this run won't hear how it ended."""
+        """Callers that wait for this run won't be told how it ended."""
         for each in self._waiting.get(run, ()):
             if not each.done():
                 each.set_exception(error)

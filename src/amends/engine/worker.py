@@ -117,7 +117,7 @@ class Worker:
 
     def adopt(self, definition: Definition, record: RunRecord, epoch: int, urged: Iterable[CallKey] = ()) -> None:
         """Drive a run that was claimed, from where its durable record stands. `urged`: calls that a person asked for
-        while nobody drove it.
+        while no worker drove it.
         """
         driven = self.runs[record.run] = Driven(definition, record, epoch)
         driven.urged.update(urged)
@@ -172,7 +172,7 @@ class Worker:
         self._start_release(driven, now if owing.sends else owing.wake)
 
     def forget(self) -> None:
-        """Let go of every run: they are others' by now. Who still asks something of one asks the log."""
+        """Let go of every run: they are others' by now. Callers that still wait for one ask the log."""
         for driven in list(self.runs.values()):
             self._lose(driven)
 
@@ -183,7 +183,7 @@ class Worker:
             self._start_reread(driven)
 
     def _lose(self, driven: Driven) -> None:
-        """The run is somebody else's by now: answers that nobody took in are offered to the log."""
+        """Another worker owns the run by now: answers that were not taken in are offered to the log."""
         answers = [each.command for each in (*driven.deciding, *driven.commands) if isinstance(each.command, c.Reply)]
         self._drop(driven)
         for reply in answers:
@@ -313,7 +313,7 @@ class Worker:
     def _let_go(self, driven: Driven) -> None:
         """The run waits in the log, or has ended.
 
-        What was asked of it meanwhile is asked of the log by whoever asked.
+        Callers that asked something of it meanwhile ask the log instead.
         """
         self._drop(driven)
 
@@ -444,7 +444,7 @@ class Worker:
             self._start_release(driven, wake if owing.wake is None else min(wake, owing.wake))
 
     def _call_early(self, participant: str) -> None:
-        """Somebody is there again: runs that wait for their next attempt because nobody was make it now."""
+        """A participant answers again: runs that wait for their next attempt at it make it now."""
         now = self._clock.now()
         for driven in list(self.runs.values()):
             if not (driven.appending or driven.commands or driven.dropped or self._closing):

@@ -143,7 +143,7 @@ class SqliteTransaction:
         return None if found is None else row_of(found)
 
     def read(self, run: str, step: str) -> Row | None:
-        return self.lock(run, step)  # whoever is in a transaction here is the only one
+        return self.lock(run, step)  # a transaction here is the only one
 
     def update(self, row: Row) -> None:
         self._cursor.execute(SQLITE.update, values_of(row))

@@ -86,7 +86,7 @@ POSTGRES: Final = _statements(
     as_number="cast(extract(epoch from max(through)) * 1000000 as bigint)",
     greatest="greatest",
     for_update="for update",
-    skip="for update skip locked",  # a row somebody is working on is about to be young again
+    skip="for update skip locked",  # a row in use is about to be young again
 )
 
 SQLITE_SCHEMA: Final = (

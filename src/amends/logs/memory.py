@@ -2,7 +2,7 @@
 
 A `MemoryStore` is what would be on disk, a `MemoryLog` is one worker on it. Opening declares every other worker gone,
 so a crash is told by opening a second `MemoryLog` on the same store; the first one may go on trying to write, as a
-process that hung for a while would, and its appends meet the same conditions as everybody's.
+process that hung for a while would, and its appends meet the same conditions as all others'.
 
 No method waits for anything, so each is atomic as it stands.
 """
@@ -354,12 +354,12 @@ def owned_by(
 
 
 def with_events(row: StoredRun, events: Iterable[StoredEvent]) -> StoredRun:
-    """The row as it is given to those who ask for the whole run."""
+    """The row as it is given to callers that ask for the whole run."""
     return owned_by(row, row.owner, row.epoch, row.due_at, row.claims, events=tuple(events))
 
 
 def due_after_visit(row: StoredRun, entry: Append) -> int | None:
-    """When a run needs somebody after a visitor wrote: now, unless it has ended and nobody has it in memory."""
+    """When a run needs a worker after a visitor wrote: now, unless it has ended and no worker has it in memory."""
     if row.owner is None and entry.row.ended_at is not None:
         return entry.row.due_at
     return min(at for at in (row.due_at, entry.row.due_at, entry.at) if at is not None)
@@ -371,7 +371,7 @@ def saga_of(row: StoredRun) -> SagaKey:
 
 
 def is_due(row: StoredRun, now: int) -> bool:
-    """Whether the run needs somebody by now."""
+    """Whether the run needs a worker by now."""
     return row.due_at is not None and row.due_at <= now
 
 

@@ -1,1 +1,1 @@
-"""Who is told of what happens to runs: people by alerts, programs by webhooks."""
+"""Notifications of what happens to runs: alerts for people, webhooks for programs."""

@@ -2,7 +2,7 @@
 
 Marks that come within a moment of each other are gathered. Later marks of a cause that is open already are counted, and
 told when the runs are ten times as many or when an hour is over. A cause is open while one of its runs is stuck by it.
-A participant that is down is told after a while of it, and again when it is back: nobody has to act, but somebody may
+A participant that is down is told after a while of it, and again when it is back: no operator has to act, but one may
 want to know. What is told goes to webhooks that ask for `alert`, and as one line of JSON to the logger `amends.alerts`.
 """
 
@@ -27,7 +27,7 @@ GATHER_SECONDS: Final = 2.0
 """How long after the first mark of a cause it is told: an outage of one service marks many runs at once."""
 
 DOWN_AFTER_SECONDS: Final = 120.0
-"""How long a participant is down before anybody hears of it."""
+"""How long a participant is down before an alert says so."""
 
 AGAIN_SECONDS: Final = 3_600.0
 """How long an open cause is told once. A run that was moved by another process leaves its cause unnoticed here, so an
@@ -446,7 +446,7 @@ def _query(mark: StuckMark) -> str:
 
 @value
 class WaitingRuns:
-    """Who waits for a participant that is down. `forward`: how many wait at which step; `done`: what they did."""
+    """Runs that wait for a participant that is down. `forward`: how many wait at which step; `done`: what they did."""
 
     detail: str
     probe_seconds: float
@@ -465,7 +465,7 @@ class WaitingRuns:
 def waiting_for(
     participant: str, records: Iterable[RunRecord], now: int, detail: str, probe_seconds: float
 ) -> WaitingRuns:
-    """Who waits, of these runs."""
+    """Which of these runs wait."""
     undone, late = 0, 0
     forward: Counter[str] = Counter()
     done: Counter[str] = Counter()

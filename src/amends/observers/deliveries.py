@@ -1,6 +1,6 @@
 """Webhooks on their way: each tried until it is taken, with growing waits, and bounded in time and number.
 
-Whoever receives one answers 2xx; 410 says that it isn't wanted any more. What is still on its way when the process ends
+A receiver answers 2xx; 410 says that it isn't wanted any more. What is still on its way when the process ends
 is lost, and said to be: what must arrive is a saga's `notice`, which is in the log.
 """
 
@@ -36,7 +36,7 @@ Post = Callable[[str, dict[str, str], bytes], Awaitable[int]]
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """Who is told of what. `sagas`: of these alone, `()` for all. The secret is never shown."""
+    """One receiver and what it is told of. `sagas`: of these alone, `()` for all. The secret is never shown."""
 
     url: str
     on: Sequence[str] = ("stuck", "abandoned")
@@ -74,7 +74,7 @@ class Deliveries:
         return len(self._tasks)
 
     def put(self, event: str, saga: str | None, id: str, body: Callable[[], bytes]) -> None:
-        """Tell everybody who wants to know; `body` is made only if somebody does."""
+        """Tell every receiver that wants it; `body` is made only if one does."""
         wanting = [hook for hook in self.hooks if hook.wants(event, saga)]
         if not wanting or self._closing:
             return

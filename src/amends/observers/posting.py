@@ -24,7 +24,7 @@ class Poster:
             await session.close()
 
     async def post(self, url: str, headers: dict[str, str], body: bytes) -> int:
-        """The status; `OSError` where nobody answered."""
+        """The status; `OSError` where no answer came."""
         assert self._session is not None, "enter it first"
         try:
             async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as answer:

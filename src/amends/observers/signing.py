@@ -1,7 +1,7 @@
 """How a webhook proves where it comes from: Standard Webhooks, https://www.standardwebhooks.com (`v1` signatures).
 
 The signature is an HMAC-SHA-256 over id, time and body, so none of the three can be changed, and an old message can't
-be sent again as a new one by somebody who doesn't know the secret.
+be sent again as a new one without the secret.
 """
 
 import hmac

@@ -1,4 +1,4 @@
-"""Who may call a service over the network, and where its callbacks may go.
+"""Callers that a service accepts over the network, and where its callbacks may go.
 
 A service that is reachable acts on any call that looks right: it reserves, charges and refunds. A bearer token says
 that the call is the orchestrator's. `Saga-Callback` names a URL to which the service later posts; it is handed to the

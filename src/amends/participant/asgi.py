@@ -82,7 +82,7 @@ async def _http(service: AsgiService[A], scope: Scope, receive: Receive) -> Answ
     limit = admitted.incoming.body_bytes_max
     body = await _body(receive, limit)
     if body is None:
-        return None  # whoever asked is gone
+        return None  # the caller is gone
     # A body that is too long is told so by the barrier's own check, from the one byte it is too long by.
     return await service.answer_call(admitted, body)
 
@@ -122,7 +122,7 @@ async def _lifespan(service: AsgiService[A], receive: Receive, send: Send) -> No
 
 
 def read_once(headers: Iterable[tuple[str, str]]) -> Mapping[str, str] | Answer:
-    """Headers by lower-case name. One that the barrier reads must not come twice: nobody could say which is meant."""
+    """Headers by lower-case name. One that the barrier reads must not come twice: which is meant is unknown."""
     found: dict[str, str] = {}
     for name, value in headers:
         lower = name.lower()

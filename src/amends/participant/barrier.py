@@ -9,7 +9,7 @@ performs them on an inbox, blocking or awaited. Rules of this file:
 * Where the table says "roll back everything", the verdict isn't committed and the row was never there.
 * Errors of business code other than the contract's own never reach this file: the driver ends the transaction.
 * The fence: business code isn't run on a row that a later owner of the run has written. What was done is replayed to
-  anybody: that changes nothing.
+  any caller: that changes nothing.
 
     state          action            compensation             seal
     none           acts              tombstone, noop          tombstone, noop

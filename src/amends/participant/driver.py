@@ -1,8 +1,8 @@
 """Performs the barrier's steps on an inbox: one loop that blocks, one that awaits, and one table of what errors mean.
 
 An error of any step or of the handler ends the transaction; leaving the inbox's context rolls it back. What it
-means is the inbox's to say (`classify`). Everything that isn't known is a 503 without an outcome: nobody learns
-anything from it but that the same request may be sent again.
+means is the inbox's to say (`classify`). Everything that isn't known is a 503 without an outcome: the caller doesn't
+learn anything from it but that the same request may be sent again.
 """
 
 import logging
@@ -41,7 +41,7 @@ Doing: TypeAlias = Callable[[Tx, Row | None], Ended]
 DoingAsync: TypeAlias = Callable[[Tx, Row | None], Awaitable[Ended]]
 
 WHOLE_RUNS_MAX: Final = 3
-"""How often a request is run as a whole before the database's inability to order it is somebody else's problem."""
+"""How often a request is run as a whole before the database's inability to order it is the caller's problem."""
 
 RETRY_AFTER_SECONDS: Final = 1
 
@@ -65,7 +65,7 @@ class HandlerCommitted(Exception):
 
 
 def drive(inbox: Inbox[Tx], begin: Callable[[], Program], doing: Doing[Tx], name: str) -> Answer:
-    """Answer one call in a transaction of its own. `name` says in problems and logs who is answering."""
+    """Answer one call in a transaction of its own. `name` names the answering handler in problems and logs."""
     for _ in range(WHOLE_RUNS_MAX):
         try:
             with inbox.open() as tx:

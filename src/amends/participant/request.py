@@ -1,7 +1,7 @@
 """A request as the barrier reads it: five headers, the operation's name and a print of the body.
 
 The key is the truth; what else a request says about itself must agree with it. Everything is refused before the
-database is touched, and without an outcome: whoever sent it hears that it was misrouted, not that anything failed.
+database is touched, and without an outcome: the sender hears that it was misrouted, not that anything failed.
 """
 
 from collections.abc import Mapping

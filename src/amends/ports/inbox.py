@@ -50,8 +50,8 @@ class Row:
     """The barrier's row. `step` may be `step/item`; prints are SHA-256 of operation name, a zero byte and the body.
 
     The answer of the action is kept as it was sent (`reply_status`, `reply_type`, `reply`). A `COMPENSATED` row without
-    `compensation_reply` was sealed after a person undid it: no code of the service ran. `holder` is who performs an
-    effect outside of any transaction; such rows are not made yet.
+    `compensation_reply` was sealed after a person undid it: no code of the service ran. `holder` names the process that
+    performs an effect outside of any transaction; such rows are not made yet.
     """
 
     run: str
@@ -73,7 +73,7 @@ class Row:
 
 
 class Busy(AmendsError):
-    """Somebody else holds the row or the database, or this transaction lost a deadlock: nothing happened, come back."""
+    """Another session holds the row or the database, or this transaction lost a deadlock: nothing happened."""
 
 
 class NotSerializable(AmendsError):
@@ -155,7 +155,7 @@ class RollBack:
 Step: TypeAlias = Insert | Lock | Read | Update | Delete | ReadPurgedThrough | Savepoint | Work | Release | RollBack
 
 
-# -- who performs them
+# -- what performs them
 
 
 class Transaction(Protocol[Tx_co]):

@@ -9,11 +9,11 @@ The rules every implementation keeps, whatever it is built on:
   outcome is unknown is settled.
 - Row and events are written by one atomic act. The row's `version` is the number of the run's events.
 - A claim raises the run's epoch by one; a run's id is never free again.
-- A visitor's append makes the run due at once (unless it has ended and nobody owns it): its owner, or whoever may
+- A visitor's append makes the run due at once (unless it has ended and has no owner): its owner, or the worker that may
   become it, will look. So no visit is slept through.
 - Where several processes can write, each is a worker with a lease (`WorkerLease`). A worker that lets its lease run out
-  may be declared gone, for good, and its runs claimed. That is only about who *may* claim: what keeps two from driving
-  one run is the first rule, which needs no clock.
+  may be declared gone, for good, and its runs claimed. That is only about which worker *may* claim: what keeps two from
+  driving one run is the first rule, which needs no clock.
 
 Times are microseconds UTC. Bodies are bytes the log doesn't look into. `LogUnavailable` means: nothing of this batch
 may be acknowledged.
@@ -45,7 +45,7 @@ class RunRow:
 
     `current`, `steps` and `stuck` are JSON: names of steps; `[{name, kind, state, attempts, error}]`;
     `[{step, phase, reason, code, attempts, since}]`, where a run that was set aside as a whole has step `""` and phase
-    `run` (older versions wrote `null` for both). `due_at` is when the run needs somebody next; `None`: never by
+    `run` (older versions wrote `null` for both). `due_at` is when the run needs a worker next; `None`: never by
     itself.
     """
 
@@ -60,7 +60,7 @@ class RunRow:
 
 @value
 class Start:
-    """A new run, with its first events, owned by the worker that starts it (`owned`), or by nobody yet."""
+    """A new run, with its first events, owned by the worker that starts it (`owned`), or unowned yet."""
 
     run: str
     saga: str
@@ -83,7 +83,7 @@ class Append:
 
     There is at least one event. An owner's append to a run that was due and still is may leave `due_at` as it was. A
     visitor's append leaves `due_at` at the earliest of what it was, `row.due_at` and `at`; only of a run that has ended
-    and has no owner it is `row.due_at` alone: nobody needs to look.
+    and has no owner it is `row.due_at` alone: no worker needs to look.
     """
 
     run: str
@@ -115,7 +115,7 @@ class Written(Words):
     NO_SUCH_RUN = "no-such-run"
 
     HELD = "held"
-    """Nothing was written, and nothing is known against it: somebody else holds on to the run's row. Again later."""
+    """Nothing was written, and nothing is known against it: another session holds on to the run's row. Again later."""
 
 
 ACCEPTED: Final = Written.ACCEPTED
@@ -281,7 +281,7 @@ class LogReader(Protocol):
         ...
 
     async def workers(self) -> Sequence[WorkerRow]:
-        """Who may own runs, and who might lately, the oldest first."""
+        """The workers that may own runs, and those that might lately, the oldest first."""
         ...
 
     async def graph(self, saga: SagaKey) -> bytes | None:
@@ -298,8 +298,8 @@ class WorkerLease(Protocol):
         ...
 
     async def renew(self) -> int | None:
-        """Begin the lease anew, and declare gone whoever let his run out. Gives the log's own time, by which all
-        workers go; `None` if this worker was declared gone itself: it owns nothing any more.
+        """Begin the lease anew, and declare gone the workers whose lease ran out. Gives the log's own time, by which
+        all workers go; `None` if this worker was declared gone itself: it owns nothing any more.
         """
         ...
 
@@ -311,7 +311,7 @@ class WorkerLease(Protocol):
         ...
 
     async def look(self) -> None:
-        """Declare gone whoever let his lease run out, without renewing."""
+        """Declare gone the workers whose lease ran out, without renewing."""
         ...
 
     async def begin_anew(self) -> None:
@@ -319,8 +319,8 @@ class WorkerLease(Protocol):
         ...
 
     def listen(self, heard: Callable[[], None]) -> None:
-        """Call this when somebody says that a run needs somebody. Not everything said is heard: it spares waiting for
-        the next look, and nothing rests on it.
+        """Call this when another process says that a run needs a worker. Not every such message arrives: it spares
+        waiting for the next look, and nothing rests on it.
         """
         ...
 
@@ -372,17 +372,17 @@ class TransactionLog(LogReader, Protocol):
     async def claim(
         self, known: Sequence[SagaKey], now: int, limit: int, *, suspects: int | None = None
     ) -> Sequence[StoredRun]:
-        """Become the owner of up to `limit` runs that need somebody and whose saga is known here, most overdue first.
+        """Become the owner of up to `limit` runs that need a worker and whose saga is known here, most overdue first.
 
-        Needs somebody: it has no owner and is due by `now`, or its owner is gone (last of all where it isn't due by
+        Needs a worker: it has no owner and is due by `now`, or its owner is gone (last of all where it isn't due by
         itself). Gives them with their events and new epoch. `suspects`: at most so many of them may have been taken
-        over before (`claims`), since whoever had them may have died of them; those taken over least often come first,
-        so that others' deaths aren't laid to one of them alone.
+        over before (`claims`), because they may have crashed their former workers; those taken over least often come
+        first, so that others' deaths aren't laid to one of them alone.
         """
         ...
 
     async def release(self, run: str, epoch: int, version: int, due_at: int | None) -> bool:
-        """Let go of a run; refused (`False`) if somebody wrote since `version`, or the run isn't ours any more."""
+        """Let go of a run; refused (`False`) if another process wrote since `version`, or the run isn't ours."""
         ...
 
     async def nudged(self, now: int) -> Sequence[tuple[str, int]]:
@@ -390,9 +390,9 @@ class TransactionLog(LogReader, Protocol):
         ...
 
     async def next_due(self, known: Sequence[SagaKey] | None = None) -> int | None:
-        """When the earliest run without an owner needs somebody; of these sagas only, where `known` is given.
+        """When the earliest run without an owner needs a worker; of these sagas only, where `known` is given.
 
-        Who waits to claim gives what he gives to `claim`: what is overdue for others would keep him awake.
+        Pass the same sagas as to `claim`: runs that this worker can't claim would wake it.
         """
         ...
 
@@ -401,8 +401,8 @@ class TransactionLog(LogReader, Protocol):
         ...
 
     async def purge(self, ended_before: int, limit: int, state: str | None = None) -> int:
-        """Forget up to `limit` runs that ended before this time (in this state, if one is given) and need nobody; gives
-        how many, 0 when there is nothing left.
+        """Forget up to `limit` runs that ended before this time (in this state, if one is given) and need no worker;
+        gives how many, 0 when there is nothing left.
 
         Their events, tags and what the row says about steps go; the row stays, so that the id is never free again, but
         nothing can be appended to it any more (`NO_SUCH_RUN`).

@@ -43,7 +43,7 @@ class Outgoing:
 
 
 class Transport(Protocol):
-    """Sends calls to one participant. Closing is the business of whoever opened it."""
+    """Sends calls to one participant. Its opener closes it."""
 
     async def send(self, call: Outgoing) -> Came:
         """Send once and wait for the answer, within the call's time-out. Raises nothing but `CancelledError`."""

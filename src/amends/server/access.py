@@ -1,7 +1,7 @@
-"""Who may ask for what: tokens, their roles, and the sagas they are good for.
+"""Authorization: tokens, their roles, and the sagas they are good for.
 
 Only hashes of tokens are kept, and a token that comes is compared with all of them in constant time. A server without
-tokens listens on loopback only, where whoever is on the machine is its operator.
+tokens listens on loopback only, where every user of the machine is an operator.
 """
 
 import hmac
@@ -46,7 +46,7 @@ _RANK: Final[Mapping[Role, int]] = {role: rank for rank, role in enumerate(Role)
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks. `name` is what the log keeps; `sagas` are the only ones they see, `None` for all."""
+    """A caller. `name` is what the log keeps; `sagas` are the only ones it sees, `None` for all."""
 
     name: str
     role: Role
@@ -58,10 +58,10 @@ class Caller:
 
 
 NOBODY: Final = Caller("", Role.VIEWER)
-"""Who asks for what needs no token."""
+"""The caller of what needs no token."""
 
 LOCAL_OPERATOR: Final = Caller("http", Role.OPERATOR)
-"""Whoever reaches a server that listens on loopback only and has no tokens."""
+"""The caller of a server that listens on loopback only and has no tokens."""
 
 
 class BadToken(AmendsError):
@@ -100,7 +100,7 @@ def new_token() -> tuple[str, str]:
 
 
 class Access:
-    """Tells who a request is from. Without tokens everybody is the operator of this machine."""
+    """Tells which caller a request is from. Without tokens every caller is the operator of this machine."""
 
     def __init__(self, tokens: Sequence[Token] = ()) -> None:
         names = [each.name for each in tokens]
@@ -116,7 +116,7 @@ class Access:
         return not self._known
 
     def caller(self, request: Request, role: Role | None, failures: WrongTokens) -> Caller:
-        """Who asks, if they may; 401 without a token that is known, 403 where its role doesn't include `role`."""
+        """The caller, if it may ask; 401 without a token that is known, 403 where its role doesn't include `role`."""
         if role is None:
             return NOBODY
         if not self._known:
@@ -131,7 +131,7 @@ class Access:
         return caller
 
     def holds(self, request: Request, caller: Caller) -> bool:
-        """Whether a caller who was admitted before would be admitted now with the same rights."""
+        """Whether a caller that was admitted before would be admitted now with the same rights."""
         if caller is NOBODY:
             return True
         if not self._known:

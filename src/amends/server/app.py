@@ -1,6 +1,6 @@
 """The API as an ASGI application: one table of paths, one place where errors become problems.
 
-What holds for every request is done here, in this order: the address it came for, how much is going on, who asks, how
+What holds for every request is done here, in this order: the address it came for, how much is going on, the caller, how
 often they may, what they may say in the query. Only then its endpoint is asked.
 """
 
@@ -108,7 +108,7 @@ def _stopping() -> Problem:
 
 
 def _admitted(context: Context, endpoint: Endpoint, request: Request) -> Caller:
-    """Who asks, if this request may be answered at all."""
+    """The caller, if this request may be answered at all."""
     if context.access.is_open:
         check_host(request)
     if context.requests > context.limits.requests and endpoint.role is not None:

@@ -1,7 +1,7 @@
 """One verb for many runs: after an outage, a wrong route, a bad deploy.
 
-A dry run counts; doing it takes that count back as `expected`, so that nobody moves more than they looked at. Each run
-is decided by itself: one that is refused says why and holds up no other.
+A dry run counts; doing it takes that count back as `expected`, so that no operator moves more runs than the dry run
+showed. Each run is decided by itself: one that is refused says why and holds up no other.
 """
 
 import asyncio

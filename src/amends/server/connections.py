@@ -83,7 +83,7 @@ class ListenerConnections:
 
 @dataclass(frozen=True, eq=False)
 class _Handshake:
-    """A connection that isn't one yet; it is idle, so that handshakes that never end keep nobody out."""
+    """A connection that isn't one yet; it is idle, so that handshakes that never end keep no other client out."""
 
     task: "asyncio.Task[None]"
 

@@ -56,7 +56,7 @@ class ServerLimits:
 
 @dataclass(slots=True)
 class Context:
-    """`stopping` is set when the server is asked to stop: whoever waits for a run is then told how it stands."""
+    """`stopping` is set when the server is asked to stop: callers that wait for a run are then told how it stands."""
 
     engine: Engine
     access: Access = field(default_factory=Access)

@@ -95,7 +95,7 @@ class Endpoint:
     """One method of one path. `body` and `answers` are the types on the wire; what it does is said by the handler.
 
     `role` is what a caller needs, `None` for nothing. An answer of several types is one of them; of none it has no
-    JSON body. `headers` are those that it reads beside everybody's.
+    JSON body. `headers` are those that it reads beside those of all endpoints.
     """
 
     handler: Handler

@@ -33,7 +33,7 @@ LOOK_SECONDS: Final = 1.0
 """How often a stream looks for what other processes wrote."""
 
 ALIVE_SECONDS: Final = 15.0
-"""After so long without an event a comment is sent, so that nobody in between thinks that the stream is dead."""
+"""After so long without an event a comment is sent, so that no proxy takes the stream for dead."""
 
 LAST_EVENT_ID: Final = "last-event-id"
 

@@ -1,4 +1,4 @@
-"""Whether this process is well, whether it can take requests, and who works on this log."""
+"""Whether this process is well, whether it can take requests, and which workers are on this log."""
 
 import asyncio
 import logging
@@ -16,7 +16,7 @@ from amends.views.run import WorkersView
 _LOGGER = logging.getLogger("amends.server")
 
 READY_SECONDS: Final = 2.0
-"""How long the log may take to answer when somebody asks whether this process is ready."""
+"""How long the log may take to answer when a caller asks whether this process is ready."""
 
 
 class HealthView(msgspec.Struct, frozen=True):
@@ -58,7 +58,7 @@ async def workers(context: Context, request: Request, caller: Caller) -> Respons
 
 
 async def _against(context: Context) -> tuple[list[str], str]:
-    """What anybody may be told, and what the log of this process is."""
+    """What every caller may be told, and what the log of this process is."""
     if context.stopping.is_set():
         return ["this process is stopping"], ""
     if context.engine.broken.is_set():

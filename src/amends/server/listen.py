@@ -15,17 +15,17 @@ class BadAddress(AmendsError):
 
 
 class NotLoopback(AmendsError):
-    """An address that others can reach, without anything that tells who they are."""
+    """An address that others can reach, without anything that authenticates them."""
 
 
 class AddressInUse(AmendsError):
-    """Somebody else listens there, or this user may not."""
+    """Another process listens there, or this user may not."""
 
 
 def parse_address(listen: str, *, anybody: bool = True) -> tuple[str, int]:
     """HOST and PORT of `127.0.0.1:8700`, `localhost:0` or `[::1]:8700`; `BadAddress`, `NotLoopback`.
 
-    `anybody`: whoever reaches it may do everything, so it must be loopback.
+    `anybody`: every caller may do everything, so it must be loopback.
     """
     host, colon, port = listen.rpartition(":")
     if not colon or not host or not port.isdecimal() or not port.isascii() or int(port) > 65_535:
@@ -43,7 +43,7 @@ def parse_address(listen: str, *, anybody: bool = True) -> tuple[str, int]:
 
 
 def listen_on(host: str, port: int) -> socket.socket:
-    """A socket that listens there already: who connects waits until the server is ready."""
+    """A socket that listens there already: connections wait until the server is ready."""
     made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -2,7 +2,7 @@
 and nothing is lost at a restart.
 
 Each scrape is a handful of indexed queries. Labels are names from settings and definitions, never ids of runs. While
-the log can't be asked there are still the numbers of this process: it is then that somebody is to be woken by them.
+the log can't be asked there are still the numbers of this process: it is then that they must wake an operator.
 """
 
 import asyncio

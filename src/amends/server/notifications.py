@@ -1,8 +1,8 @@
-"""Who hears of what happens to runs: webhooks for how they ended and that they are stuck, alerts by cause.
+"""Notifications of what happens to runs: webhooks for how they ended and that they are stuck, alerts by cause.
 
 A record that became durable here is looked at once; everything that takes time happens beside it. Runs that are stuck
-already when the process starts are told again, since nobody knows what the one before managed to say: ids are the same,
-so a receiver knows them.
+already when the process starts are told again, since it isn't known what the process before managed to send: ids are
+the same, so a receiver knows them.
 """
 
 import asyncio
@@ -93,7 +93,7 @@ class Observing:
             self._gather()
 
     def _of_run(self, event: str, record: RunRecord, id: str) -> None:
-        """A run as it stands, to those who want to hear of this; once."""
+        """A run as it stands, to the receivers of such news; once."""
         if id in self._told or not any(hook.wants(event, record.saga) for hook in self._deliveries.hooks):
             return
         self._told[id] = None

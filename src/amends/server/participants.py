@@ -1,4 +1,4 @@
-"""How things stand with those who are called: in flight, waiting, down since when."""
+"""State of the called participants: in flight, waiting, down since when."""
 
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator
@@ -18,7 +18,7 @@ from amends.views.run import moment
 class ParticipantView(msgspec.Struct, frozen=True):
     """One participant. `runs`: those in this process's memory that need an answer of it; `waiting`: calls that wait
     for a slot, or for it to be back. `down_since` is set while nothing is sent to it but a call every `probe_seconds`;
-    `detail` says how the last call that found nobody went.
+    `detail` says how the last call without an answer went.
     """
 
     name: str
@@ -33,13 +33,13 @@ class ParticipantView(msgspec.Struct, frozen=True):
 
 
 class ParticipantsView(msgspec.Struct, frozen=True):
-    """Everybody this process has a route to."""
+    """Every participant this process has a route to."""
 
     participants: list[ParticipantView]
 
 
 async def participants(context: Context, request: Request, caller: Caller) -> Response:
-    """`GET /v1/participants`: who is called from this process, how many calls wait, who is down since when."""
+    """`GET /v1/participants`: participants called from this process, how many calls wait, which are down since when."""
     return Response(msgspec.json.encode(participants_view(context.engine, caller)), 200, media_type="application/json")
 
 

@@ -25,7 +25,7 @@ class ProbeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class ProbeView(msgspec.Struct, frozen=True):
     """What the participant said. `answer`: succeeded, rejected, noop (nothing there *yet*), pending, blocked, or
-    unknown where nobody can tell; `status` is HTTP's, where an answer came.
+    unknown where it can't be told; `status` is HTTP's, where an answer came.
     """
 
     run: str

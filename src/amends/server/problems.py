@@ -1,6 +1,6 @@
 """Everything that can go wrong for a caller, as RFC 9457 problem+json: what, where, and what to do.
 
-A table from exceptions to problems, and one way to raise a problem that is nobody's exception. What isn't in the
+A table from exceptions to problems, and one way to raise a problem without an exception of its own. What isn't in the
 table is a bug of ours: 500, told in the process's log and not to the caller.
 """
 

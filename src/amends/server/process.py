@@ -1,7 +1,7 @@
 """One process that serves: socket, log, engine, HTTP server, in this order up and in the opposite order down.
 
 The address is taken first, since it is the one thing that can be refused without having touched anything. On
-SIGTERM or SIGINT nothing new is accepted, whoever waits is answered, calls in flight get their time, runs are let
+SIGTERM or SIGINT nothing new is accepted, waiting callers are answered, calls in flight get their time, runs are let
 go of and the log is closed; what code of steps still does then isn't waited for. A log that broke ends the process in
 the same way: going on would mean to act without being able to write it down. On SIGHUP secrets and certificates are
 read again, without a pause.

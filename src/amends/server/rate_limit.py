@@ -1,4 +1,4 @@
-"""How often a caller may ask: a bucket per caller that fills evenly. Memory is bounded, whoever comes."""
+"""How often a caller may ask: a bucket per caller that fills evenly. Memory is bounded, whatever callers come."""
 
 import math
 import time
@@ -86,7 +86,7 @@ class Shares:
 
 
 class WrongTokens:
-    """Wrong tokens, by address. A token has 256 bits, so nobody guesses one; this keeps whoever tries from being work.
+    """Wrong tokens, by address. A token has 256 bits, so it can't be guessed; this bounds the work that attempts cause.
 
     A right token is never turned away for the wrong ones of others behind the same proxy.
     """

@@ -157,7 +157,7 @@ def if_match(request: Request) -> int | None:
 
 
 def cursor_of(position: tuple[int, str]) -> str:
-    """Where a page ends, in a form that means nothing to anybody else."""
+    """Where a page ends, in a form that means nothing outside this server."""
     return base64.urlsafe_b64encode(f"{position[0]}:{position[1]}".encode()).rstrip(b"=").decode()
 
 

@@ -1,7 +1,7 @@
 """Forgetting: the histories of runs that ended long ago go, where the settings say how long they are kept.
 
-A little at a time, so that nobody else waits for long. What keeps an id from being used twice stays, and a run that
-hasn't ended is never forgotten, however old it is.
+A little at a time, so that other statements don't wait for long. What keeps an id from being used twice stays, and a
+run that hasn't ended is never forgotten, however old it is.
 """
 
 import asyncio
@@ -90,7 +90,7 @@ class Keeping:
                 for state, keep in self._keep.items():
                     more |= await self._log.purge(self._clock.now() - keep, SLICE, state) == SLICE
             except LogBroken:
-                return  # whoever writes says so
+                return  # the writer reports it
             except LogUnavailable as error:
                 _LOGGER.warning("what ended long ago can't be forgotten now: %s", error)
             await asyncio.sleep(0 if more else LOOK_SECONDS)

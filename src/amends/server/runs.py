@@ -201,7 +201,7 @@ def _decodes(request: Request, caller: Caller) -> bool:
 
 
 async def check_sees(context: Context, caller: Caller, run: str) -> None:
-    """For a caller who doesn't see all sagas, the runs of the others aren't there."""
+    """For a caller that doesn't see all sagas, the runs of the others aren't there."""
     if caller.sagas is None:
         return
     row = await context.engine.log.read_row(run)

@@ -1,4 +1,4 @@
-"""What settings come to in a server: who may ask, what it takes, where it listens, with which certificates.
+"""What settings come to in a server: which callers may ask, what it takes, where it listens, with which certificates.
 
 Everything that can be wrong with them is found here, before a log is opened or an address is taken.
 """
@@ -60,7 +60,7 @@ def set_up(settings: Settings, again: Callable[[], Settings] | None = None) -> S
 
 
 def access_of(settings: Settings) -> Access:
-    """Who may ask; `BadToken` says which token can't be used."""
+    """The callers that may ask; `BadToken` says which token can't be used."""
     return Access([Token(each.name, Role(each.role), each.hash, each.sagas) for each in settings.tokens])
 
 

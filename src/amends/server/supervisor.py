@@ -1,13 +1,13 @@
 """Several worker processes behind one address: `amends serve --workers N`.
 
 This process takes the address, starts so many copies of the same command that serve on its socket, and starts again
-whoever ends by himself. It does nothing else, so there is nothing in it that could hang or grow. The kernel gives each
-connection to a worker that is free to take it; a run is driven by the worker that took its request, or by whoever
+each that ends by itself. It does nothing else, so there is nothing in it that could hang or grow. The kernel gives each
+connection to a worker that is free to take it; a run is driven by the worker that took its request, or by the one that
 claims it.
 
 Processes and not threads, since one event loop is one core; one socket and not a port each, so that nothing before us
 has to know how many there are. Told to stop, it tells all workers at once and waits: each hands its runs over, the
-last ones to whoever comes next.
+last ones to the next worker.
 """
 
 import logging
@@ -33,7 +33,7 @@ AGAIN_CAP_SECONDS: Final = 30.0
 """How long after its start a worker that keeps ending is started again: doubled each time, up to this."""
 
 WELL_SECONDS: Final = 60.0
-"""Who has served so long is well: should he end, he is started again at once."""
+"""A worker that has served so long is well: if it ends, it is started again immediately."""
 
 LOOK_SECONDS: Final = 0.1
 KILL_SECONDS: Final = 15.0
@@ -148,7 +148,7 @@ def _tell(places: Sequence[WorkerSlot], number: int) -> None:
 
 
 def _end(places: Sequence[WorkerSlot], grace_seconds: float) -> None:
-    """Tell all at once; who doesn't end in time is killed, and others take its runs when its lease is over."""
+    """Tell all of them; one that doesn't end in time is killed, and others take its runs when its lease is over."""
     _tell(places, signal.SIGTERM)
     until = time.monotonic() + grace_seconds + KILL_SECONDS
     for each in places:

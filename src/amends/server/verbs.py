@@ -1,6 +1,6 @@
 """What a person, or a program, asks of a run: the verbs, for real or as a preview.
 
-`reason` says why and is kept for good; `by` is who somebody claims to be, kept beside the caller's own name. With
+`reason` says why and is kept for good; `by` is the name that a caller claims, kept beside the caller's own name. With
 `If-Match` a verb holds for that version of the history alone, which is what a preview says it was worked out for.
 """
 
@@ -33,7 +33,7 @@ _ENCODER: Final = msgspec.json.Encoder()
 
 
 class Signed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Why it is asked, and by whom as they say."""
+    """Why it is asked, and the name that the caller claims."""
 
     reason: str
     by: str | None = None
@@ -46,7 +46,7 @@ class StepRequest(Signed, frozen=True, forbid_unknown_fields=True):
 
 
 class ResolveRequest(Signed, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Somebody knows what became of a step. `reply` goes with `succeeded`."""
+    """An operator knows what became of a step. `reply` goes with `succeeded`."""
 
     outcome: Literal["succeeded", "rejected", "undone"]
     reply: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
@@ -165,7 +165,7 @@ async def answer(context: Context, request: Request, caller: Caller) -> Response
 
 
 def who(caller: Caller, reason: str, claimed: str | None) -> Who:
-    """A signature: the caller's own name, and beside it who they say they are."""
+    """A signature: the caller's own name, and beside it the name that it claims."""
     if claimed is not None and not 1 <= len(claimed) <= CLAIM_CHARACTERS_MAX:
         msg = f"by has 1 to {CLAIM_CHARACTERS_MAX} characters; this one has {len(claimed)}"
         raise InputInvalid(msg, path="by")

@@ -37,7 +37,7 @@ def ends_the_caller(error: BaseException) -> bool:
     if isinstance(error, asyncio.CancelledError):
         try:
             task = asyncio.current_task()
-        except RuntimeError:  # no loop runs on this thread: nobody can have cancelled anything
+        except RuntimeError:  # no loop runs on this thread: nothing can have been cancelled
             return False
         return task is not None and task.cancelling() > 0
     return False

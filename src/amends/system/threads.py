@@ -1,7 +1,7 @@
 """Threads for work that blocks, which don't keep the process from ending.
 
 `concurrent.futures` waits for its threads when the interpreter exits. A step that blocks for an hour would hold up a
-process for that long that was asked to end, while nobody waits for its answer any more.
+process for that long that was asked to end, while its answer is not waited for any more.
 """
 
 from collections.abc import Callable
@@ -43,7 +43,7 @@ class Threads(Generic[R]):
         return job
 
     def close(self) -> None:
-        """Cancel what no thread has begun with. The threads end with what they do; nobody waits for them."""
+        """Cancel what no thread has begun with. The threads end with what they do; they are not waited for."""
         with suppress(Empty):
             while True:
                 waiting = self._jobs.get_nowait()
@@ -56,7 +56,7 @@ class Threads(Generic[R]):
         while (given := self._jobs.get()) is not None:
             job, work = given
             settle = _do(job, work) if job.set_running_or_notify_cancel() else None
-            # Before the answer: who hears that and submits more finds this thread.
+            # Before the answer: a caller that then submits more finds this thread.
             self._idle.release()
             if settle is not None:
                 settle()
@@ -66,5 +66,5 @@ class Threads(Generic[R]):
 def _do(job: Future[R], work: Callable[[], R]) -> Callable[[], None]:
     try:
         return partial(job.set_result, work())
-    except BaseException as error:  # noqa: BLE001 - whatever it is, it is for who waits for the job
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it is for the caller that waits for the job
         return partial(job.set_exception, error)

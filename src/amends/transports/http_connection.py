@@ -68,7 +68,7 @@ class HttpConnection(asyncio.Protocol):
         waiter = self._waiter = self._loop.create_future()
         transport.write(request)
         await waiter
-        body, self._pieces = b"".join(self._pieces), []  # not kept while nobody calls
+        body, self._pieces = b"".join(self._pieces), []  # not kept between calls
         return CallResponse(self._status, self._headers, body[: REPLY_BYTES_MAX + 1], shown, self._repeated)
 
     def close(self) -> None:
@@ -86,7 +86,7 @@ class HttpConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._waiter is None:
-            self.close()  # nobody asked
+            self.close()  # an answer without a request
             return
         self._around += len(data)
         try:

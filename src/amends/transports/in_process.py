@@ -2,7 +2,7 @@
 
 Work is answered as a participant would answer, by `saga-outcome`, so that the core knows no difference. What sets it
 apart: a thread can't be stopped. So a time-out ends only the waiting, and a repeat with the same key joins the attempt
-that still runs instead of starting another beside it. After a crash nobody knows how far it had come: a repeat runs
+that still runs instead of starting another beside it. After a crash it isn't known how far it had come: a repeat runs
 anew.
 """
 
@@ -163,11 +163,11 @@ class LocalTransport:
 
     @property
     def at_work(self) -> Mapping[str, Future[Came]]:
-        """Work on a thread that isn't done, by the key of its call; also where nobody waits for its answer any more."""
+        """Unfinished work on threads, by the key of its call; also where its answer is not waited for any more."""
         return {key: attempt.job for key, attempt in self._running.items() if attempt.job.running()}
 
     async def close(self) -> None:
-        """Cancels what can be cancelled. A thread that still works is left to its end; nobody waits for it."""
+        """Cancels what can be cancelled. A thread that still works is left to its end and not waited for."""
         attempts = list(self._running.values())
         for attempt in attempts:
             attempt.task.cancel()
@@ -309,7 +309,7 @@ def _raised(call: Outgoing, work: LocalWork, function: object, error: BaseExcept
             return _answer(call, 409, said, _problem("cannot-compensate", error))
         case Later(), _:
             return _answer(call, 202, {OUTCOME_HEADER: "pending"})
-        case SystemExit(), _:  # whoever wrote it meant this process, which isn't the step's to end
+        case SystemExit(), _:  # its author meant this process, which isn't the step's to end
             return _failed(call, Cause.EXITED, function, error, hides=work.hides)
         case _:
             return _failed(call, Cause.RAISED, function, error, hides=work.hides)
@@ -424,7 +424,7 @@ class ServiceTransport:
                 said = await self._service.handle(headers, call.operation, call.body)
         except TimeoutError:
             return Lost(Cause.TIMED_OUT, f"no answer from {shown} within {call.timeout_seconds:g} s")
-        except Exception as error:  # noqa: BLE001 - over a wire nobody would see what it was either
+        except Exception as error:  # noqa: BLE001 - over a wire its type would not be seen either
             failed = _failed(call, Cause.RAISED, None, error)
             return Lost(
                 failed.cause, f"no answer from {shown}: {failed.detail}", f"no answer from {shown}: {failed.ours}"
@@ -432,4 +432,4 @@ class ServiceTransport:
         return CallResponse(said.status, said.headers, said.body[: REPLY_BYTES_MAX + 1], shown, own=True)
 
     async def close(self) -> None:
-        """The service belongs to whoever made it."""
+        """The service belongs to its maker."""

@@ -18,7 +18,7 @@ class Limit:
     expired: bool = False
 
     def is_why(self) -> bool:
-        """Asked in a task that got a `CancelledError`: whether that was the time-out, and nobody else's wish."""
+        """Asked in a task that got a `CancelledError`: whether that was the time-out, and no other wish."""
         return self.expired and self.task.uncancel() <= self.cancelling
 
 
@@ -46,7 +46,7 @@ class CallTimeouts:
         self._waiting.pop(limit, None)
 
     def close(self) -> None:
-        """Nobody comes any more. Who still waits keeps the limit."""
+        """No call comes any more. Calls that still wait keep the limit."""
         if self._timer is not None and not self._waiting:
             self._timer.cancel()
             self._timer = None

@@ -1,4 +1,4 @@
-"""Calls to a participant that bears only so many a second: evenly spaced, whoever they are for.
+"""Calls to a participant that bears only so many a second: evenly spaced, whatever runs they are of.
 
 A call that waits here hasn't been sent, and its time-out hasn't begun; it holds one of the participant's slots, so what
 queues behind it is still put in order by the lane, undo first.

@@ -153,7 +153,7 @@ class EventViews:
         return msgspec.json.encode({**told, "reason": self._mask.text(reason)})
 
     def notice(self, event: e.Event, body: bytes) -> bytes:
-        """What somebody is told of the end. Its type isn't in the graph: it is shown only where nothing is hidden."""
+        """What the receiver is told of the end. Its type isn't in the graph: shown only where nothing is hidden."""
         return msgspec.json.encode(HIDDEN) if self._graph.hides else body
 
     def _types(self, event: e.Event) -> tuple[Redaction, Redaction]:
@@ -183,7 +183,7 @@ def end_of_stream(row: StoredRun, history: Literal["purged", "unreadable"]) -> E
 
 
 def _hidden(views: EventViews, event: e.Event, body: bytes) -> bytes:
-    """A payload that nobody thought of."""
+    """A payload that isn't foreseen."""
     return msgspec.json.encode(HIDDEN)
 
 

@@ -13,7 +13,7 @@ from amends.views.masking import NOTHING_HIDDEN, Mask
 from amends.views.redaction import SHOWS_ALL, Redaction
 
 NO_GRAPH: Final = b'{"steps":[],"input":{}}'
-"""For runs whose graph nobody kept."""
+"""For runs whose graph isn't kept."""
 
 
 class _Types(msgspec.Struct):

@@ -1,6 +1,6 @@
 """What must not be shown, found by a type's JSON Schema: fields marked `x-redacted` become `***`.
 
-The schema stands in the stored graph, so a run is shown redacted by whoever has only the log. A schema without a
+The schema stands in the stored graph, so a run is shown redacted with the log alone. A schema without a
 mark costs nothing: then the JSON is shown byte for byte.
 """
 

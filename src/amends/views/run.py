@@ -1,8 +1,8 @@
 """Runs as people and programs see them: the same body for the API, the command line and the dashboard.
 
 Pure: what the log has (row, graph, record) goes in, a value that encodes as JSON comes out. A saga's own code isn't
-needed: its graph is in the log, so whoever can read the log can show every run in it. Inputs and error texts are shown
-redacted. Replies of a run that has ended are redacted too, but for a client that decodes them as their types.
+needed: its graph is in the log, so a process that can read the log can show every run in it. Inputs and error texts are
+shown redacted. Replies of a run that has ended are redacted too, but for a client that decodes them as their types.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -93,7 +93,7 @@ class StuckView(msgspec.Struct, frozen=True):
 
 
 class TurnedView(msgspec.Struct, frozen=True):
-    """Why a run goes backward: who said no (`step`, `code`), or what else turned it."""
+    """Why a run goes backward: what rejected it (`step`, `code`), or what else turned it."""
 
     step: str | None
     code: str | None
@@ -109,7 +109,9 @@ class OwnerView(msgspec.Struct, frozen=True):
 
 
 class OutcomeView(msgspec.Struct, frozen=True):
-    """How a run ended. `step` and `code` say who said no, `by` who abandoned it; `replies` are of done steps."""
+    """How a run ended. `step` and `code` say what rejected it, `by` names the operator that abandoned it; `replies` are
+    of done steps.
+    """
 
     state: str
     by_hand: bool
@@ -149,7 +151,7 @@ class RunView(msgspec.Struct, frozen=True):
     (damaged, or written by a newer version, or its key isn't here; a mark has the cause). Then the view is of the row
     alone: how the run stands or ended, without input, replies and errors.
 
-    Left out where there is none: `turned` (why it goes backward), `abort_requested` (somebody wants that, the pivot
+    Left out where there is none: `turned` (why it goes backward), `abort_requested` (it is wanted, the pivot
     decides), `notice` (its delivery), `effects` (what may remain of an abandoned run), `owner`, `warnings` (in the
     answer to a start only: fields of the input that its type doesn't have; they are ignored), `offers` (the verbs that
     would be accepted of a stuck run: left out where this process hasn't loaded its saga, and can't know).
@@ -378,7 +380,7 @@ def _stuck_rows(facts: RowFacts) -> list[StuckRow]:
 
 
 def owner_of(row: StoredRun) -> OwnerView | None:
-    """Who has a run in memory."""
+    """The worker that has a run in memory."""
     return None if row.owner is None else OwnerView(row.owner, row.epoch)
 
 

@@ -28,7 +28,7 @@ class CallInfo:
 
 
 class Answering(Protocol):
-    """A call being answered, of which little is known until somebody asks."""
+    """A call being answered, of which little is worked out until it is asked for."""
 
     def info(self) -> CallInfo:
         """What may be known of it."""

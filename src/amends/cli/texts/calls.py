@@ -22,7 +22,7 @@ class Surroundings(Protocol):
 
     @property
     def participants(self) -> Mapping[str, ParticipantView]:
-        """How things stand with who is called, by name; empty where only the log is known."""
+        """State of the called participants, by name; empty where only the log is known."""
         ...
 
 
@@ -100,7 +100,7 @@ def _call(run: RunView, name: str, call: CallView, around: Surroundings, *, undo
 
 
 def _down(brief: str, call: CallView, down: ParticipantView, around: Surroundings, sooner: str) -> Doing:
-    assert down.down_since is not None, "looked at by who calls"
+    assert down.down_since is not None, "the caller looked at it"
     told = f"waiting for {call.participant}, which is down since {clock(down.down_since, around.now)}"
     if call.next_at is None or call.next_at <= around.now:
         return Doing(brief, f"{told}; probed every {down.probe_seconds:g} s")

@@ -51,7 +51,7 @@ def causes_lines(causes: Sequence[CauseView], participants: Sequence[Participant
 
 def waiting_text(each: ParticipantView, now: datetime) -> str:
     """What only waits: `41 more wait for inventory (circuit open since 03:02:20): nobody needs to act.`."""
-    assert each.down_since is not None, "only of who is down"
+    assert each.down_since is not None, "only of a participant that is down"
     verb = "waits" if each.runs == 1 else "wait"
     since = clock(each.down_since, now)
     return f"{each.runs} more {verb} for {each.name} (circuit open since {since}): nobody needs to act."

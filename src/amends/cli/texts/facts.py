@@ -110,7 +110,7 @@ def signed(who: Body) -> str:
 
 
 def name_of(who: Body) -> str:
-    """Who it was. Where the server can't tell callers apart, who they said they are; `(says: bo)` where it can."""
+    """The actor. Where the server can't tell callers apart, the name that it claimed; `(says: bo)` where it can."""
     by, claimed = who.get("by", "?"), who.get("claimed_by")
     if not claimed:
         return str(by)

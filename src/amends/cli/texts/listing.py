@@ -1,4 +1,4 @@
-"""`amends ls`: a line per run. What it is at, how long it has been, who has to act."""
+"""`amends ls`: a line per run. What it is at, how long it has been, whether an operator has to act."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

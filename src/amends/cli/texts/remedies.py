@@ -55,7 +55,7 @@ def later(run: RunView, mark: StuckView) -> list[tuple[CommandLine, datetime]]:
 
 
 def _guessed(mark: StuckView, step: StepView | None) -> Iterator[OfferView]:
-    """What is usually accepted, where the saga isn't loaded and nobody can ask the rules."""
+    """What is usually accepted, where the saga isn't loaded and the rules can't be asked."""
     kind, at = "" if step is None else step.kind, mark.step
     if mark.reason not in {StuckReason.SEALING, StuckReason.CONFIRM_UNDONE} and not (
         mark.reason == StuckReason.AUTHOR_ERROR and not mark.attempts

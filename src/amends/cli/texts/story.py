@@ -1,4 +1,6 @@
-"""`amends show`: the story of one run. Why it stands where it stands, what is known, and who has to act."""
+"""`amends show`: the story of one run. Why it stands where it stands, what is known, and whether an operator has to
+act.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -25,7 +27,7 @@ ENDED = frozenset({RunState.COMPLETED.value, RunState.COMPENSATED.value, RunStat
 @dataclass(frozen=True, slots=True)
 class Around:
     """What is known beside the run itself. `same`: other runs that are stuck for the same reason as its oldest mark.
-    `left`: no live worker has its saga's version, so that nobody drives it.
+    `left`: no live worker has its saga's version, so that no worker drives it.
     """
 
     now: datetime
@@ -362,7 +364,7 @@ def units(step: StepView) -> Iterator[tuple[str, StepView | ItemView]]:
 
 
 def _said(mark: StuckView) -> str:
-    """Why, in the words of whoever said it; a sentence of our own stands without quotes."""
+    """Why, in the words of its source; a sentence of our own stands without quotes."""
     match mark.reason:
         case StuckReason.AUTHOR_ERROR:
             return mark.detail or mark.reason

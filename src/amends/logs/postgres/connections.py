@@ -125,7 +125,7 @@ def _as_it_is(text: bytes) -> bytes:
 
 
 class Link:
-    """One connection for one purpose, made anew when it was lost. Who uses it waits for its turn."""
+    """One connection for one purpose, made anew when it was lost. Users take turns."""
 
     def __init__(self, place: DatabaseAddress, made: Made | None = None) -> None:
         """`made` is called with every new connection before it is used."""
@@ -170,7 +170,7 @@ class Link:
         return connection
 
     async def close(self) -> None:
-        """Let go of it, once whoever has it is done."""
+        """Let go of it, once its user is done."""
         async with self._turn:
             self._is_open = False
             connection, self._connection = self._connection, None
@@ -178,7 +178,7 @@ class Link:
                 try:
                     await connection.close(timeout=CONNECT_SECONDS)
                 except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                    connection.terminate()  # the server is gone: there is nobody to take leave of
+                    connection.terminate()  # the server is gone: there is no session to end
 
 
 class ConnectionPool:

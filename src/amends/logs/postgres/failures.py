@@ -49,7 +49,7 @@ REMEDIES: Final[Mapping[str, str]] = {
     "3F000": "There is no log in this database. Make it: amends schema apply --log URL",
     "42P01": "There is no log in this database, or only a part of it. Make it: amends schema apply --log URL",
     "42501": (
-        "This user may not. Who makes the tables needs CREATE on the database; who works on them USAGE on schema "
+        "This user may not. The migrating role needs CREATE on the database; worker roles need USAGE on schema "
         "amends, and SELECT, INSERT, UPDATE and DELETE on all tables in it."
     ),
     "53100": "Its disk is full. Make room; the log goes on by itself.",

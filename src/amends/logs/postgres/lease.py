@@ -82,8 +82,8 @@ class Lease:
         try:
             await self.look()
         except (LogUnavailable, asyncpg.PostgresError) as error:
-            # The lease is renewed all the same: who holds on to somebody else's row must not cost us ours.
-            _LOGGER.info("it can't be seen who is gone: %s", error)
+            # The lease is renewed all the same: a session that holds another worker's row must not cost us our lease.
+            _LOGGER.info("expired leases can't be looked for: %s", error)
             if not isinstance(error, StatementRefused):
                 self._steady_since = None
         return now
@@ -114,7 +114,7 @@ class Lease:
         if gone:
             if self._heard is not None:
                 self._heard()
-            self.tell()  # whoever looks a moment later finds nobody to declare gone, and has free places all the same
+            self.tell()  # a later look finds no worker to declare gone, but may have free places
 
     def _others_could_renew(self) -> bool:
         """Whether the database was there for as long as a lease: after an outage the others get their time, too."""
@@ -174,7 +174,7 @@ class Lease:
             self._heard()
 
     def tell(self) -> None:
-        """Say that a run needs somebody, soon: what comes up while it is being said is said once more, together.
+        """Notify others that a run needs a worker: notifications during one in flight are merged into the next.
 
         A commit with a notification in it waits for all others of its kind, so this is never part of an append.
         """

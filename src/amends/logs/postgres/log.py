@@ -2,7 +2,7 @@
 
 What keeps two from driving one run is the condition of `write`: version, owner and epoch of the run's row. Each
 statement is a transaction, at READ COMMITTED. When a connection is lost over an append, `LogUnclear` says that it may
-have been written; whoever sends the same append again learns it, because the row's lock makes the new one wait for the
+have been written; sending the same append again tells, because the row's lock makes the new one wait for the
 old one, and its `append_id` tells it. Nothing is ever read to find that out.
 """
 
@@ -97,7 +97,7 @@ class PostgresLog(PostgresReader):
         return [verdicts[entry.run] for entry in batch]
 
     async def _verdicts(self, connection: Connection, batch: Sequence[Start | Append]) -> Mapping[str, Written]:
-        """By run. What somebody holds on to isn't tried."""
+        """By run. Rows that another session holds aren't tried."""
         held = self._held
         free = [entry for entry in batch if entry.run not in held] if held else batch
         taken = await self._write(connection, arrays(free)) if free else set[str]()
@@ -114,7 +114,7 @@ class PostgresLog(PostgresReader):
             return {run for (run,) in await connection.fetch(SQL["held"], runs)}
 
     async def _look_at_held(self, connection: Connection) -> None:
-        """Rows that somebody held on to: does he still? It costs no waiting."""
+        """Rows that another session held: does it still? It costs no waiting."""
         still = await self._held_of(connection, list(self._held))
         for run in sorted(self._held - still):
             _LOGGER.warning("nobody holds on to %s any more", run)
@@ -218,7 +218,7 @@ class PostgresLog(PostgresReader):
 
 
 def needs_somebody(entry: Start | Append) -> bool:
-    """Whether others should look at the run once this is written: nobody has it, or a visitor wrote."""
+    """Whether others should look at the run once this is written: it has no owner, or a visitor wrote."""
     if isinstance(entry, Start):
         return not entry.owned and entry.row.due_at is not None
     if entry.epoch is None:

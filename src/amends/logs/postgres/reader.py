@@ -32,7 +32,7 @@ class PostgresReader:
 
     @property
     def lease(self) -> WorkerLease | None:
-        """None: who only reads owns nothing."""
+        """None: a reader owns nothing."""
         return None
 
     async def start(self) -> None:
@@ -138,7 +138,7 @@ class PostgresReader:
 
 @asynccontextmanager
 async def open_readonly(url: str) -> AsyncGenerator[LogReader]:
-    """Look into a log without joining those who work on it."""
+    """Look into a log without joining its workers."""
     reader = PostgresReader(url)
     await reader.start()
     try:

@@ -1,7 +1,7 @@
 """The log's tables: numbered migrations, applied in order, one transaction for all that are missing.
 
-Whoever applies holds an advisory lock, so that two deploys at once are one after the other. A program works on exactly
-its own version: what is older lacks something, what is newer may mean something else.
+A process that applies migrations holds an advisory lock, so that two deploys at once are one after the other. A program
+works on exactly its own version: what is older lacks something, what is newer may mean something else.
 """
 
 from importlib.resources import files
@@ -14,10 +14,12 @@ from amends.logs.postgres.failures import told
 
 PACKAGE: Final = "amends.logs.postgres.migrations"
 LOCK: Final = 0x616D656E6473
-"""The letters `amends`: whoever changes the tables holds this advisory lock."""
+"""The letters `amends`: a process that changes the tables holds this advisory lock."""
 
 APPLY_SECONDS: Final = 86_400.0
-"""How long bringing tables up to date may take, and waiting for whoever is at it: to index many runs takes its time."""
+"""How long bringing tables up to date may take, and waiting for another process that is at it: to index many runs takes
+its time.
+"""
 
 NO_LIMITS: Final = (
     "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0;\n"
@@ -26,7 +28,7 @@ NO_LIMITS: Final = (
 
 PREPARE: Final = """\
 DO $$ BEGIN
-    IF to_regnamespace('amends') IS NULL THEN  -- who may use it but make none needn't
+    IF to_regnamespace('amends') IS NULL THEN  -- a role that may use it but not make it needn't
         CREATE SCHEMA amends;
     END IF;
 END $$;

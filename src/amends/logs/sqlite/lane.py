@@ -15,7 +15,7 @@ R = TypeVar("R")
 
 
 class SqliteThread:
-    """The thread runs from the beginning, as a daemon: a log that nobody closed doesn't keep a process from ending."""
+    """The thread runs from the beginning, as a daemon: a log that wasn't closed doesn't keep a process from ending."""
 
     def __init__(self, name: str) -> None:
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
@@ -56,7 +56,7 @@ class SqliteThread:
         try:
             loop.call_soon_threadsafe(unless_done, answer, settle)
         except RuntimeError:
-            assert loop.is_closed()  # nobody is waiting any more
+            assert loop.is_closed()  # no caller is waiting any more
 
 
 def unless_done(answer: "asyncio.Future[R]", settle: Callable[[], None]) -> None:

@@ -68,7 +68,7 @@ class ReadingThread:
 
     @property
     def lease(self) -> WorkerLease | None:
-        """None: who only reads owns nothing."""
+        """None: a reader owns nothing."""
         return None
 
     async def start(self) -> None:
@@ -195,8 +195,8 @@ class SqliteLog:
             finally:
                 lane.stop()
 
-    # Both happen on the writing thread, one after the other, also where the one who opens or closes is cancelled: the
-    # lock is never let go while the file is open.
+    # Both happen on the writing thread, one after the other, also where the caller that opens or closes is cancelled:
+    # the lock is never let go while the file is open.
 
     def _take(self) -> None:
         check_place(self._path)
@@ -246,7 +246,7 @@ class SqliteLog:
                 pass
             else:
                 self._pace.took(writer.commit_seconds)
-                await asyncio.sleep(0)  # whoever writes on and on lets others have their turn, as with the thread
+                await asyncio.sleep(0)  # a caller that writes on and on lets others have their turn, as with the thread
                 return verdicts
         return await self.write(lambda writer: writer.append(batch))
 
@@ -331,5 +331,5 @@ def check_place(path: Path) -> None:
 
 
 def may(path: Path, what: int) -> bool:
-    """Whether the user as whom the process acts is allowed to."""
+    """Whether the process's user is allowed to."""
     return os.access(path, what, effective_ids=os.access in os.supports_effective_ids)

@@ -55,7 +55,7 @@ _log = logging.getLogger("amends.logs.sqlite")
 
 def connect(path: Path, mode: Literal["ro", "rw", "rwc"]) -> sqlite3.Connection:
     """A connection that begins and ends its transactions itself: a reading one of this thread, or the writing one,
-    which whoever owns it uses from one thread at a time.
+    which its owner uses from one thread at a time.
     """
     uri = f"file:{quote(str(path.absolute()))}?mode={mode}"
     reads = mode == "ro"
@@ -144,7 +144,7 @@ def prepare(path: Path, connection: sqlite3.Connection, *, is_new: bool) -> None
     connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
     connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}")
     connection.execute("PRAGMA temp_store = MEMORY")  # a temporary file needs a descriptor, and there may be none left
-    connection.execute("PRAGMA busy_timeout = 0")  # who may wait for others says so, each time
+    connection.execute("PRAGMA busy_timeout = 0")  # statements that may wait say so, each time
     if is_new:
         marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
         connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} {marks} COMMIT;")
@@ -193,7 +193,7 @@ def sync_directory(directory: Path) -> None:
 def check(path: Path) -> bool:
     """Whether there is a log (else an empty file); what isn't a sound log of ours is refused. Changes nothing.
 
-    For the one who holds the lock.
+    For the holder of the lock.
     """
     try:
         size = path.stat().st_size
@@ -209,7 +209,7 @@ def check(path: Path) -> bool:
         return check_content(path, "ro", whole=whole)
     except sqlite3.OperationalError as error:
         if kind_of(error) == sqlite3.SQLITE_READONLY:
-            # A process died while it made the file: what it began is rolled back by whoever may write.
+            # A process died while it made the file: what it began is rolled back by the next writer.
             return check_content(path, "rw", whole=whole)
         raise LogUnavailable(f"{path} can't be read: {error}.") from error
 

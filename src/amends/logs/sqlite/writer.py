@@ -64,7 +64,7 @@ MISTAKES = (
 
 
 class FileHeld(Exception):
-    """Somebody else holds the file, and nothing was begun."""
+    """Another process holds the file, and nothing was begun."""
 
 
 class _OneByOne(Exception):
@@ -130,7 +130,9 @@ class SqliteWriter:
     # -- appends
 
     def append(self, batch: Sequence[Start | Append], *, waits: bool = True) -> Sequence[Written]:
-        """Write a batch. `waits`: for others who hold the file, for a while; else `FileHeld` is raised at once."""
+        """Write a batch. `waits`: for other processes that hold the file, for a while; else `FileHeld` is raised at
+        once.
+        """
         assert len({entry.run for entry in batch}) == len(batch), "a run stands in a batch once"
         if len(batch) > 1 and TOGETHER:
             try:
