@@ -22,20 +22,9 @@ PER_WORDS: Final = 1_000
 PACKAGE: Final = PROJECT / "src" / "amends"
 
 NOT_YET: Final = {
-    "README.md": 2,
-    "bench/README.md": 4,
-    "docs/how-to/alerts-and-webhooks.md": 2,
-    "docs/how-to/handle-stuck-runs.md": 3,
-    "docs/how-to/restart-and-resume.md": 2,
-    "docs/how-to/run-many-workers.md": 7,
-    "docs/how-to/serve-securely.md": 3,
-    "docs/how-to/simulate-a-saga.md": 7,
-    "docs/how-to/test-a-saga.md": 8,
-    "docs/reference/events.md": 10,
+    "docs/how-to/simulate-a-saga.md": 3,
+    "docs/how-to/test-a-saga.md": 5,
     "docs/reference/invariants.md": 7,
-    "src/amends/core": 45,
-    "src/amends/demo": 10,
-    "src/amends/shop": 17,
     "src/amends/testing": 117,
 }
 """Pages and packages that have more, and how many they have today. A number only goes down; at the limit the entry

@@ -25,7 +25,7 @@ def main() -> None:
 
 
 def end_with_parent() -> None:
-    """Read until nobody is at the other end any more."""
+    """Read until the other end is closed."""
     while os.read(STDIN, 1024):
         pass
     os.kill(os.getpid(), signal.SIGTERM)

@@ -103,7 +103,7 @@ class Processes:
         self._down_on_purpose = False
 
     async def watch(self) -> None:
-        """Never returns; `NotReady` if one of them ends that nobody ended."""
+        """Never returns; `NotReady` if one of them ends unasked."""
         while True:
             for each in self.all:
                 if self._down_on_purpose and each is self.orchestrator:

@@ -30,11 +30,13 @@ ASLEEP_SECONDS: Final = 3.0
 """Longer than the lease."""
 
 OUTAGE_SECONDS: Final = 0.5
-"""How long nobody is there: long enough for customers to notice, and for services to finish what the dead one asked."""
+"""How long the orchestrator is down: long enough for customers to notice, and for services to finish what the dead one
+asked.
+"""
 
 PATIENCE_SECONDS: Final = 60.0
 PATIENCE_SECONDS_PER_ORDER: Final = 0.5
-"""A bound, not a forecast: who hasn't ended by then is a violation."""
+"""A bound, not a forecast: an order that hasn't ended by then is a violation."""
 
 
 async def demonstrate(settings: DemoSettings, console: Console) -> Result:

@@ -92,7 +92,7 @@ def usable_ports(told: Mapping[str, int]) -> dict[str, int]:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: a closed connection is no use
             try:
                 probe.bind((HOST, port))
-                probe.listen()  # only then is a port nobody else's
+                probe.listen()  # only then is the port free
             except (OSError, OverflowError) as error:
                 why = os.strerror(error.errno or 0) if isinstance(error, OSError) else "there is no such port"
                 raise Impossible(

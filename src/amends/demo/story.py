@@ -1,4 +1,4 @@
-"""The story of one order that was turned back, told from the log's events for somebody who never saw a saga.
+"""The story of one order that was turned back, told from the log's events for a reader new to sagas.
 
 Every line is a fact of the log with its time since the order came in. What the log doesn't say by an event, that the
 orchestrator was killed, it says by the epoch: a run that was taken over has a higher one from there on.
@@ -159,7 +159,7 @@ def _unit(step: str, item: str) -> str:
 
 
 def _worth(history: Sequence[e.Event]) -> tuple[int, ...]:
-    """Short enough first; then: something was undone, a call failed, somebody took it over, more happened."""
+    """Short enough first; then: something was undone, a call failed, another process took it over, more happened."""
     undone = sum(isinstance(each, e.CompensationSucceeded) and each.word == "succeeded" for each in history)
     failed = sum(isinstance(each, e.AttemptFailed) for each in history)
     owners = len({each.epoch for each in history if each.epoch})

@@ -131,5 +131,5 @@ def _action(text_of_key: str) -> tuple[str, str] | None:
     try:
         key = parse_key(text_of_key)
     except BadKey:
-        return None  # somebody's own call, not a saga's
+        return None  # a call outside of sagas
     return (key.run, key.step) if key.phase is Phase.ACTION else None

@@ -4,7 +4,7 @@ What is checked, of a service by itself: nothing happened twice (no call has two
 no effect was undone twice); what there was at the start is what is free plus what is taken; the journal adds up;
 nothing is below zero. And together with the log: no effect belongs to a run the log doesn't know; a completed run has
 exactly the effects its order asks for, none of them undone; a compensated run has none that wasn't undone. Runs that
-haven't ended, and those a person abandoned, are counted, but nobody can say yet what they should have left behind.
+haven't ended, and those a person abandoned, are counted, but what they should have left behind isn't known yet.
 """
 
 import asyncio
@@ -128,7 +128,7 @@ def not_conserved(books: Books) -> Iterator[str]:
 
 
 def of_unknown_runs(books: Books, known: frozenset[str]) -> Iterator[str]:
-    """Effects that nobody ordered."""
+    """Effects without an order."""
     for effect in books.effects:
         if effect.run not in known:
             yield f"{books.service}: {effect} belongs to {effect.run}, which the log doesn't know."

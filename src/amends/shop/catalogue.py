@@ -1,4 +1,4 @@
-"""What the shop has at the start, and who orders what: everything a function of numbers, so that a run can be repeated.
+"""What the shop has at the start, and the orders: everything a function of numbers, so that a run can be repeated.
 
 Of every 20 orders 15 are plain and can be delivered; the other five are one each of:
 
@@ -6,7 +6,7 @@ Of every 20 orders 15 are plain and can be delivered; the other five are one eac
 |---|---|---|
 | scarce | the last units of `sku-scarce` | about half of these: `out-of-stock` |
 | penniless | goods for a customer with next to nothing | `insufficient-funds` |
-| stranger | goods for a customer nobody knows | `unknown-customer` |
+| stranger | goods for an unknown customer | `unknown-customer` |
 | nowhere | a parcel to a town no carrier serves | `undeliverable` |
 | island | a parcel by the one small ferry | about half of these: `no-capacity` |
 """
@@ -91,7 +91,7 @@ def catalogue_for(orders: int) -> Catalogue:
 
 
 def price(sku: str) -> int:
-    """Cents for one unit: 500 to 5,000, the same for everybody."""
+    """Cents for one unit: 500 to 5,000, the same for all."""
     return 500 + sum(sku.encode()) * 37 % 4_501
 
 

@@ -9,7 +9,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 
 class OpenConnections:
-    """The open connections of one server, found by the address of who opened them."""
+    """The open connections of one server, found by the address of the client."""
 
     def __init__(self) -> None:
         self._open: dict[Any, asyncio.Transport] = {}

@@ -13,7 +13,7 @@ POOL: Final = 8
 """Connections to PostgreSQL."""
 
 READERS: Final = 2
-"""Connections to SQLite for people who look."""
+"""Connections to SQLite for reading."""
 
 
 class Database:

@@ -21,7 +21,7 @@ FAULTY_ATTEMPTS: Final = 4
 """From the fifth attempt of a key on nothing is fired; a step has eight attempts unless told otherwise."""
 
 BODY_MAX_BYTES: Final = 4 << 20
-"""More than any request may have; the service refuses it, nobody keeps it twice."""
+"""More than any request may have; the service refuses it."""
 
 
 class CallFault(StrEnum):

@@ -42,7 +42,8 @@ BRISK: Final = Policy(
     retry=Retry(first=timedelta(milliseconds=200), cap=timedelta(seconds=2)),
     compensation_retry=Retry(attempts_max=None, first=timedelta(milliseconds=200), cap=timedelta(seconds=2)),
 )
-"""Services on the same machine answer in milliseconds, so who hasn't after two seconds won't: a lively demonstration.
+"""Services on the same machine answer in milliseconds, so one that hasn't after two seconds won't: a lively
+demonstration.
 """
 
 UNTIL_IT_WORKS: Final = Policy(

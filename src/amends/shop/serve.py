@@ -2,7 +2,7 @@
 --port 8001`.
 
 It prints one line with its address once it answers, and stops on SIGTERM, on Ctrl-C, or, with `--while-stdin`, when
-whoever started it is gone.
+its parent process is gone.
 """
 
 import asyncio

@@ -26,7 +26,7 @@ class ShippingBase(DeclarativeBase):
 
 
 class Carrier(ShippingBase):
-    """Who delivers; `usual` is its room on a day that is opened when all others are full."""
+    """Carriers; `usual` is its room on a day that is opened when all others are full."""
 
     __tablename__ = "carriers"
     name: Mapped[str] = mapped_column(primary_key=True)
@@ -34,7 +34,7 @@ class Carrier(ShippingBase):
 
 
 class Town(ShippingBase):
-    """Where somebody delivers; anywhere else is undeliverable."""
+    """Places that a carrier delivers to; anywhere else is undeliverable."""
 
     __tablename__ = "towns"
     name: Mapped[str] = mapped_column(primary_key=True)
@@ -83,7 +83,7 @@ barrier_table(ShippingBase.metadata)
 
 
 async def route(request: AskRoute, db: AsyncSession) -> DeliveryRoute:
-    """Look who delivers there. Changes nothing."""
+    """Look up the carriers for a place. Changes nothing."""
     return DeliveryRoute(await _carrier_for(request.address, db))
 
 
@@ -129,7 +129,7 @@ async def _carrier_for(address: str, db: AsyncSession) -> str:
 
 
 async def _book(carrier: str, db: AsyncSession, *, on_sale_only: bool) -> str | None:
-    """Take a place. Somebody else may take the last one of the day that was looked up: then the next day is looked
+    """Take a place. Another order may take the last one of the day that was looked up: then the next day is looked
     up.
     """
     room = [Day.carrier == carrier, Day.booked < Day.capacity]
@@ -149,7 +149,7 @@ async def _book(carrier: str, db: AsyncSession, *, on_sale_only: bool) -> str | 
 
 async def _book_further_day(carrier: str, db: AsyncSession) -> str:
     row = await db.get_one(Carrier, carrier, with_for_update=True)
-    day = await _book(carrier, db, on_sale_only=False)  # somebody may have opened one while the lock was theirs
+    day = await _book(carrier, db, on_sale_only=False)  # another call may have opened one while it held the lock
     if day is not None:
         return day
     last = await db.scalar(select(func.max(Day.day)).where(Day.carrier == carrier))

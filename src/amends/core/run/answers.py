@@ -51,7 +51,7 @@ class Cause(Words):
 
 OUTAGES: Final = frozenset({Cause.NOT_SENT, Cause.LOST, Cause.TIMED_OUT, Cause.SERVER_ERROR})
 """Ends of a call that say "it isn't there": never reached, no answer, a server error. "Too busy" and a wrong address
-are answers of somebody who is.
+are answers of a participant that is there.
 """
 
 

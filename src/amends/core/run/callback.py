@@ -1,4 +1,4 @@
-"""What whoever posts an answer later is told of it: whether it was taken in, known already, or comes too late."""
+"""Result of a callback: whether the answer was taken in, known already, or comes too late."""
 
 from collections.abc import Sequence
 from enum import StrEnum

@@ -89,7 +89,7 @@ class RetryStep:
 
 @value
 class Resolve:
-    """Somebody knows what became of a step."""
+    """An operator knows what became of a step."""
 
     at: int
     epoch: int

@@ -113,7 +113,7 @@ def _take_over_undo(draft: Draft, item: ItemRecord, tries: Tries) -> None:
 
 
 def _settle_wish_to_turn_back(draft: Draft) -> None:
-    """Somebody wants to turn back while the pivot's outcome is open: the pivot decides, and is hurried along.
+    """Compensation was asked for while the pivot's outcome is open: the pivot decides, and is hurried along.
 
     One that is unknown by now is being asked about, or waits for a person.
     """
@@ -299,7 +299,7 @@ def _end(draft: Draft) -> None:
 
 
 def _was_left(draft: Draft, item: ItemRecord) -> bool:
-    """Somebody decided that an effect, or a possible one, stays."""
+    """An operator decided that an effect, or a possible one, stays."""
     if item.state is not StepState.SKIPPED or item.left is None:
         return False
     if item.left is not Phase.ACTION:

@@ -79,7 +79,7 @@ def decide(
 ) -> Decision | Refusal:
     """What follows from a command; no events where nothing does.
 
-    `held`: calls that the log takes for under way and whoever makes them knows haven't left.
+    `held`: calls that the log takes for under way, although they haven't left.
     """
     draft = Draft(definition, record.copy(), command.at, command.epoch)
     match command:

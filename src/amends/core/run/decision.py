@@ -56,7 +56,7 @@ class Draft:
             self.emit(e.Aborted(self.at, self.epoch, step, code, reason))
 
     def turned_by(self, item: ItemRecord, code: str | None, reason: str) -> None:
-        """An item turns the run back; a pivot that was only waited for does so in the name of whoever asked."""
+        """Start compensation because of this item. If a cancel was waiting for the pivot, its reason is used."""
         requested = self.record.abort_requested
         if requested is not None and self.is_current_pivot(item):
             self.turn_back(None, None, requested)

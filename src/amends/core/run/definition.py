@@ -410,7 +410,7 @@ class Definition:
 
     @property
     def has_notice(self) -> bool:
-        """Whether somebody is told how a run ended."""
+        """Whether a completion notification is sent."""
         return self._notice is not None
 
     def learn(self, operation: Operation[..., Any, Any]) -> None:
@@ -494,7 +494,7 @@ class Definition:
             raise unreadable(f"the reply of {step}, as logged, can't be read", error) from error
 
     def build_notice(self, record: RunRecord, ended: object) -> Request | BuildError | None:
-        """The call that tells somebody how the run ended."""
+        """The call that notifies of how the run ended."""
         assert self._notice is not None, "there is a notice to build"
         try:
             call: object = self._notice(self.given_input(record), ended)

@@ -15,7 +15,7 @@ from amends.core.words.values import value
 
 @value
 class Who:
-    """A person's signature: the authenticated identity, who they say they are beside it, and why they did it."""
+    """A person's signature: the authenticated identity, the claimed name beside it, and the reason."""
 
     by: str
     reason: str
@@ -137,7 +137,7 @@ class ActionPending:
 
 @value
 class ActionUnknown:
-    """Nobody will try this action again by themselves, and whether it took effect isn't known."""
+    """The action is not retried automatically, and whether it took effect isn't known."""
 
     at: int
     epoch: int
@@ -267,7 +267,7 @@ class Unmarked:
 
 @value
 class Aborted:
-    """The run turned back; it never turns again. `step` and `code`: who said no, where one did."""
+    """Compensation began, for good. `step` and `code`: what was rejected, where a step was."""
 
     at: int
     epoch: int
@@ -278,7 +278,7 @@ class Aborted:
 
 @value
 class AbortRequested:
-    """Somebody wants to turn back while the pivot's outcome is open; the pivot decides."""
+    """Compensation was asked for while the pivot's outcome is open; the pivot decides."""
 
     at: int
     epoch: int
@@ -303,7 +303,7 @@ class DeadlinePassed:
 
 @value
 class CancelAsked:
-    """Somebody asked to turn the run back. `verb`: `cancel` or `compensate`."""
+    """An operator or client asked for compensation. `verb`: `cancel` or `compensate`."""
 
     at: int
     epoch: int
@@ -313,7 +313,7 @@ class CancelAsked:
 
 @value
 class RetryAsked:
-    """Somebody asked for another try. `renewed`: with a new budget. `fact`: what may have happened is repeated."""
+    """An operator asked for another attempt. `renewed`: with a new budget. `fact`: a possible effect is repeated."""
 
     at: int
     epoch: int
@@ -327,7 +327,7 @@ class RetryAsked:
 
 @value
 class Resolved:
-    """Somebody vouched for what became of a call. `outcome`: `succeeded`, `rejected`, `undone` or `acknowledged`."""
+    """An operator recorded the outcome of a call. `outcome`: `succeeded`, `rejected`, `undone` or `acknowledged`."""
 
     at: int
     epoch: int
@@ -341,7 +341,7 @@ class Resolved:
 
 @value
 class Skipped:
-    """Somebody decided that this stays as it is. `phase` says what was left: an action not done, or an effect not
+    """An operator decided that this stays as it is. `phase` says what was left: an action not done, or an effect not
     undone.
     """
 
@@ -368,7 +368,7 @@ class Answered:
 
 @value
 class Abandoned:
-    """Somebody ended the run as it is. `effects`: every step whose effect may remain."""
+    """An operator ended the run as it is. `effects`: every step whose effect may remain."""
 
     at: int
     epoch: int
@@ -402,7 +402,7 @@ class RunEnded:
 
 @value
 class NoticeRequested:
-    """Somebody is to be told how it ended."""
+    """A completion notification is due."""
 
     at: int
     epoch: int
@@ -434,7 +434,7 @@ class NoticeFailed:
 
 @value
 class Quarantined:
-    """Driving this run harmed its workers, or its history can't be read; nobody touches it until a person does."""
+    """Driving this run harmed its workers, or its history can't be read; only an operator moves it on."""
 
     at: int
     epoch: int

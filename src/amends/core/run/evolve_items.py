@@ -161,7 +161,7 @@ def silence(tries: Tries) -> None:
 
 
 def no_settling(item: ItemRecord) -> None:
-    """Nobody asks any more what became of the action."""
+    """The action's outcome is not asked for any more."""
     if item.settle is not None:
         item.asked = item.settle.sends + 1  # one may be under way
     item.settle = None

@@ -1,7 +1,7 @@
 """What is owed from where a run stands, not from what just happened: so recovery is the normal path, and the log is
 the outbox.
 
-A call goes out again and again as long as it is owed; whoever sends it keeps apart what is already in flight. Nothing
+A call goes out again and again as long as it is owed; the sender keeps apart what is already in flight. Nothing
 is owed for a phase that is marked: a person decides first.
 """
 

@@ -18,7 +18,7 @@ LOCAL: Final = "local"
 ASK: Final = "ask"
 SLEEP: Final = "sleep"
 BUILT_IN: Final = frozenset({ASK, SLEEP})
-"""Participants that are nobody's service: nothing is sent to them."""
+"""Participants without a service: nothing is sent to them."""
 
 
 class RunState(Words):
@@ -229,7 +229,7 @@ class StepRecord:
     `kind` is `None` where nothing was ever requested. `state` is the summary that is shown (a step without any call is
     done at once); `settled`: every item is done or skipped, so that those that wait for it may start. `turning` names
     the counted items that are looked at while the run goes back: those with one of `TURNS`. `shown` is no
-    fact: whoever writes the step down for people may keep here what he wrote, as long as this record lives.
+    fact: the projection may keep here the JSON that it wrote, as long as this record lives.
     """
 
     name: str
@@ -371,12 +371,12 @@ class RunRecord:
 
     @property
     def notice_open(self) -> bool:
-        """Somebody is to be told how it ended, and wasn't yet, or can't be."""
+        """A completion notification is due, or can't be delivered."""
         return self.notice_failed or (self.notice is not None and not self.notice_delivered)
 
     @property
     def hurries_pivot(self) -> bool:
-        """Somebody wants to turn back, and the pivot hasn't decided yet."""
+        """Compensation was asked for, and the pivot hasn't decided yet."""
         return self.abort_requested is not None and not self.abort_void and self.turned is None
 
     @property

@@ -24,7 +24,7 @@ _OPEN = frozenset({StepState.ACTING, StepState.UNKNOWN})
 
 
 def on_reply(draft: Draft, reply: Reply) -> None:
-    """Take an answer in. One that nobody asked for changes nothing."""
+    """Take an answer in. An answer without an open question changes nothing."""
     if reply.step == NOTICE:
         _notice(draft, reply)
         return
@@ -194,7 +194,7 @@ def _is_no_news(item: ItemRecord) -> bool:
 
 
 def _contradicts(item: ItemRecord, *, ended: bool) -> bool:
-    """Whether a late yes is news that somebody must hear."""
+    """Whether a late success is news that an operator must hear."""
     match item.state:
         case StepState.COMPENSATING:
             return not item.behind_barrier
@@ -268,7 +268,7 @@ def undo_failed(draft: Draft, item: ItemRecord, unknown: Unknown) -> None:
 def _settle(draft: Draft, item: ItemRecord, reply: Reply) -> None:
     tries, outcome = item.settle, reply.outcome
     if tries is None or reply.attempt <= item.asked:
-        return  # nobody asked, or it answers an earlier question
+        return  # no question is open, or it answers an earlier one
     if draft.record.item_has_mark_of(item, reply.phase) and not isinstance(outcome, Succeeded | SaidNo):
         return  # a person knows already that asking doesn't help
     if item.seal == "undone":

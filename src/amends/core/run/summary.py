@@ -86,7 +86,7 @@ def undone_steps(names: Iterable[str], record: RunRecord) -> tuple[str, ...]:
 
 
 def left_by(record: RunRecord) -> tuple[str, str]:
-    """Who abandoned a run and why; where nobody said so, what was left."""
+    """The operator that abandoned a run and the reason; without one, what was left."""
     if record.purged:
         return "", PURGED
     if record.ended_by is not None:

@@ -1,4 +1,4 @@
-"""The graph of a saga: who waits for whom, with the edges that the kinds of steps imply.
+"""The graph of a saga: which step waits for which, with the edges that the kinds of steps imply.
 
 Three stages follow from the kinds: what can be undone, the pivot alone, what must succeed in the end. So the pivot
 waits for every compensable step and every neutral one that isn't after it, and a retriable waits for the pivot and

@@ -125,7 +125,7 @@ class Undo(Generic[Q_co, R_co]):
 
     @property
     def made(self) -> R_co:
-        """The action's reply; `LookupError` where nobody knows it, which a handler behind a barrier never sees."""
+        """The action's reply; `LookupError` where it isn't known, which a handler behind a barrier never sees."""
         if self.reply is None:
             msg = "the reply of the action is not known"
             raise LookupError(msg)
@@ -169,7 +169,7 @@ class Rest:
 @dataclass(frozen=True, slots=True)
 class Tls:
     """Certificates towards a participant, as PEM files: the authority that signed its own (`None`: the system's), and
-    ours, where it asks who we are.
+    ours, where it asks for authentication.
     """
 
     ca: str | None = None

@@ -39,7 +39,7 @@ class Completed:
 
 @dataclass(frozen=True, slots=True)
 class Compensated:
-    """Every effect was undone; net effect zero. `step` and `code` say who said no, if one did."""
+    """Every effect was undone; net effect zero. `step` and `code` say which step was rejected and why, if one was."""
 
     run: str
     by_hand: bool

@@ -32,7 +32,9 @@ class Saga(Declares[I], Generic[I]):
         self.notices: list[Callable[..., Any]] = []
 
     def notice(self, build: Callable[[I, Ended], Call[None] | None], /) -> Callable[[I, Ended], Call[None] | None]:
-        """Tell somebody when a run has ended, by a call that is retried like any other; it never changes the end."""
+        """Send a completion notification when a run has ended, by a call that is retried like any other; it never
+        changes the end.
+        """
         self.notices.append(build)
         return build
 

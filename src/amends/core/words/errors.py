@@ -1,4 +1,4 @@
-"""Errors, split by who must act.
+"""Errors, split by the party that must act.
 
 `Rejected`, `Later` and `CannotCompensate` are answers, raised by the code of authors and services; they are not
 failures of amends and therefore do not derive from `AmendsError`. Everything amends itself complains about does.
@@ -112,7 +112,7 @@ class ServerUnavailable(AmendsError):
 
 
 class NotAllowed(AmendsError):
-    """The server doesn't know who asks, or who asks may not do this."""
+    """The server doesn't know the caller, or the caller may not do this."""
 
 
 class LogInUse(AmendsError):

@@ -1,4 +1,4 @@
-"""Values: frozen for whoever reads the types, quick for whoever makes thousands of them a second.
+"""Values: frozen for the type checkers, quick to make: a worker makes thousands of them a second.
 
 `dataclass(frozen=True)` sets every field through `object.__setattr__`, which makes an object about three times as
 dear to make; facts, commands and calls are made tens of times per run. Both type checkers refuse to assign to a field
