@@ -144,6 +144,9 @@ class Deliveries:
             return f"no answer within {TIMEOUT_SECONDS:g} s"
         except OSError as error:
             return str(error) or type(error).__name__
+        except Exception as error:  # a bug here must not lose the delivery without a word
+            _LOGGER.exception("%s can't be posted", delivery.id)
+            return type(error).__name__
         return None if 200 <= status < 300 or status == 410 else f"answered {status}"
 
 

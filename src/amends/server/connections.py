@@ -129,7 +129,11 @@ class Acceptor:
                         continue  # it was gone before it was accepted
                     await self._exhausted(error)
                     continue
-                await self._take(accepted)
+                try:
+                    await self._take(accepted)
+                except Exception:  # a bug here must cost one connection, not all later ones
+                    _LOGGER.exception("a connection can't be taken")
+                    accepted.close()
         finally:
             for each in (*self._handshakes, *self._refusing):
                 each.cancel()

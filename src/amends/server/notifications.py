@@ -16,7 +16,7 @@ import msgspec
 
 from amends.core.run.definition import Definition
 from amends.core.run.record import ItemRecord, RunRecord, RunState
-from amends.core.words.errors import AmendsError, LogDamaged
+from amends.core.words.errors import LogDamaged
 from amends.core.words.reasons import StuckReason
 from amends.engine.engine import Engine
 from amends.engine.lanes import Standing
@@ -104,7 +104,7 @@ class Observing:
     async def _send_run(self, event: str, saga: str, run: str, id: str) -> None:
         try:
             _, view = await stored_view(self._engine.log, run, self._graphs)
-        except AmendsError:
+        except Exception:
             _LOGGER.exception("%s can't be told: the run can't be read", id)
             return
         body = b'{"type":"run.' + event.encode() + b'","run":' + msgspec.json.encode(view) + b"}"
@@ -134,7 +134,10 @@ class Observing:
     async def _look(self) -> None:
         while True:
             for each in self._engine.participants():
-                self._stands(each)
+                try:
+                    self._stands(each)
+                except Exception:  # a bug here must cost this look at one participant, not all later alerts
+                    _LOGGER.exception("%s: its state can't be told", each.participant)
             await asyncio.sleep(LOOK_SECONDS)
 
     def _stands(self, each: Standing) -> None:
@@ -150,13 +153,18 @@ class Observing:
     async def _catch_up(self) -> None:
         """Tell again what was stuck before."""
         try:
-            for row in await self._engine.log.find(Find(states=(RunState.STUCK.value,), limit=STUCK_MAX)):
+            rows = await self._engine.log.find(Find(states=(RunState.STUCK.value,), limit=STUCK_MAX))
+        except Exception:
+            _LOGGER.exception("what was stuck already can't be told")
+            return
+        for row in rows:
+            try:
                 definition = self._engine.definitions.get(SagaKey(row.saga, row.saga_version, row.digest))
                 stored = None if definition is None else await self._engine.log.read(row.run)
                 if definition is not None and stored is not None:
                     self.changed(definition, self._record(stored))
-        except AmendsError:
-            _LOGGER.exception("what was stuck already can't be told")
+            except Exception:  # one run must not keep the others from being told
+                _LOGGER.exception("%s was stuck already, which can't be told", row.run)
 
     def _record(self, stored: StoredRun) -> RunRecord:
         """Of a run whose history can't be read: that it is set aside. It is told as the others are."""

@@ -93,4 +93,7 @@ class Keeping:
                 return  # the writer reports it
             except LogUnavailable as error:
                 _LOGGER.warning("what ended long ago can't be forgotten now: %s", error)
+            except Exception:  # a bug here must not end the retention for good, without a word
+                _LOGGER.exception("what ended long ago can't be forgotten now")
+                more = False
             await asyncio.sleep(0 if more else LOOK_SECONDS)

@@ -188,5 +188,5 @@ class Lease:
             try:
                 async with self._briefly() as connection:
                     await connection.execute(SQL["notify"])
-            except (LogUnavailable, asyncpg.PostgresError) as error:
-                _LOGGER.info("others weren't told that a run needs somebody; they see it when they look: %s", error)
+            except Exception as error:  # noqa: BLE001 - whatever it was, it costs others one look and nothing else
+                _LOGGER.info("others weren't told that a run needs a worker; they see it when they look: %s", error)
