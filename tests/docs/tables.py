@@ -9,6 +9,7 @@ import inspect
 import json
 import re
 import sys
+import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -401,6 +402,30 @@ def promised(name: str) -> str:
     return first if first in invariants.WORDING else "beside them"
 
 
+def room_picture() -> str:
+    """The layers of the import contracts, the top one first; inside the core, those of its rooms."""
+    contracts = tomllib.loads((PROJECT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]
+    floors = layers(next(each for each in contracts if each["name"].startswith("Floors")))
+    rooms = layers(next(each for each in contracts if each["name"].startswith("The core's rooms")))
+    lines = ["```mermaid", "flowchart TB"]
+    for number, floor in enumerate([*floors[:-1], *rooms]):
+        name = "core/" if number >= len(floors) - 1 else ""
+        lines.append(f'    f{number}["{" · ".join(f"{name}{each}" for each in floor)}"]')
+    count = len(floors) - 1 + len(rooms)
+    lines += [f"    f{number} --> f{number + 1}" for number in range(count - 1)]
+    return "\n".join([*lines, "```\n"])
+
+
+def layers(contract: Mapping[str, Any]) -> list[list[str]]:
+    """Names of rooms by floor, without those that a contract only keeps a place for."""
+    inside = PROJECT / "src" / "amends" / ("core" if "containers" in contract else "")
+    found: list[list[str]] = []
+    for layer in contract["layers"]:
+        names = [each.removeprefix("amends.") for each in re.findall(r"\(([\w.]+)\)", layer)]
+        found.append([each for each in names if (inside / each).is_dir() or (inside / f"{each}.py").is_file()])
+    return found
+
+
 def reason_table() -> str:
     return table(
         ("reason", "what happened", "what to do"),
@@ -425,6 +450,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "invariants": invariant_table,
     "on-the-way": moment_table,
     "stuck-reasons": reason_table,
+    "rooms": room_picture,
 }
 
 

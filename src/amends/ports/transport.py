@@ -1,8 +1,8 @@
 """The way to a participant: one request out, what came back in. A transport knows nothing of sagas and judges nothing.
 
 What came back is a value, also when nothing did: `NotSent` where provably no byte of the request left, `Lost` where it
-may have been acted on, `Faulty` where code of this process and the call don't fit. Turning these into outcomes is the
-core's (`amends.core.run.answers`), so that every transport agrees.
+may have been acted on, `CodeMismatch` where code of this process and the call don't fit. The core turns these into
+outcomes (`amends.core.run.answers`), so that every transport agrees.
 """
 
 from datetime import datetime
