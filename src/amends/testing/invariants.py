@@ -321,7 +321,7 @@ _FACTS: Final = (e.Resolved, e.Skipped, e.Abandoned)
 
 @of_the_log
 def p8_persons_sign(evidence: Evidence) -> str | None:
-    """Whatever a person did says who and why; nothing that only a person may do was done without one."""
+    """Every command of a person names actor and reason; nothing that only a person may do was done without one."""
     signed = False
     for event in evidence.events:
         if isinstance(event, _BY_PERSONS):
@@ -478,18 +478,18 @@ ENDS_OR_IS_STUCK: Final = "P1 it ends or is stuck"
 """What is asked of a run that is left alone."""
 
 ON_THE_WAY: Final[Mapping[str, str]] = {
-    "P1 a start is durable": "Whoever was told that a run was started finds it in the log.",
+    "P1 a start is durable": "A caller that was told that a run was started finds it in the log.",
     "P1 an acknowledged run is never lost": "What was acknowledged is in the log when all is calm.",
     "P1 nothing leaves before the log knows of it": "Every call that leaves was asked for by an event that is durable.",
     "P1 what the log took stays": "A log gives back every event that it ever took, in the same order.",
     "P6 same key, same bytes": "Every call under a key has the bytes, and the moment of its request, of the first one.",
     "P7 one owner at a time": "Calls of one epoch leave from one process.",
-    "P8 persons sign": "What a person asked for and got is an event that says who and why.",
+    "P8 persons sign": "What a person asked for and got is an event with the actor and the reason.",
     "the log is append-only": "No event that was taken is ever another one.",
     "the log is gapless": "An append follows right after what the log has.",
     "the row is the history's": "State, version and `by_hand` in a run's row are what its events fold to.",
-    "an end is final": "Nobody holds a run that has ended, and nobody is to look at it again.",
-    "one direction": "No action leaves once the run has turned back, nor a pivot once somebody wants it to.",
+    "an end is final": "No worker holds a run that has ended, and none is to look at it again.",
+    "one direction": "No action leaves once the run has turned back, nor a pivot once compensation is asked for.",
     "nothing is sent for a marked phase": "What waits for a person isn't tried meanwhile.",
 }
 """What is asked at the moment itself, by name, and what it says: an order between the log, the wire and people can't be
@@ -504,7 +504,7 @@ WORDING: Final[Mapping[str, str]] = {
     "P5": "Once the pivot has succeeded a run only goes forward.",
     "P6": "Every retry of a call carries the same key and the same bytes.",
     "P7": "Two orchestrators never drive one run.",
-    "P8": "Whatever a person does to a run is an event with who, when and why.",
+    "P8": "Every operator command on a run is an event with the actor, the time and the reason.",
     "P9": "Clean ends, repaired ends and dirty ends have different names.",
 }
 """The promises themselves, of which these are the checks."""

@@ -1,4 +1,4 @@
-"""A participant that nobody wrote: it answers every operation with a made-up reply of the right type.
+"""A participant without code: it answers every operation with a made-up reply of the right type.
 
 The values come from the reply type's JSON Schema: text is the field's name and a number (`sku-1`, `sku-2`), different
 every time, lists have two elements, optional fields are filled in. Its barrier is the real one, in memory: repeats are

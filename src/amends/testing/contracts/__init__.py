@@ -1,1 +1,1 @@
-"""One behaviour suite per port: what every adapter must keep, whoever writes it."""
+"""One behaviour suite per port: what every adapter must keep."""

@@ -68,7 +68,7 @@ class Bench(ABC, Generic[Tx]):
 
     @abstractmethod
     async def rows(self) -> list[str]:
-        """Names of the committed business rows, as somebody else reads them."""
+        """Names of the committed business rows, as another session reads them."""
 
     @abstractmethod
     async def end(self, tx: Tx, how: str) -> None:
@@ -232,7 +232,7 @@ class Gate:
         self._opened = threading.Event()
 
     def open(self) -> None:
-        """Let whoever waits go on."""
+        """Let the waiting calls go on."""
         self._opened.set()
 
     def around(self, shop: Shop[Tx]) -> Code:

@@ -86,7 +86,9 @@ class LogContract(OwnersContract, FindingContract):
 
     @pytest.mark.parametrize("epoch", [1, None], ids=["the owner's", "a visitor's"])
     async def test_an_append_changes_all_that_the_row_shows(self, log: TransactionLog, epoch: int | None) -> None:
-        """The run's state, who helped, its steps: an append says all of it anew, and nothing of it is left over."""
+        """The run's state, whether an operator helped, its steps: an append says all of it anew, and nothing of it is
+        left over.
+        """
         shown = RunRow("stuck", True, 2_000, b'["x"]', b'[{"name":"x"}]', b'[{"step":"x"}]', 2_500)  # noqa: FBT003 - as the port has it
         await write(log, start("a"))
         await write(log, append("a", 1, epoch=epoch, at=2_000, shown=shown))
@@ -163,7 +165,7 @@ class LogContract(OwnersContract, FindingContract):
         assert list(await log.read_events("a", after=4)) == []
 
     async def test_an_append_to_another_version_is_refused(self, log: TransactionLog) -> None:
-        """Somebody wrote meanwhile: the owner is told to decide again."""
+        """Another process wrote meanwhile: the owner is told to decide again."""
         await write(log, start("a"))
         await write(log, append("a", 1, epoch=None, number=2))
         before = await must_read(log, "a")
@@ -218,7 +220,7 @@ class LogContract(OwnersContract, FindingContract):
     async def test_the_same_append_again_is_recognised_after_adoption(
         self, log: TransactionLog, opener: Opener
     ) -> None:
-        """It did commit, so it is no lie to say so, whoever owns the run by now."""
+        """It did commit, so it is no lie to say so, whichever worker owns the run by now."""
         await write(log, start("a"))
         await write(log, append("a", 1, number=2))
         log = await self.reopened(log, opener)
@@ -319,7 +321,7 @@ class LogContract(OwnersContract, FindingContract):
         assert list(await log.nudged(now=5_000)) == []
 
     async def test_nudges_are_for_runs_of_ours(self, log: TransactionLog, opener: Opener) -> None:
-        """Not for runs that nobody, or somebody gone, has."""
+        """Not for runs without an owner, or with one that is gone."""
         await write(log, start("a", shown=row(due_at=1)), start("b", owned=False, shown=row(due_at=1)))
         assert list(await log.nudged(now=5_000)) == [("a", 1)]
         log = await self.reopened(log, opener)
@@ -335,7 +337,7 @@ class LogContract(OwnersContract, FindingContract):
     # -- what is kept once
 
     async def test_a_setting_is_made_once(self, log: TransactionLog, opener: Opener) -> None:
-        """Whoever comes first makes it; everybody gets the same."""
+        """The first caller makes it; all get the same."""
         values = await asyncio.gather(*(log.setting("secret", bytes([n, 0, 255])) for n in range(8)))
         assert len(set(values)) == 1
         assert await log.setting("other", b"") == b""

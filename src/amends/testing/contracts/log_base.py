@@ -1,4 +1,4 @@
-"""What the suites for logs stand on: how a worker on the log is made, how it dies, and who comes after it."""
+"""What the suites for logs stand on: how a worker on the log is made, how it dies, and which worker comes after it."""
 
 from collections.abc import AsyncIterator, Callable
 

@@ -106,7 +106,7 @@ class FindingContract(LogBase):
             assert "".join(run.run for run in runs) == found
 
     async def test_what_no_run_can_have_is_asked_for_in_vain(self, log: TransactionLog) -> None:
-        """A question that no row could answer is no error: what is asked for may come from anybody."""
+        """A question that no row could answer is no error: what is asked for may come from any caller."""
         await write(log, start("r1", tags={"a": "b"}))
         odd = "b\0"
         asked = [Find(saga=odd), Find(step=odd), Find(tags={"a": odd}), Find(tags={odd: "b"}), Find(saga_version=2**40)]

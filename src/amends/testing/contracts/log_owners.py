@@ -32,7 +32,7 @@ class OwnersContract(LogBase):
     async def test_progress_alone_ends_the_count_of_claims(
         self, log: TransactionLog, opener: Opener, *, together: bool
     ) -> None:
-        """Whoever writes it, alone or in a batch. An attempt that began may be what the owner dies of."""
+        """Written alone or in a batch. An attempt that began may be what the owner dies of."""
         runs, version = ("ab" if together else "a"), 1
         await write(log, *map(start, runs))
         for writer in (None, 3):
@@ -148,7 +148,7 @@ class OwnersContract(LogBase):
         assert not await log.release("a", epoch=1, version=2, due_at=None)
 
     async def test_closing_hands_every_run_over(self, log: TransactionLog, opener: Opener) -> None:
-        """Others claim what is due at once; nobody is suspected, however often that happens."""
+        """Others claim what is due at once; no run is suspected, however often that happens."""
         await write(log, start("a", shown=row(due_at=100)), start("later", shown=row(due_at=9_000)), start("waits"))
         for epoch in (2, 3):
             await log.close()
@@ -160,7 +160,7 @@ class OwnersContract(LogBase):
         await log.close()
 
     async def test_letting_go_ends_the_count_of_claims(self, log: TransactionLog, opener: Opener) -> None:
-        """Whoever had it lived through it."""
+        """Its owner lived through it."""
         await write(log, start("a"))
         log = await self.reopened(log, opener)
         (claimed,) = await log.claim([ORDERS], now=0, limit=10)
@@ -170,7 +170,7 @@ class OwnersContract(LogBase):
         await log.close()
 
     async def test_closing_ends_the_count_of_claims(self, log: TransactionLog, opener: Opener) -> None:
-        """In good order nobody was harmed."""
+        """In good order no worker was harmed."""
         await write(log, start("a"))
         log = await self.reopened(log, opener)
         assert [run.claims for run in await log.claim([ORDERS], now=0, limit=10)] == [1]
@@ -184,7 +184,7 @@ class OwnersContract(LogBase):
     async def test_of_runs_taken_over_before_only_so_many_are_claimed(
         self, log: TransactionLog, opener: Opener
     ) -> None:
-        """The others as ever: one that kills whoever has it must not take them along."""
+        """The others as ever: one that kills its owner must not take them along."""
         await write(log, *(start(run, shown=row(due_at=number)) for number, run in enumerate(("a", "b", "c"))))
         log = await self.reopened(log, opener)
         assert len(await log.claim([ORDERS], now=9_000, limit=10, suspects=0)) == 3

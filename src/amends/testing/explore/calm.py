@@ -1,7 +1,7 @@
 """How a run goes when nothing more goes wrong: everything that must happen in the end does, in a fair order.
 
 Messages arrive before time passes, and where a run is stuck a sensible person helps. A run that doesn't come to rest
-like this has broken P1: it would go on for ever, or stand where nobody can move it.
+like this has broken P1: it would go on for ever, or stand where it can't be moved.
 """
 
 from collections import Counter
@@ -25,14 +25,14 @@ FOREVER: Final = "P1 it ends or is stuck: it goes on for ever"
 
 
 class People(Enum):
-    """Who is there when a run is stuck."""
+    """The people that are there when a run is stuck."""
 
     HELP = "help"
     AWAY = "away"
 
 
 class Stragglers(Enum):
-    """When messages arrive that nobody waits for."""
+    """When messages arrive that are not waited for."""
 
     IN_TURN = "in turn"
     LAST = "last"

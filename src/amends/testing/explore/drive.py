@@ -1,4 +1,4 @@
-"""Who drives a run: the log, the processes that read it, what they wait for, and the time.
+"""The drivers of a run: the log, the processes that read it, what they wait for, and the time.
 
 Worlds differ in what is under way, and in what participants keep, far more often than in this. So worlds share their
 drives: equal ones are one object, and what follows from a move is worked out once for each, however many worlds go
@@ -30,7 +30,7 @@ _SENDS: Final = frozenset({"receive", "jump", "adopt", "poll", "lose", "halt", "
 
 
 class Followed(NamedTuple):
-    """What follows from a move: who drives the run then, the calls that left, and what was wrong with that.
+    """What follows from a move: the drivers of the run then, the calls that left, and what was wrong with that.
 
     `held`: the message that it follows from, so that it keeps its identity.
     """
@@ -55,7 +55,7 @@ def _never_sent(send: Send, now: int, epoch: int) -> Reply:
 
 
 class Drive:
-    """Who drives a run, as a value. Equal ones are one: `Drives.one` makes them.
+    """The drivers of a run, as a value. Equal ones are one: `Drives.one` makes them.
 
     Sets of epochs are numbers, one bit for each. `alive`: the latest owner's and those of all processes; `living`: of
     all processes; `readers`: of those that have the run; `former`: of those that had it, and only bring answers.
@@ -134,7 +134,7 @@ class Drive:
         return self._known
 
     def asked(self, command: Command) -> "tuple[Drive, Refusal | None]":
-        """A person asks for something, of whoever is there."""
+        """A person asks for something, of a process that is there."""
         decided = self.history.after(command)
         if isinstance(decided, Refusal):
             return self, decided
@@ -156,7 +156,7 @@ class Drive:
     # -- what can be said of it
 
     def is_news(self, answer: AnswerOnWay) -> bool:
-        """Whether an answer that anybody brings belongs in the log."""
+        """Whether an answer that any process brings belongs in the log."""
         if self._news is None:
             self._news = {}
         known = self._news.get(id(answer))
@@ -266,7 +266,7 @@ class _Driving:
                 raise ValueError(msg)
 
     def take_in(self, answer: AnswerOnWay) -> None:
-        """What an answer says is decided on, by its process or, if that has lost the run, by anybody.
+        """What an answer says is decided on, by its process or, if that has lost the run, by any process.
 
         A process that has lost the run and doesn't know decides as if it were the owner. It learns that it isn't when
         its append is refused; where nothing follows from the answer there is no append, and it goes on.
@@ -308,7 +308,7 @@ class _Driving:
         self._decided(Due(self._now, owner.epoch), owner=True)
 
     def adopt(self) -> None:
-        """A process claims the run; whoever drove it before doesn't know."""
+        """A process claims the run; its former driver doesn't know."""
         self._epoch += 1
         self._processes = (*self._processes[-1:], PaperProcess(self._epoch, self._history))
         self._decided(Adopted(self._now, self._epoch), owner=True)
@@ -423,8 +423,8 @@ class _Driving:
         return None
 
     def _wake_former(self) -> None:
-        """Whoever lost the run and doesn't know sends what it thinks it owes, at once: a message may take any time on
-        its way, so that one is sent later is as if it had been sent and arrived later.
+        """A process that lost the run and doesn't know sends what it thinks it owes, at once: a message may take any
+        time on its way, so that one is sent later is as if it had been sent and arrived later.
         """
         for process in self._processes:
             if process.epoch != self._epoch and process.seen is not None and self._has_to_send(process):
@@ -470,6 +470,6 @@ class _Driving:
 
 
 def owes_notice(record: RunRecord) -> bool:
-    """Whether somebody is still to be told how it ended."""
+    """Whether a completion notification is still due."""
     notice = record.notice
     return notice is not None and notice.due is not None and not record.notice_delivered

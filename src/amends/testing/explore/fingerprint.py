@@ -10,7 +10,7 @@ What can't is left out, and every such thing is named here, since a search is as
 * **A former owner** that doesn't know it yet, and has nothing more to send by itself, only brings answers: what it had
   read is over.
 * **Misrouted answers** are counted by attempts as well, of which fewer are made than misrouted ones are allowed.
-* **Epochs** are an order too, and of those that are nobody's any more only "older" is left: it is asked whether an
+* **Epochs** are an order too, and of those without an owner only "older" is left: it is asked whether an
   epoch is the owner's own, and whether a row has seen a later one than an undo brings. So of a row's epoch it counts
   only which undos, of those that are on their way or that a former owner may still send, are older (`Rows.mark`).
 * **An end** is final: of a run that has ended, what it was and what is owed to its notice.
@@ -47,7 +47,7 @@ class Shape(NamedTuple):
 
 
 def shape_of(record: RunRecord, epoch: int) -> Shape:
-    """What matters of a record to whoever drives it under this epoch."""
+    """What matters of a record to its driver under this epoch."""
     notice = record.notice
     if record.ended is not None:
         moments: list[int] = []
@@ -112,7 +112,7 @@ def _of_tries(tries: Tries, epoch: int, moments: list[int]) -> tuple[object, ...
 
 
 def ranks(moments: Sequence[int], now: int) -> tuple[int, ...]:
-    """Moments by their order: 0 for what is over, then 1, 2, ... by who comes first."""
+    """Moments by their order: 0 for what is over, then 1, 2, ... by their order."""
     later = {each for each in moments if each > now}
     if not later:
         return (0,) * len(moments)

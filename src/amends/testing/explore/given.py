@@ -1,4 +1,5 @@
-"""What is given in a story: how the run begins, what participants and people answer, who refuses, who is silent.
+"""What is given in a story: how the run begins, what participants and people answer, which of them refuse or are
+silent.
 
 What isn't said is made up, of the right type. Values that are made up differ from each other, and are the same in every
 story of the same saga: they depend on the step and its place, not on what happened before.
@@ -28,7 +29,7 @@ class Given:
 
     `replies`: JSON by step and item. `noes`: actions that are refused, every time. `silent`: actions whose answers
     never come, and whether they took effect. `undo_noes`: compensations that are refused. `cancelled_after`: steps
-    after whose success somebody asks the run to turn back.
+    after whose success a person asks the run to turn back.
     """
 
     definition: Definition

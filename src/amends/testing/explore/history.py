@@ -73,7 +73,7 @@ class RunHistory:
         return known
 
     def shape(self, epoch: int) -> Shape:
-        """What of it still makes a difference to whoever drives the run under this epoch."""
+        """What of it still makes a difference to the run's driver under this epoch."""
         known = self._shapes.get(epoch)
         if known is None:
             known = self._shapes[epoch] = shape_of(self.record, epoch)

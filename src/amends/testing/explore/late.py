@@ -2,7 +2,7 @@
 
 A call that arrives at a participant with a barrier changes that participant's row, puts an answer on its way, and
 perhaps has an effect. All of that can be noticed by few of the moves that may come next: that the answer is heard (or
-turns out to be unreadable, or nobody waits for it any longer), that another call reaches the same row or its work is
+turns out to be unreadable, or it is not waited for any longer), that another call reaches the same row or its work is
 over, that a person looks at the step, and, as to the order of effects, that something is undone. Any other move leads
 to the same world before the arrival as after it. So of all stories that differ in nothing but such orders one is told:
 the one in which each arrival comes last, right before the first move that can notice it.
@@ -11,7 +11,7 @@ Nothing here relies on what an orchestrator does with an answer: what may follow
 mistake in the core, which is what a search looks for, can't make an order count as told that wasn't.
 
 Left as they were, in any order: calls that no barrier protects (they are gone after a while, so time notices them),
-calls whose answer nobody hears, those of a step whose answers never come, and those of a former owner that is forgotten
+calls whose answer is not heard, those of a step whose answers never come, and those of a former owner that is forgotten
 when yet another takes over.
 """
 
@@ -105,6 +105,6 @@ def _has_effects(world: Moment, request: RequestOnWay) -> bool:
 
 
 def _may_be_forgotten(world: Moment, request: RequestOnWay) -> bool:
-    """Whether an owner more would make this call's process one that nobody knows of."""
+    """Whether an owner more would make this call's process an unknown one."""
     former = world.processes[:-1]
     return bool(world.budget.crashes) and any(each.epoch == request.epoch for each in former)

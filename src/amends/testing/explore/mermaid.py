@@ -1,4 +1,4 @@
-"""A story as a Mermaid sequence diagram: who sent what to whom, what arrived, and what took effect."""
+"""A story as a Mermaid sequence diagram: what was sent between which parties, what arrived, and what took effect."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final

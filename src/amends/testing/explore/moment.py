@@ -1,4 +1,4 @@
-"""A moment of one run, as a value: the log, who drives it, what is under way, what participants keep, what happened."""
+"""A moment of one run, as a value: the log, its drivers, what is under way, what participants keep, what happened."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -45,7 +45,7 @@ class WorldSetup:
 
     @cached_property
     def drives(self) -> Drives:
-        """Who drives its run, in all its worlds."""
+        """The drivers of its run, in all its worlds."""
         return Drives(self.marks)
 
     @cached_property
@@ -155,7 +155,7 @@ class Moment:
         return self.wrong or self.drive.history.broken(self.ledger, quiet=quiet)
 
     def print(self) -> int:
-        """Equal for worlds whose futures are the same, as far as anybody can tell them apart, but for what may still go
+        """Equal for worlds whose futures are the same, as far as they can be told apart, but for what may still go
         wrong in them. `amends.testing.explore.fingerprint` says what is left out, and why.
         """
         drive, wire, setup = self.drive, self.wire, self.setup
@@ -186,11 +186,11 @@ class Moment:
         return Guard.BARRIER if item is None else item.guard
 
     def owes_notice(self) -> bool:
-        """Whether somebody is still to be told how it ended."""
+        """Whether a completion notification is still due."""
         return owes_notice(self.record)
 
     def to_cancel(self) -> bool:
-        """Whether it is time for what the story gives: somebody asks the run to turn back after a step is done."""
+        """Whether it is time for what the story gives: a person asks the run to turn back after a step is done."""
         after = self.setup.given.cancelled_after
         if not after:
             return False
@@ -199,7 +199,7 @@ class Moment:
         return self.cancelled < done
 
     def sight(self) -> Sight:
-        """What somebody sees who looks into everything."""
+        """What a person sees with a look into everything."""
         setup = self.setup
         return Sight(setup.definition, self.record, net_of(self.ledger), self.copies(), setup.given)
 

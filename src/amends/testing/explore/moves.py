@@ -1,4 +1,4 @@
-"""What is under way in a world, who drives it, and what can happen to it next: values without behaviour."""
+"""What is under way in a world, its drivers, and what can happen to it next: values without behaviour."""
 
 from typing import Final, NamedTuple, TypeAlias
 
@@ -14,10 +14,10 @@ from amends.testing.explore.people import Does
 class FaultKind(Words):
     """What needn't happen, and may. Each costs one of `faults_max`.
 
-    `LOST`: nobody waits any longer, the call or its answer may still arrive. `REPEATED`: a message arrives once more.
-    `NOT_SENT`: no connection. `MISROUTED`: a wrong address or token. `UNREADABLE`: an answer that can't be read.
+    `LOST`: it is not waited for any longer, the call or its answer may still arrive. `REPEATED`: a message arrives once
+    more. `NOT_SENT`: no connection. `MISROUTED`: a wrong address or token. `UNREADABLE`: an answer that can't be read.
     `HALTED`: an answer that says trying again is no use. `BROKE`: the service failed, nothing happened. `NO`: it
-    refused, or can't undo. `LATER`: it took the work on, and answers when it is done. `CANCEL`: somebody wants the run
+    refused, or can't undo. `LATER`: it took the work on, and answers when it is done. `CANCEL`: a person wants the run
     to turn back. `DEADLINE`: it passes. `REPAIR`: a person retries or resolves. `GIVE_UP`: a person skips or abandons.
     """
 
@@ -38,7 +38,7 @@ class FaultKind(Words):
 
 EVERY_FAULT: Final = frozenset(FaultKind)
 USUAL_FAULTS: Final = EVERY_FAULT - {FaultKind.GIVE_UP}
-"""What is tried unless somebody says otherwise: whoever gives up ends a run as `abandoned`, which is what they want."""
+"""What is tried by default. Giving up isn't: a run that a person abandons ends as that person wants."""
 
 
 class RequestOnWay(NamedTuple):
@@ -54,7 +54,7 @@ class RequestOnWay(NamedTuple):
 
 
 class AnswerOnWay(NamedTuple):
-    """An answer under way to the process of this epoch; 0: a callback, anybody takes it."""
+    """An answer under way to the process of this epoch; 0: a callback, any process takes it."""
 
     epoch: int
     attempt: int
@@ -77,7 +77,7 @@ class Flying(NamedTuple):
 
 
 class PaperProcess(NamedTuple):
-    """Somebody who drives, or drove, the run. `seen` is as far as it has read; `None`: it dropped the run."""
+    """A process that drives, or drove, the run. `seen` is as far as it has read; `None`: it dropped the run."""
 
     epoch: int
     seen: RunHistory | None

@@ -5,7 +5,7 @@ simulator see is what a service does. `Naive` is a service that never heard of t
 to (`once`) or recognises a key (`idempotent`), and knows no tombstone.
 
 Both are functions from a row and a call to a row and an answer. Whether the service's own code says yes or no is not
-theirs to know: it comes in as `Wants`, so that whoever explores can try every way.
+theirs to know: it comes in as `Wants`, so that an exploration can try every way.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
-"""People on paper: what somebody could sensibly ask of a run as it stands, and what they would do to get it going.
+"""People on paper: what a person could sensibly ask of a run as it stands, and what they would do to get it going.
 
-They are honest: whoever vouches that a call took effect has looked, and whoever says that something is undone has
-undone it. They may be wrong where the participant's barrier finds out.
+They are honest: a person that vouches that a call took effect has looked, and one that says that something is undone
+has undone it. They may be wrong where the participant's barrier finds out.
 """
 
 from collections.abc import Iterator, Mapping
@@ -80,10 +80,10 @@ _SIGNED_BY: Final[Mapping[Word, type[e.Event]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """A run as somebody sees it who looks into everything.
+    """A run as a person sees it with a look into everything.
 
     `net`: how often each item acted and wasn't undone. `copies`: items that an unguarded call is under way for, so that
-    nobody can say yet what becomes of them.
+    what becomes of them isn't known yet.
     """
 
     definition: Definition
@@ -102,7 +102,7 @@ class Sight:
 
 
 def deeds(sight: Sight) -> Iterator[Does]:
-    """What somebody could ask for now."""
+    """What a person could ask for now."""
     record = sight.record
     if record.ended is not None:
         return
@@ -146,7 +146,7 @@ def _about(sight: Sight, item: ItemRecord) -> Iterator[Does]:
 
 
 def _may_repeat(item: ItemRecord, left: int, *, under_way: bool) -> bool:
-    """Who has a call repeated that nothing makes safe to repeat has looked, and found that it did nothing."""
+    """A person that has a call repeated that nothing makes safe to repeat has looked, and found that it did nothing."""
     if item.guard is not Guard.ONCE or item.settling is not None:
         return True
     return not under_way and (left == 0 if item.state is not StepState.COMPENSATING else left > 0)

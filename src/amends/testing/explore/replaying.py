@@ -12,7 +12,7 @@ from amends.testing.explore.search import Broken
 from amends.testing.explore.world import World, begin
 
 SHOWN_MAX = 12
-"""Moves that are named to somebody whose story can't go on."""
+"""Moves that are named when a story can't go on."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Replayed:
 
 
 def unbound(setup: WorldSetup) -> WorldSetup:
-    """The same setting for a story that is told: what goes wrong in it was decided by who tells it."""
+    """The same setting for a story that is told: what goes wrong in it was decided by its teller."""
     return replace(setup, budget=Budget(99, 99))
 
 

@@ -40,7 +40,7 @@ PLAYED_MAX: Final = 20_000
 
 
 class MadeUpInput:
-    """Stands for an input that nobody gave."""
+    """Stands for an input that isn't given."""
 
 
 MADE_UP_INPUT: Final = MadeUpInput()
@@ -101,7 +101,7 @@ class Scenario(Generic[I]):
         return self._with(f"refuses_compensation({step.name})", replace(self._given, undo_noes=refused))
 
     def cancelled_after(self, step: Step[I, Any], /) -> Self:
-        """Somebody asks the run to turn back as soon as the step has succeeded."""
+        """A person asks the run to turn back as soon as the step has succeeded."""
         self._known(step)
         after = (*self._given.cancelled_after, step.name)
         return self._with(f"cancelled_after({step.name})", replace(self._given, cancelled_after=after))
@@ -210,13 +210,13 @@ def _name_of_saga(saga: Saga[Any]) -> str:
 
 
 def _names_around(frame: FrameType | None) -> Mapping[str, object]:
-    """What whoever makes a scenario calls things: the line that plays a story again is to say it in their words."""
+    """What the maker of a scenario calls things: the line that plays a story again is to say it in their words."""
     caller = None if frame is None else frame.f_back
     return {} if caller is None else {**caller.f_globals, **caller.f_locals}
 
 
 def _name_of(value: object, names: Mapping[str, object]) -> str:
-    """How whoever made the scenario calls this value; plain values are called by what they are."""
+    """How the maker of the scenario calls this value; plain values are called by what they are."""
     if isinstance(value, _PLAIN):
         return repr(value)
     return next((name for name, each in names.items() if each is value and not name.startswith("_")), repr(value))

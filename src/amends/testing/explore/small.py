@@ -1,6 +1,6 @@
 """A saga as it is searched: the same steps, with little patience, so that running out of it is among what happens.
 
-Nobody can go through eight attempts at everything in every order. Two show all that attempts can show: one that is
+No search can go through eight attempts at everything in every order. Two show all that attempts can show: one that is
 followed by another, and the last. Waits grow until they are a day, so that what is asked again and again is asked some
 twenty times and not a thousand.
 """
@@ -17,7 +17,7 @@ WAIT_MAX: Final = timedelta(days=1)
 
 
 def with_little_patience(definition: Definition) -> Definition:
-    """The definition, changed in place: it must be nobody else's."""
+    """The definition, changed in place: it must not be shared."""
     for step in definition.steps.values():
         policy = step.policy
         step.policy = replace(policy, action=_little(policy.action), compensation=_little(policy.compensation))

@@ -54,7 +54,7 @@ class Story:
 
     @property
     def outcome(self) -> Outcome:
-        """What whoever waits for the run is told, as `run.outcome()` gives it."""
+        """What a caller that waits for the run is told, as `run.outcome()` gives it."""
         return outcome(self._setup.definition, self._record)
 
     @property

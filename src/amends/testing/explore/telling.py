@@ -146,7 +146,7 @@ def _dies(scene: MoveShown) -> Iterator[StoryLine]:
 
 
 def _never_sent(last: World) -> Iterator[StoryLine]:
-    """What an end left behind although nobody ever asked for its undo."""
+    """What an end left behind although its undo was never asked for."""
     if last.record.ended is not RunState.COMPENSATED:
         return
     for (step, item), left in last.evidence.net.items():

@@ -39,7 +39,7 @@ from amends.testing.invariants import Effect
 RUN: Final = "run"
 
 _CALLBACK: Final = 1
-"""The bit of the epoch that is nobody's: anybody takes what comes under it."""
+"""The bit of the epoch without an owner: any process takes what comes under it."""
 
 
 class World(Moment):
@@ -162,7 +162,7 @@ class World(Moment):
     # -- people
 
     def person(self, does: Does) -> None:
-        """Somebody asks for something, and does by hand what they say they did."""
+        """A person asks for something, and does by hand what they say they did."""
         marks, undoes = self.setup.marks, does.undoes
         before, events = self.ledger, self.events
         if undoes is not None:

@@ -44,7 +44,7 @@ class SimulatedBooks:
         self._drivers: dict[tuple[str, int], int] = {}
         self._trace = trace
         self.wrong: BrokenPromise | None = None
-        """The first promise that was seen to be broken. It is raised as well, but not all who are called listen."""
+        """The first promise that was seen to be broken. It is raised as well, but not all callers listen."""
 
     def of(self, run: str) -> RunBook:
         """The book of a run."""
@@ -55,7 +55,7 @@ class SimulatedBooks:
             return book
 
     def note(self, *what: object) -> None:
-        """Add to the trace, if there is one; what isn't plain as its text, which takes long to write for nobody."""
+        """Add to the trace, if there is one; what isn't plain as its text, which takes long to write."""
         if self._trace is not None:
             self._trace.append(tuple([each if isinstance(each, _PLAIN) else str(each) for each in what]))
 

@@ -39,7 +39,7 @@ class Complaints(logging.Handler):
 
 @contextmanager
 def heard() -> Generator[Complaints]:
-    """Hear what engines log meanwhile; nobody else does: that disks and calls fail is no news here."""
+    """Hear what engines log meanwhile; it goes nowhere else: that disks and calls fail is no news here."""
     complaints = Complaints()
     with ExitStack() as stack:
         for name in LOGGERS:

@@ -51,7 +51,7 @@ ANY_APPEND: Final = ANY_WRITE | {WeatherFault.COMMIT_UNKNOWN}
 
 
 def ignore(_: object) -> None:
-    """Nobody needs to hear of it."""
+    """It needs no report."""
 
 
 class Machine(Protocol):
@@ -75,7 +75,7 @@ class Storage:
         self.logs = logs
         self.books = books
         self.may_append = ANY_WRITE if logs.alone else ANY_APPEND
-        """Where nobody else writes, a commit whose answer is lost is a failing disk: `IO_ERROR`."""
+        """Where no other process writes, a commit whose answer is lost is a failing disk: `IO_ERROR`."""
         self.slow_until = 0
         self.full_until = 0
 

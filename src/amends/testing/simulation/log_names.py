@@ -8,7 +8,7 @@ from amends.testing.simulation.logs import Logs, MemoryLogs
 
 
 def _sqlite() -> Logs:
-    from amends.testing.simulation.sqlite_logs import SqliteLogs  # noqa: PLC0415 - who only imports the package needs none
+    from amends.testing.simulation.sqlite_logs import SqliteLogs  # noqa: PLC0415 - an import of the package alone needs none
 
     return SqliteLogs()
 

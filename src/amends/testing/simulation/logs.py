@@ -48,7 +48,7 @@ class Logs(Protocol):
 
 
 class MemoryLogs:
-    """Logs in memory: the reference, and quick. What a disk would do is done to it by those who call."""
+    """Logs in memory: the reference, and quick. What a disk would do is done to it by the callers."""
 
     alone = False
 

@@ -1,8 +1,8 @@
 """What is between the processes and the participants, and the participants themselves.
 
-A call outlives its caller, as requests on a wire do: what has left arrives, whoever is dead by then. Participants keep
-the contract (`testing.pretend`), or don't, where the call's guard says that nothing protects it; for those calls it is
-assumed that no copy turns up an hour later.
+A call outlives its caller, as requests on a wire do: what has left arrives, even if its sender is dead by then.
+Participants keep the contract (`testing.pretend`), or don't, where the call's guard says that nothing protects it; for
+those calls it is assumed that no copy turns up an hour later.
 """
 
 import asyncio
@@ -83,7 +83,7 @@ class SimulatedTransport:
 
 
 def say(answer: "asyncio.Future[Came]", came: Came) -> None:
-    """Answer, if anybody still waits."""
+    """Answer, if a caller still waits."""
     if not answer.done():
         answer.set_result(came)
 
@@ -318,10 +318,10 @@ class Network:
             run, step, item = vertex
             self._books.happened(self._timeline.now(), run, Effect(step, item, said.did))
 
-    # -- what people see who look
+    # -- what people see
 
     def at_work(self, run: str) -> frozenset[tuple[str, str]]:
-        """Items of which nobody can say yet what becomes of them: an unguarded call is under way."""
+        """Items of which it isn't known yet what becomes of them: an unguarded call is under way."""
         return frozenset((step, item) for (of, step, item), count in self.under_way.items() if count and of == run)
 
 

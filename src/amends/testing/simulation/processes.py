@@ -52,7 +52,7 @@ class Turn(asyncio.TimerHandle):
 
 
 class Timeline:
-    """The moments of one world, `ports.clock.Clock` for everybody in it. `now` is in microseconds UTC."""
+    """The moments of one world, `ports.clock.Clock` for all in it. `now` is in microseconds UTC."""
 
     def __init__(self, starts: int) -> None:
         self.starts = starts
@@ -83,7 +83,7 @@ class Timeline:
         heappush(self._heap, (moment, self._number, process, turn))
 
     def run(self) -> None:
-        """Until nobody has anything to do and nothing is due any more."""
+        """Until no process has anything to do and nothing is due any more."""
         heap, ready = self._heap, self.ready
         while True:
             while ready and self._turns < TURNS_MAX:
@@ -126,7 +126,7 @@ class SimulatedProcess(asyncio.BaseEventLoop):
         self._fresh: list[asyncio.Task[Any]] = []
         """Tasks that may not have begun yet."""
         self.went_wrong: BaseException | str | None = None
-        """What nobody caught."""
+        """What was not caught."""
 
     def __del__(self) -> None:
         """A loop warns when it wasn't closed; these are let go of as killed processes are."""
@@ -141,7 +141,7 @@ class SimulatedProcess(asyncio.BaseEventLoop):
         for task in self._fresh:
             work = task.get_coro()
             if inspect.iscoroutine(work) and inspect.getcoroutinestate(work) == inspect.CORO_CREATED:
-                work.close()  # or Python warns that nobody awaited what never began
+                work.close()  # or Python warns that what never began was not awaited
         self._fresh.clear()
 
     def ensure_alive(self) -> None:
@@ -181,7 +181,7 @@ class SimulatedProcess(asyncio.BaseEventLoop):
                         callback(*turn.args)  # only tasks need a context of their own, and they bring it
                     else:
                         context.run(callback, *turn.args)
-                except Exception as error:  # noqa: BLE001 - judged by whoever runs the world
+                except Exception as error:  # noqa: BLE001 - judged by the runner of the world
                     self.went_wrong = error
             if not turns:
                 self._fresh.clear()

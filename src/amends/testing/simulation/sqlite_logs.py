@@ -18,7 +18,7 @@ from amends.testing.simulation.weather import WeatherFault
 R = TypeVar("R")
 
 MEMORY_DISK: Final = Path("/dev/shm")  # noqa: S108 - a folder with a random name is made in it
-"""For files that needn't outlive the machine: nobody here loses its power, so a real disk would only be slower."""
+"""For files that needn't outlive the machine: no machine loses its power here, so a real disk would only be slower."""
 
 
 class SqliteLogs:
@@ -68,7 +68,7 @@ class SqliteLogs:
         raise AssertionError(msg)
 
     def leave(self, log: TransactionLog) -> None:
-        """The kernel closes the file and lets go of the lock; nobody says goodbye in the log."""
+        """The kernel closes the file and lets go of the lock; no goodbye is said in the log."""
         assert isinstance(log, SqliteLog)
 
         def gag(writer: SqliteWriter) -> None:

@@ -50,7 +50,7 @@ class WeatherFault(Words):
 WHAT: Final[Mapping[WeatherFault, str]] = {
     WeatherFault.REFUSED: "no connection: nothing was sent",
     WeatherFault.REQUEST_LOST: "the request never arrives, and its caller waits",
-    WeatherFault.REPLY_LOST: "the participant did its work, and nobody hears of it",
+    WeatherFault.REPLY_LOST: "the participant did its work, and its answer is lost",
     WeatherFault.RESET: "the connection breaks after the request has left",
     WeatherFault.LATE: "the request arrives when its caller has long given up",
     WeatherFault.REPEATED: "the request arrives a second time, perhaps much later",
@@ -71,11 +71,11 @@ WHAT: Final[Mapping[WeatherFault, str]] = {
     WeatherFault.DEPLOY: "the process is closed in good order, and another one started",
     WeatherFault.SLOW_DISK: "writes take seconds",
     WeatherFault.FULL_DISK: "nothing can be written for a while; what there is stays",
-    WeatherFault.IO_ERROR: "a write fails, and nobody knows what of it is on the disk: the log must be opened anew",
+    WeatherFault.IO_ERROR: "a write fails, and what of it is on the disk isn't known: the log must be opened anew",
     WeatherFault.COMMIT_UNKNOWN: "the log took an append, and the answer got lost",
     WeatherFault.START_REPEATED: "a caller that got no answer starts the same run again",
     WeatherFault.DEADLINE: "a run has little time",
-    WeatherFault.PERSON: "somebody asks for something in the middle of it all",
+    WeatherFault.PERSON: "a person asks for something in the middle of it all",
 }
 """What each of them is."""
 

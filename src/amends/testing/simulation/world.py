@@ -1,8 +1,8 @@
 """One world: its processes, their log, the network, callers and people, from a seed to rest.
 
-Somebody keeps one process running: what died is started again, what stood still for too long gets a successor and is
-stopped when it wakes. Callers start runs and ask again until they are told that it is done. People ask for things now
-and then. When nothing is under way any more, the promises are asked of every run; where one is stuck, a sensible
+A supervisor keeps one process running: what died is started again, what stood still for too long gets a successor and
+is stopped when it wakes. Callers start runs and ask again until they are told that it is done. People ask for things
+now and then. When nothing is under way any more, the promises are asked of every run; where one is stuck, a sensible
 person helps, as long as it takes.
 """
 
@@ -138,7 +138,7 @@ class SimulatedWorld:
         self._instances.clear()
 
     def _plan(self) -> None:
-        """Draw who wants what, and what goes wrong when."""
+        """Draw what is wanted, and what goes wrong when."""
         dice, cast, after = self._dice, self._cast, self._timeline.after
         for number in range(cast.runs):
             definition = cast.definitions[dice.randrange(len(cast.definitions))]
@@ -221,7 +221,7 @@ class SimulatedWorld:
             self._fail(error)
 
     def _end_process(self, instance: Instance) -> None:
-        """It is gone; somebody starts another one soon, if it was the one that counts."""
+        """It is gone; the supervisor starts another one soon, if it was the one that counts."""
         if instance.process.is_dead:
             return
         instance.process.kill()
@@ -296,7 +296,7 @@ class SimulatedWorld:
     # -- callers
 
     def _want(self, wanted: Wanted) -> None:
-        """Ask for a run, until somebody says that it is durable."""
+        """Ask for a run, until an answer says that it is durable."""
         if self._books.of(wanted.run).started or self._wrong is not None:
             return
         instance = self._now
@@ -380,7 +380,7 @@ class SimulatedWorld:
         return Evidence(self._wanted[run].definition, tuple(book.events), tuple(book.ledger))
 
     def _sight(self, run: str) -> Sight:
-        """What somebody sees of a run who looks into everything."""
+        """What a person sees of a run with a look into everything."""
         evidence = self._evidence(run)
         given = self._cast.given[evidence.definition.saga]
         return Sight(evidence.definition, evidence.record, evidence.net, self._network.at_work(run), given)
@@ -432,7 +432,7 @@ class SimulatedWorld:
 
 
 def _check_row(row: StoredRun, record: RunRecord) -> None:
-    """What the log shows of a run is what its history says, and nobody holds what is over."""
+    """What the log shows of a run is what its history says, and no process holds what is over."""
     if row.version != record.length or row.state != record.state.value or row.by_hand != record.by_hand:
         raise BrokenPromise(
             f"the row is the history's: {row.run} is {row.state} at {row.version} in its row, and "

@@ -1,4 +1,4 @@
-"""Who does what when, in a workshop: one call at a time, in the order in which they were sent.
+"""The order of events in a workshop: one call at a time, in the order in which they were sent.
 
 A call's real work (a service, its database, its threads) is done in one piece; then its answer is handed to the engine,
 and the next call's work begins only when the engine has come to rest over it. So the order of everything is a function
@@ -65,7 +65,7 @@ class Activity:
                 self._idle.set()
 
     def touch(self) -> None:
-        """Something was begun that will show only later: whoever waits for rest starts over."""
+        """Something was begun that will show only later: a caller that waits for rest starts over."""
         self.begun += 1
 
     @property
@@ -117,7 +117,7 @@ class Conductor:
         self._task = asyncio.create_task(self._run(), name="amends-workshop")
 
     def expect(self, delivery: CallInTransit) -> None:
-        """Somebody waits for this one's answer."""
+        """A caller waits for this one's answer."""
         if self._task.done():
             delivery.say(_CLOSED)
             return
@@ -164,7 +164,7 @@ class Conductor:
             quiet.cancel()
 
     async def close(self) -> None:
-        """Do nothing more; whoever still waits for an answer gets none."""
+        """Do nothing more; callers that still wait for an answer get none."""
         self._task.cancel()
         working = list(self._working)
         for task in working:

@@ -107,11 +107,11 @@ class Faults:
     def reject_connection(
         self, operation: Operation[..., Any, Any], /, *, times: int = 1, phase: CallPhase = "action"
     ) -> None:
-        """Nobody takes the connection, so the request certainly never left."""
+        """The connection is refused, so the request certainly never left."""
         self._refusals.append(_of("reject_connection", operation, times, phase))
 
     def outage(self, participant: type[Participant], /, *, lasting: timedelta) -> None:
-        """From now on, for so long, nobody takes a connection there."""
+        """From now on, for so long, connections there are refused."""
         name, until = name_of(participant), self._clock.now() + micros(lasting)
         label = f"outage({participant.__name__}, lasting={lasting})"
         self._outages.append(PlannedFault(label, 1, hits=lambda call: call.participant == name, until=until))

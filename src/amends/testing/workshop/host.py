@@ -97,7 +97,7 @@ class Host:
             routes=self._routes,
             clock=self.time,
             timers=self.time,
-            poll_seconds=math.inf,  # nobody else writes to this log, so nothing is found by looking again and again
+            poll_seconds=math.inf,  # no other process writes to this log: nothing is found by looking again
             around=partial(FaultyTransport, self, mortal),
         )
         await orchestrator.__aenter__()
@@ -125,7 +125,7 @@ class Host:
             try:
                 await gone.orchestrator.close(grace_seconds=0)
                 await self.start()
-            except Exception as error:  # noqa: BLE001 - nobody awaits this task: whoever asks next is told
+            except Exception as error:  # noqa: BLE001 - this task isn't awaited: the next caller is told
                 self._failed = error
                 self._up.set()
 

@@ -83,7 +83,7 @@ class WorkshopRuns:
             return await runs.start(saga, input, id=run, deadline=until, tags=tags)
 
         started = await self._host.ask(start)
-        # An orchestrator that died over the question may have started it: whoever asked still is the first.
+        # An orchestrator that died over the question may have started it: its caller still is the first.
         return WorkshopRun(self._host, self._clock, run, started, is_new=started.is_new or asked > 1)
 
     def get(self, id: str) -> WorkshopRun:
