@@ -34,6 +34,7 @@ def levels_of_logs_stay() -> Iterator[None]:
         if each.level != level:
             each.setLevel(level)
         each.propagate = propagate
+    logging.captureWarnings(False)
 
 
 @pytest.fixture(autouse=True)
