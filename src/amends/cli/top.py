@@ -132,6 +132,8 @@ def top_lines(seen: Snapshot) -> list[str]:
 
 
 def _counts(counts: Mapping[str, int]) -> str:
+    if not counts:
+        return "no sums by state: the token is for some sagas, or the server has no metrics"
     shown = [f"{'STUCK' if each == 'stuck' else each} {counts.get(each, 0):,}" for each in STATES]
     return "   ".join(shown)
 

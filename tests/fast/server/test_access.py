@@ -186,3 +186,15 @@ def test_a_bucket_fills_evenly_and_forgets_the_oldest() -> None:
     for number in range(CALLERS_MAX + 1):
         buckets.take(f"caller {number}")
     assert len(buckets) == CALLERS_MAX
+
+
+async def test_a_token_for_some_sagas_is_told_no_sums_over_all(caller: Caller) -> None:
+    """How many runs the others have, and how they go, is not for a token that sees one saga."""
+    body = b'{"saga":"quick","input":"yes","id":"q-1"}'
+    assert (await caller.call("POST", "/v1/runs?wait=10", [body], bearer("operator"))).status == 201
+    told = (await caller.call("GET", "/metrics", [b""], bearer("operator"))).body.decode()
+    assert 'amends_runs{state="completed"} 1.0' in told
+    limited = (await caller.call("GET", "/metrics", [b""], bearer("other"))).body.decode()
+    assert "amends_log_up 1.0" in limited
+    series = [line for line in limited.splitlines() if not line.startswith("#")]
+    assert not [line for line in series if line.startswith(("amends_runs", "amends_due_runs")) or "quick" in line]
