@@ -97,17 +97,25 @@ def stuck(
 ) -> None:
     """What only a person can move, by cause. Exit code 1 if there is something."""
     from amends.cli.texts.causes import causes_lines
+    from amends.server.stuck import CausesView
 
     count = 0
 
     async def look(source: Source) -> Sequence[str]:
         nonlocal count
-        causes, participants = await stuck_causes(source), await participants_of(source)
-        count = len(causes)
+        seen, participants = await get(source, "/v1/stuck", CausesView), await participants_of(source)
+        count = len(seen.causes)
         if json:
-            as_json({"causes": causes, "participants": participants})
+            as_json(
+                {"causes": seen.causes, "participants": participants}
+                | ({"unlisted": seen.unlisted} if seen.unlisted else {})
+            )
             return ()
-        return causes_lines(causes, participants, datetime.now(UTC))
+        lines = causes_lines(seen.causes, participants, datetime.now(UTC))
+        if seen.unlisted:
+            more = f"{seen.unlisted:,} more runs have causes that aren't listed; find them by saga:"
+            lines.append(f"{more} amends ls --where 'state=stuck saga=NAME'")
+        return lines
 
     asyncio.run(_shown(server, log, look, watch=watch, table=True))
     if count:

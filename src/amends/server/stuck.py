@@ -40,11 +40,14 @@ class CauseView(msgspec.Struct, frozen=True):
     first: str
 
 
-class CausesView(msgspec.Struct, frozen=True):
-    """Every cause, that with the most runs first; `runs` need a person."""
+class CausesView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The causes, that with the most runs first; `runs` need a person. At most 1,000 causes are listed: `unlisted` runs
+    have others, which a narrower question finds (`where=saga=...`).
+    """
 
     runs: int
     causes: list[CauseView]
+    unlisted: int = 0
 
 
 @dataclass(slots=True)
@@ -67,7 +70,7 @@ async def stuck(context: Context, request: Request, caller: Caller) -> Response:
 async def causes(log: LogReader, where: Where, graphs: Graphs | None = None) -> CausesView:
     """The causes of the stuck runs that are meant; with what was said about the first run of each."""
     meant = replace(where, find=replace(where.find, states=STUCK))
-    found, runs = await _grouped(log, find_rows(log, meant), meant)
+    found, runs, unlisted = await _grouped(log, find_rows(log, meant), meant)
     ordered = sorted(found.items(), key=lambda each: (-each[1].count, each[1].oldest))
     return CausesView(
         runs,
@@ -75,18 +78,21 @@ async def causes(log: LogReader, where: Where, graphs: Graphs | None = None) -> 
             CauseView(*key[:-1], *await _said(log, key, cause, graphs), cause.count, cause.oldest, cause.first)
             for key, cause in ordered
         ],
+        unlisted,
     )
 
 
-async def _grouped(log: LogReader, rows: AsyncIterable[StoredRun], where: Where) -> tuple[dict[_Key, _Cause], int]:
+async def _grouped(log: LogReader, rows: AsyncIterable[StoredRun], where: Where) -> tuple[dict[_Key, _Cause], int, int]:
+    """The causes, how many runs there are, and how many of them have a cause that found no place."""
     found: dict[_Key, _Cause] = {}
-    runs = 0
+    runs = unlisted = 0
     async for row in rows:
         runs += 1
         marks = marks_of(row)
         keys = {_key(row, mark): mark.since for mark in marks if where.means(mark)}
         if not marks:
             keys = {await _whole(log, row): moment(row.updated_at)}
+        unlisted += len(found) >= CAUSES_MAX and found.keys().isdisjoint(keys)
         for key, since in keys.items():
             known = found.get(key)
             if known is None:
@@ -96,7 +102,7 @@ async def _grouped(log: LogReader, rows: AsyncIterable[StoredRun], where: Where)
             known.count += 1
             if since < known.oldest:
                 known.oldest, known.first = since, row.run
-    return found, runs
+    return found, runs, unlisted
 
 
 def _key(row: StoredRun, mark: StuckRow) -> _Key:

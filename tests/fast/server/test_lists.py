@@ -12,6 +12,7 @@ from amends.core.words.errors import LogTooSlow
 from amends.engine.quarantine import CLAIMS_MAX
 from amends.engine.visits import Ask
 from amends.logs.memory import MemoryLog
+from amends.server import stuck
 from amends.views import run_filter as where
 from tests.fast.server.asgi import Answer, Caller
 from tests.fast.server.opened import api, problem
@@ -212,6 +213,22 @@ async def test_what_is_stuck_is_told_by_cause(caller: Caller) -> None:
     only = (await caller.get("/v1/stuck?saga=staged")).json()
     assert [each["saga"] for each in only["causes"]] == ["staged"]
     assert (await caller.get("/v1/stuck?where=phase=action")).json() == {"runs": 0, "causes": []}
+
+
+async def test_runs_whose_cause_found_no_place_are_counted_and_can_be_asked_for(
+    caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stuck, "CAUSES_MAX", 1)
+    await bring(caller, "stuck undoing", "s-1")
+    for number in range(2):
+        await caller.start({"saga": "quick", "input": "keep", "id": f"q-{number}"}, "?wait=20")
+    body = (await caller.get("/v1/stuck")).json()
+    (cause,) = body["causes"]
+    others = {"quick": ("staged", 1), "staged": ("quick", 2)}[cause["saga"]]
+    assert (body["runs"], body["unlisted"]) == (3, others[1])
+    narrower = (await caller.get(f"/v1/stuck?saga={others[0]}")).json()
+    assert [each["count"] for each in narrower["causes"]] == [others[1]]
+    assert "unlisted" not in narrower
 
 
 # -- many at once
