@@ -4,6 +4,7 @@ One reader that is quadratic stops an event loop, and everything on it, for seco
 CPU time of this thread is measured, not time on the wall; only what takes long enough to be measured is judged.
 """
 
+import asyncio
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,6 +13,8 @@ from decimal import Decimal
 from typing import Any, Literal
 
 import pytest
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
 
 from amends.client.events import EventsRead
 from amends.client.protocol import ServerResponse, refusal
@@ -20,10 +23,14 @@ from amends.config.values import Seconds, Size, looked_up
 from amends.core.run.answers import CallResponse, read_answer
 from amends.core.words.error_texts import clean
 from amends.core.words.keys import Phase, encode_item, parse_key
+from amends.core.words.urls import http_url, shown_url
 from amends.participant.access import ServiceAccess
 from amends.participant.asgi import read_once
 from amends.participant.request import read_headers
 from amends.server.callback_tokens import CallbackTokens
+from amends.server.requests import cursor
+from amends.transports.http_connection import HttpConnection
+from amends.views.run_filter import WHERE_CHARACTERS_MAX, parse
 
 BYTES = 40_000
 """Half of what is read the second time: enough to be measured, and a quarter of what a body may have."""
@@ -81,6 +88,13 @@ SHAPES: dict[str, Make] = {
     "commented date": repeated(b"(", b"Mon, 01 Dec 2026 03:00:00 GMT "),
     "bearer": repeated(b"Bearer "),
     "at signs": repeated(b"@", b"https://"),
+    "colons and at signs": repeated(b":@", b"https://"),
+    "lists of URLs": repeated(b"http://a:b@c,"),
+    "pairs of a query": repeated(b"&token=1", b"https://host/?"),
+    "conditions": repeated(b"tag.a=1 "),
+    "head of a response": repeated(b"a: b\r\n", b"HTTP/1.1 200 OK\r\n", b"\r\n"),
+    "one long header": repeated(b"a", b"HTTP/1.1 200 OK\r\na: ", b"\r\n\r\n"),
+    "chunks of a byte": repeated(b"1\r\nx\r\n", b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"),
 }
 
 CODEC = JsonCodec()
@@ -118,6 +132,27 @@ def headers(**given: str) -> dict[str, str]:
     return {**usual, **{name.replace("_", "-"): value for name, value in given.items()}}
 
 
+def from_participant(body: bytes) -> None:
+    """A response as it comes from the network, a piece at a time."""
+
+    async def come() -> None:
+        connection: Any = HttpConnection()
+        connection.connection_made(asyncio.Transport())
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        ended.add_done_callback(lambda done: done.exception())
+        connection._waiter = ended
+        for at in range(0, len(body), 100):
+            if ended.done():
+                break
+            connection.data_received(body[at : at + 100])
+
+    asyncio.run(come())
+
+
+def asked(body: bytes) -> object:
+    return cursor(Request({"type": "http", "query_string": b"cursor=" + body, "headers": []}))
+
+
 READERS: dict[str, Callable[[bytes], object]] = {
     **{
         f"JSON as {getattr(kind, '__name__', kind)}": CODEC.decoder(kind)
@@ -144,6 +179,12 @@ READERS: dict[str, Callable[[bytes], object]] = {
     "a text to be shown": lambda body: clean(text(body)),
     "a duration": lambda body: Seconds.parse(text(body)),
     "a size": lambda body: Size.parse(text(body)),
+    "a URL": lambda body: http_url(text(body)),
+    "a URL to be shown": lambda body: shown_url(text(body)),
+    "a query string": QueryParams,
+    "a cursor": asked,
+    "conditions of a list": lambda body: parse(text(body)[:WHERE_CHARACTERS_MAX]),  # bounded: `shlex` is quadratic
+    "a response of a participant": from_participant,
     "a secret's reference": lambda body: looked_up(text(body)),
 }
 
