@@ -15,6 +15,7 @@ from typing import Any, Literal
 import pytest
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
+from typing_extensions import override
 
 from amends.client.events import EventsRead
 from amends.client.protocol import ServerResponse, refusal
@@ -40,6 +41,9 @@ RATIO_MAX = 3.0
 
 NOTICED_SECONDS = 0.01
 """What takes less for all its bytes holds nobody up, and is too short for a ratio."""
+
+PIECE = 100
+"""Bytes of a response that come at a time."""
 
 Make = Callable[[int], bytes]
 
@@ -132,21 +136,40 @@ def headers(**given: str) -> dict[str, str]:
     return {**usual, **{name.replace("_", "-"): value for name, value in given.items()}}
 
 
-def from_participant(body: bytes) -> None:
-    """A response as it comes from the network, a piece at a time."""
+class Unread(asyncio.Transport):
+    """The other end of a response that is only read."""
 
-    async def come() -> None:
+    @override
+    def close(self) -> None:
+        return
+
+    @override
+    def abort(self) -> None:
+        return
+
+
+def from_participant(body: bytes) -> int:
+    """A response as it comes from the network, a piece at a time; how many pieces were read before it ended.
+
+    Three quarters of the bytes, so that both sizes are within the limit of a head: past it, nothing more is read.
+    """
+    body = body[: len(body) * 3 // 4]
+
+    async def come() -> int:
         connection: Any = HttpConnection()
-        connection.connection_made(asyncio.Transport())
+        connection.connection_made(Unread())
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         ended.add_done_callback(lambda done: done.exception())
         connection._waiter = ended
-        for at in range(0, len(body), 100):
+        pieces = 0
+        for at in range(0, len(body), PIECE):
             if ended.done():
                 break
-            connection.data_received(body[at : at + 100])
+            connection.data_received(body[at : at + PIECE])
+            pieces += 1
+        return pieces
 
-    asyncio.run(come())
+    return asyncio.run(come())
 
 
 def asked(body: bytes) -> object:
@@ -222,3 +245,12 @@ def test_a_quadratic_reader_is_noticed() -> None:
         return all(body.count(b"0", 0, end) <= end for end in range(0, len(body), 64))
 
     assert any(growth(quadratic, repeated(b"0")) > RATIO_MAX for _ in range(3))
+
+
+@pytest.mark.parametrize("shape", ["head of a response", "one long header", "chunks of a byte"])
+def test_a_response_is_read_to_its_end_at_both_sizes(shape: str) -> None:
+    """Otherwise the bytes that are read don't double, and a quadratic reader would pass."""
+    for size in (BYTES, 2 * BYTES):
+        body = SHAPES[shape](size)
+        pieces = -(-(len(body) * 3 // 4) // PIECE)
+        assert from_participant(body) == pieces
